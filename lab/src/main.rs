@@ -1,0 +1,2 @@
+//! Boots a KVM host in software.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kernel to [`crate::model::Sample`]: what this host offers, the BPF programs, KVM's own statistics.

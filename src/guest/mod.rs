@@ -1,0 +1,1 @@
+//! The built-in guest, which makes a known number of each exit.

@@ -1,0 +1,5 @@
+//! The `exitscope` command.
+
+fn main() -> std::process::ExitCode {
+    exitscope::run()
+}

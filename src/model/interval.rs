@@ -1,0 +1,170 @@
+//! What happened between two moments.
+
+use super::{Counters, ExitCode, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+/// One reason of one vCPU in an [`Interval`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The VM.
+    pub vm: VmId,
+    /// The vCPU's number in the VM.
+    pub vcpu: u32,
+    /// The reason.
+    pub code: ExitCode,
+    /// What was counted in the interval.
+    pub counters: Counters,
+}
+
+/// One vCPU in an [`Interval`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuSpan {
+    /// The VM.
+    pub vm: VmId,
+    /// The vCPU's number in the VM.
+    pub vcpu: u32,
+    /// Exits of all reasons.
+    pub exits: u64,
+    /// KVM's own count of them; `None` where it could not be read.
+    pub kvm_exits: Option<u64>,
+}
+
+/// What happened between two moments, in rows that need no further subtraction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interval {
+    /// When it began.
+    pub start: SystemTime,
+    /// When it ended.
+    pub end: SystemTime,
+    /// How long it was by the monotonic clock.
+    pub length: Duration,
+    /// Where the numbers come from.
+    pub source: Source,
+    /// The VMs that were there, by id.
+    pub vms: BTreeMap<VmId, Vm>,
+    /// The vCPUs that were there, by VM and number, also those without an exit.
+    pub vcpus: Vec<VcpuSpan>,
+    /// Reasons that occurred, by VM, vCPU and code.
+    pub rows: Vec<Row>,
+    /// What was missed.
+    pub loss: Loss,
+}
+
+/// A counter was smaller in the later of two samples, which no counter of ours can be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the counter {what} went backwards between two samples; please report this as a bug")]
+pub struct WentBackwards {
+    what: String,
+}
+
+impl Interval {
+    /// What happened between two consecutive samples of one collector.
+    ///
+    /// # Errors
+    /// If a counter went backwards.
+    pub fn between(last: &Sample, now: &Sample) -> Result<Interval, WentBackwards> {
+        let before: BTreeMap<(VmId, u32), &VcpuSample> =
+            last.vcpus.iter().map(|vcpu| ((vcpu.vm, vcpu.vcpu), vcpu)).collect();
+        let mut vcpus = Vec::with_capacity(now.vcpus.len());
+        let mut rows = Vec::new();
+        for vcpu in &now.vcpus {
+            let earlier = before.get(&(vcpu.vm, vcpu.vcpu)).copied();
+            let backwards = |what: &str| WentBackwards {
+                what: format!("{what} of vCPU {} of process {}", vcpu.vcpu, pid_of(now, vcpu.vm)),
+            };
+            let exits =
+                vcpu.exits.checked_sub(earlier.map_or(0, |e| e.exits)).ok_or_else(|| backwards("exits"))?;
+            let kvm_exits = match (vcpu.kvm_exits, earlier.map_or(Some(0), |e| e.kvm_exits)) {
+                (Some(now), Some(then)) => Some(now.checked_sub(then).ok_or_else(|| backwards("kvm_exits"))?),
+                _ => None,
+            };
+            vcpus.push(VcpuSpan { vm: vcpu.vm, vcpu: vcpu.vcpu, exits, kvm_exits });
+            for reason in &vcpu.reasons {
+                let then = earlier.and_then(|e| e.reasons.iter().find(|r| r.code == reason.code));
+                let counters = since(reason, then).ok_or_else(|| {
+                    backwards(&format!("{} {:#x}", reason.code.isa.name(), reason.code.code))
+                })?;
+                if counters.count > 0 || counters.histogram.count() > 0 {
+                    rows.push(Row { vm: vcpu.vm, vcpu: vcpu.vcpu, code: reason.code, counters });
+                }
+            }
+        }
+        vcpus.sort_by_key(|span| (span.vm, span.vcpu));
+        rows.sort_by_key(|row| (row.vm, row.vcpu, row.code));
+        let loss = now.loss.since(&last.loss).ok_or(WentBackwards { what: "loss".into() })?;
+        Ok(Interval {
+            start: last.wall,
+            end: now.wall,
+            length: Duration::from_nanos(now.monotonic_ns.saturating_sub(last.monotonic_ns)),
+            source: now.source,
+            vms: now.vms.iter().map(|vm| (vm.id, vm.clone())).collect(),
+            vcpus,
+            rows,
+            loss,
+        })
+    }
+
+    /// Makes this interval reach to the end of the next one.
+    pub fn extend(&mut self, next: &Interval) {
+        self.end = next.end;
+        self.length += next.length;
+        self.loss.add(&next.loss);
+        self.vms.extend(next.vms.iter().map(|(&id, vm)| (id, vm.clone())));
+
+        let mut vcpus: BTreeMap<(VmId, u32), VcpuSpan> =
+            self.vcpus.drain(..).map(|span| ((span.vm, span.vcpu), span)).collect();
+        for span in &next.vcpus {
+            vcpus
+                .entry((span.vm, span.vcpu))
+                .and_modify(|mine| {
+                    mine.exits += span.exits;
+                    mine.kvm_exits = mine.kvm_exits.zip(span.kvm_exits).map(|(a, b)| a + b);
+                })
+                .or_insert(*span);
+        }
+        self.vcpus = vcpus.into_values().collect();
+
+        let mut rows: BTreeMap<(VmId, u32, ExitCode), Counters> =
+            self.rows.drain(..).map(|row| ((row.vm, row.vcpu, row.code), row.counters)).collect();
+        for row in &next.rows {
+            rows.entry((row.vm, row.vcpu, row.code)).or_default().add(&row.counters);
+        }
+        self.rows =
+            rows.into_iter().map(|((vm, vcpu, code), counters)| Row { vm, vcpu, code, counters }).collect();
+    }
+
+    /// Exits of all vCPUs.
+    pub fn exits(&self) -> u64 {
+        self.vcpus.iter().map(|span| span.exits).sum()
+    }
+
+    /// KVM's own count of the exits of all vCPUs; `None` where it is missing for any of them.
+    pub fn kvm_exits(&self) -> Option<u64> {
+        self.vcpus.iter().map(|span| span.kvm_exits).sum()
+    }
+
+    /// Leaves only the VMs and vCPUs that `keep` says yes to.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Vm, u32) -> bool) {
+        let vms = &self.vms;
+        let mut keeps = |vm: &VmId, vcpu: u32| vms.get(vm).is_some_and(|vm| keep(vm, vcpu));
+        self.vcpus.retain(|span| keeps(&span.vm, span.vcpu));
+        self.rows.retain(|row| keeps(&row.vm, row.vcpu));
+        let vcpus = &self.vcpus;
+        self.vms.retain(|id, _| vcpus.iter().any(|span| span.vm == *id));
+    }
+}
+
+fn pid_of(sample: &Sample, id: VmId) -> u32 {
+    sample.vms.iter().find(|vm| vm.id == id).map_or(0, |vm| vm.pid)
+}
+
+fn since(now: &ReasonCount, then: Option<&ReasonCount>) -> Option<Counters> {
+    let Some(then) = then else { return Some(now.counters.clone()) };
+    Some(Counters {
+        count: now.counters.count.checked_sub(then.counters.count)?,
+        time_ns: now.counters.time_ns.checked_sub(then.counters.time_ns)?,
+        extremes: now.counters.extremes,
+        histogram: now.counters.histogram.since(&then.counters.histogram)?,
+    })
+}

@@ -1,0 +1,1 @@
+//! Every exit reason that the hardware manuals define: code, name, meaning, advice.

@@ -1,0 +1,1 @@
+//! From [`crate::model::Interval`] to people and machines.
