@@ -1,1 +1,60 @@
-//! Kernel to [`crate::model::Sample`]: what this host offers, the BPF programs, KVM's own statistics.
+//! Kernel to [`Sample`]: what this host offers, the BPF programs, KVM's own statistics.
+//!
+//! [`start`] chooses the best source that works here. Whatever it is, [`Collect::sample`] gives all
+//! counters, cumulative since the start.
+
+mod error;
+
+pub use error::Error;
+
+use crate::model::{Sample, Source};
+
+/// Which VMs are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// Every VM of the host.
+    All,
+    /// The VMs of these processes.
+    Pids(Vec<u32>),
+    /// The VMs of processes that this process starts from now on, and of theirs, until
+    /// [`Collect::stop_following`] is called.
+    Descendants,
+}
+
+/// What to watch, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which VMs.
+    pub select: Select,
+    /// A source to use whether or not a better one works; `None` for the best.
+    pub source: Option<Source>,
+    /// How many rows (vCPU and reason) there is room for; `None` for a figure that fits this host.
+    pub max_rows: Option<u32>,
+    /// How many vCPUs there is room for; `None` for a figure that fits this host.
+    pub max_vcpus: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { select: Select::All, source: None, max_rows: None, max_vcpus: None }
+    }
+}
+
+/// A source of samples that is counting.
+pub trait Collect {
+    /// All counters since the start. A vCPU that ended is in one more sample, then gone.
+    ///
+    /// # Errors
+    /// If the kernel refuses what it granted at the start.
+    fn sample(&mut self) -> Result<Sample, Error>;
+
+    /// With [`Select::Descendants`]: what this process starts from now on is no longer counted, what it has
+    /// started still is.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn stop_following(&mut self) -> Result<(), Error>;
+
+    /// What there is to say about this source in one line, e.g. which numbers it cannot give; `None` if nothing.
+    fn note(&self) -> Option<String>;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * The kernel's types, as little of them as is needed, and what differs between kernels. Differences are
+ * probed for by field, never by version.
+ */
+#ifndef EXITSCOPE_COMPAT_BPF_H
+#define EXITSCOPE_COMPAT_BPF_H
+
+#include "wire.h"
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+};
+
+struct task_struct {
+	int pid, tgid;
+	struct task_struct *group_leader;
+	u64 start_boottime;
+	struct mm_struct *mm;
+	char comm[COMM_BYTES];
+};
+
+struct kvm;
+
+struct kvm_vcpu_stat {
+	u64 exits;
+};
+
+struct kvm_vcpu {
+	struct kvm *kvm;
+	int vcpu_id;
+	struct kvm_vcpu_stat stat;
+};
+
+union vmx_exit_reason {
+	u32 full;
+};
+
+struct vcpu_vmx {
+	struct kvm_vcpu vcpu;
+	union vmx_exit_reason exit_reason;
+};
+
+/* Since 6.16 VMX and TDX share a struct (commit 7d1f6a7a7ac6, "Move common fields of vcpu_vmx/vcpu_tdx"). */
+struct vcpu_vt {
+	union vmx_exit_reason exit_reason;
+};
+
+struct vcpu_vmx___vt {
+	struct vcpu_vt vt;
+};
+
+struct vmcb_control_area {
+	u32 exit_code;
+};
+
+struct vmcb {
+	struct vmcb_control_area control;
+};
+
+struct vcpu_svm {
+	struct kvm_vcpu vcpu;
+	struct vmcb *vmcb;
+};
+
+/* Of vmlinux itself, which bpf_rdonly_cast() can name; its first member is an s64. */
+struct timespec64 {
+	s64 tv_sec;
+};
+
+#pragma clang attribute pop
+
+/* Since 6.2: a plain load, where a probe read is a call of some 90 instructions. */
+extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
+
+/* Eight bytes of kernel memory, 0 where there is none. */
+static __always_inline u64 load_u64(const void *address)
+{
+	u64 value = 0;
+
+	if (bpf_ksym_exists(bpf_rdonly_cast)) {
+		const struct timespec64 *any = bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct timespec64));
+
+		return any->tv_sec;
+	}
+	bpf_probe_read_kernel(&value, sizeof(value), address);
+	return value;
+}
+
+/*
+ * The exit reason of VMX: all 32 bits of it, the failed-entry bit too. Where it lies is known from the
+ * type information of the kernel's modules; struct kvm_vcpu is the first member of vcpu_vmx
+ * (BUILD_BUG_ON in arch/x86/kvm/vmx/vmx.c) and of vcpu_svm (arch/x86/kvm/svm/svm.c).
+ */
+static __always_inline s64 vmx_code(struct kvm_vcpu *vcpu)
+{
+	u64 offset;
+
+	if (bpf_core_field_exists(struct vcpu_vmx___vt, vt.exit_reason))
+		offset = bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_reason);
+	else
+		offset = bpf_core_field_offset(struct vcpu_vmx, exit_reason);
+	return (u32)load_u64((void *)vcpu + offset);
+}
+
+/* 64 bits wide since 7.0 (commit "Treat exit_code as an unsigned 64-bit value through all of KVM"). */
+static __always_inline s64 svm_code(struct kvm_vcpu *vcpu)
+{
+	u64 vmcb = load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_svm, vmcb));
+	u64 code = load_u64((void *)vmcb + bpf_core_field_offset(struct vmcb, control.exit_code));
+
+	if (bpf_core_field_size(struct vmcb, control.exit_code) == 4)
+		return widen_svm_code(code);
+	return code;
+}
+
+#endif

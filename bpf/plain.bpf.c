@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
+/*
+ * The same counting on the plain tracepoints, for a kernel without the type information that exits.bpf.c
+ * needs: this file has no CO-RE relocation, and so loads without any BTF. It costs more, and knows a vCPU only
+ * as the thread that runs it and its number: two VMs that one thread runs in turn cannot be told apart here.
+ */
+#include "count.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* The first vCPU of each thread; the others follow by next_of_thread. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, u32);
+} vcpu_by_thread SEC(".maps");
+
+/* How many vCPUs of one thread are taken back when the thread ends. */
+enum { MAX_VCPUS_OF_THREAD = 64 };
+
+static __always_inline u64 read_field(void *ctx, const volatile struct field *field)
+{
+	u64 wide = 0;
+	u32 narrow = 0;
+
+	if (field->size == 8) {
+		bpf_probe_read_kernel(&wide, 8, ctx + field->offset);
+		return wide;
+	}
+	bpf_probe_read_kernel(&narrow, 4, ctx + field->offset);
+	return narrow;
+}
+
+static __noinline u32 meet_vcpu(u64 key, u32 vcpu_id)
+{
+	u32 index = find_vcpu(key), thread = bpf_get_current_pid_tgid(), *first;
+	struct vcpu_slot *slot;
+	struct vm_key vm = {};
+
+	if (index)
+		return index;
+	vm.key = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(vm.comm, sizeof(vm.comm));
+	index = new_vcpu(key, vcpu_id, &vm);
+	slot = vcpu_at(index);
+	if (!index || !slot)
+		return 0;
+	first = bpf_map_lookup_elem(&vcpu_by_thread, &thread);
+	slot->next_of_thread = first ? *first : 0;
+	bpf_map_update_elem(&vcpu_by_thread, &thread, &index, BPF_ANY);
+	return index;
+}
+
+static __always_inline struct vcpu_slot *slot_of(u32 vcpu_id)
+{
+	/* Never 0, which is nobody's key. */
+	u64 key = bpf_get_current_pid_tgid() << 32 | (u32)(vcpu_id + 1);
+	struct vcpu_slot *slot = vcpu_at(*hint_of(key));
+	u32 index;
+
+	if (slot && slot->key == key)
+		return slot;
+	index = meet_vcpu(key, vcpu_id);
+	return index ? vcpu_at(index) : 0;
+}
+
+SEC("tp/kvm/kvm_exit")
+int on_exit(void *ctx)
+{
+	struct vcpu_slot *slot = slot_of(read_field(ctx, &config.exit_vcpu_id));
+	u32 isa = read_field(ctx, &config.exit_isa);
+	s64 code = read_field(ctx, &config.exit_reason);
+
+	if (!slot) {
+		__sync_fetch_and_add(&control.no_vcpu, 1);
+		return 0;
+	}
+	if (isa == ISA_SVM && config.exit_reason.size == 4)
+		code = widen_svm_code(code);
+	count_exit(slot, code, isa, bpf_ktime_get_ns());
+	return 0;
+}
+
+SEC("tp/kvm/kvm_entry")
+int on_entry(void *ctx)
+{
+	struct vcpu_slot *slot = slot_of(read_field(ctx, &config.entry_vcpu_id));
+
+	if (slot)
+		count_entry(slot, bpf_ktime_get_ns(), 0, 0);
+	return 0;
+}
+
+/* A thread ends, and its vCPUs with it; the first thread of a process stands for the process. */
+SEC("raw_tp/sched_process_exit")
+int on_leave(void *ctx)
+{
+	u64 task = bpf_get_current_pid_tgid(), vm = task >> 32;
+	u32 thread = task, pid = task >> 32, *first = bpf_map_lookup_elem(&vcpu_by_thread, &thread), index;
+	struct vcpu_slot *slot;
+
+	if (thread == pid)
+		bpf_map_delete_elem(&vm_by_key, &vm);
+	/* A fork's record tells a new thread's number as it tells a new process's: both get here. */
+	bpf_map_delete_elem(&selected, &thread);
+	if (!first)
+		return 0;
+	index = *first;
+	bpf_map_delete_elem(&vcpu_by_thread, &thread);
+	for (int i = 0; i < MAX_VCPUS_OF_THREAD && index; i++) {
+		slot = vcpu_at(index);
+		if (!slot)
+			break;
+		index = slot->next_of_thread;
+		end_vcpu(slot);
+	}
+	return 0;
+}
+
+/* The processes that a selected process starts are selected too. */
+SEC("tp/sched/sched_process_fork")
+int on_fork(void *ctx)
+{
+	follow(bpf_get_current_pid_tgid() >> 32, read_field(ctx, &config.fork_child));
+	return 0;
+}

@@ -1,0 +1,28 @@
+//! Compiles the BPF programs, and binds the types that they share with user space.
+
+use libbpf_cargo::SkeletonBuilder;
+use std::env;
+use std::path::PathBuf;
+
+fn main() {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for name in ["exits", "plain"] {
+        let source = format!("bpf/{name}.bpf.c");
+        SkeletonBuilder::new()
+            .source(&source)
+            .clang_args(["-Wall", "-Werror", "-mcpu=v3", "-idirafter", "/usr/include/x86_64-linux-gnu"])
+            .obj(out.join(format!("{name}.bpf.o")))
+            .build()
+            .unwrap_or_else(|error| panic!("{source} does not compile (clang is needed): {error:#}"));
+    }
+    bindgen::Builder::default()
+        .header("bpf/wire.h")
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .derive_default(true)
+        .generate()
+        .expect("bpf/wire.h does not parse (libclang is needed)")
+        .write_to_file(out.join("wire.rs"))
+        .expect("OUT_DIR is writable");
+    println!("cargo:rerun-if-changed=bpf");
+}
