@@ -1,10 +1,12 @@
 //! Plain data, no input or output: what was counted up to a moment ([`Sample`]), what happened
 //! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
 
+mod group;
 mod histogram;
 mod interval;
 mod sample;
 
+pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
 pub use sample::{Counters, Extremes, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};

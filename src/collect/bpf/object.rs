@@ -65,7 +65,7 @@ impl Loaded {
             let field = |event: &str, name: &str| {
                 let (offset, size) = host::tracepoint_field(event, name)
                     .map_err(|error| (format!("reading the fields of the tracepoint {event}"), error.to_string()))?;
-                Ok(wire::field { offset, size })
+                Ok::<_, (String, String)>(wire::field { offset, size })
             };
             config.exit_reason = field("kvm/kvm_exit", "exit_reason")?;
             config.exit_isa = field("kvm/kvm_exit", "isa")?;

@@ -1,0 +1,266 @@
+//! The command line. `--help`, the man pages and the completions are all made from these definitions.
+
+use crate::model::{By, Isa, Sort, Source};
+use crate::view::Format;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why does my VM exit, how often, and what does it cost?
+///
+/// exitscope counts the exits of every KVM virtual machine on this host, exactly: by VM, vCPU and reason, with the
+/// time that the host spends on each.
+#[derive(Debug, Parser)]
+#[command(name = "exitscope", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count exits, and print them by reason.
+    ///
+    /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for. With
+    /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; the report goes to standard
+    /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
+    /// COMMAND cannot be run, 127 where it is not found). It needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE.
+    Stat(Stat),
+    /// Explain exit reasons: what the guest did, what causes many of them, what helps.
+    ///
+    /// Without a reason, lists them all. The exit status is 1 where no reason has that name or number.
+    Reasons(Reasons),
+    /// Write the statistics to the kernel log every so many exits, for dmesg.
+    Kmsg(Kmsg),
+    /// Run a guest that makes known numbers of each exit, and compare them with what is counted.
+    ///
+    /// Prints the cost of each kind of exit too. The exit status is 1 at any difference.
+    Selftest(Selftest),
+    /// Say what this host has of what exitscope needs, and what to do about the rest.
+    ///
+    /// The exit status is 1 if exits cannot be counted at all.
+    Doctor,
+    /// Write the man pages, or the completions of a shell.
+    #[command(hide = true)]
+    Generate(Generate),
+}
+
+/// Which VMs to watch, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Watch {
+    /// Watch only the VMs of these processes.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Watch only the VM of this name (see the column VM); give the option again for more.
+    #[arg(short, long, value_name = "NAME")]
+    pub guest: Vec<String>,
+    /// Where to count: auto chooses the best that works.
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
+    pub source: SourceChoice,
+    /// Room for so many pairs of vCPU and reason [default: 1024 for each CPU, 8192 to 65534]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_rows: Option<u32>,
+    /// Room for so many vCPUs [default: 64 for each CPU, 512 to 8192]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_vcpus: Option<u32>,
+}
+
+/// Where to count.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum SourceChoice {
+    /// The best that works.
+    #[default]
+    Auto,
+    /// BPF programs typed by the kernel's BTF.
+    Btf,
+    /// BPF programs on the plain tracepoints, which need no BTF.
+    Tracepoint,
+    /// KVM's own statistics: totals and classes, no reasons, no times.
+    Kvm,
+}
+
+impl From<SourceChoice> for Option<Source> {
+    fn from(choice: SourceChoice) -> Self {
+        match choice {
+            SourceChoice::Auto => None,
+            SourceChoice::Btf => Some(Source::Btf),
+            SourceChoice::Tracepoint => Some(Source::Tracepoint),
+            SourceChoice::Kvm => Some(Source::KvmStat),
+        }
+    }
+}
+
+/// Options of `stat`.
+#[derive(Args, Debug)]
+pub struct Stat {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Watch only these vCPUs, by number, e.g. 0,2-3.
+    #[arg(long, value_name = "LIST", value_parser = parse_numbers)]
+    pub vcpu: Option<Numbers>,
+    /// Stop after this time, e.g. 10s, 1min, 500ms.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+    /// Print a block for each interval of this length, at least 10ms.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Option<Duration>,
+    /// What to tell rows apart by: vm, vcpu, reason. JSON and CSV tell everything apart unless asked otherwise.
+    #[arg(long, value_name = "KEYS")]
+    pub by: Option<By>,
+    /// What to sort rows by.
+    #[arg(short, long, default_value_t, value_name = "KEY")]
+    pub sort: Sort,
+    /// How to print: table, json (an object a line) or csv.
+    #[arg(short, long, default_value_t)]
+    pub format: Format,
+    /// Print to this file.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A command to run and to watch the VMs of, until it ends.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `reasons`.
+#[derive(Args, Debug)]
+pub struct Reasons {
+    /// The instruction set, vmx or svm, or the reason.
+    #[arg(value_name = "vmx|svm")]
+    pub first: Option<String>,
+    /// A name, e.g. EPT_VIOLATION or npf, or a number, e.g. 48 or 0x400.
+    #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
+    pub second: Option<String>,
+}
+
+impl Reasons {
+    /// The instruction set and the reason that were asked for.
+    pub fn asked(&self) -> (Option<Isa>, Option<&str>) {
+        let isa = match self.first.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            Some("vmx") => Some(Isa::Vmx),
+            Some("svm") => Some(Isa::Svm),
+            _ => None,
+        };
+        let text = if isa.is_some() { &self.second } else { &self.first };
+        (isa, text.as_deref())
+    }
+}
+
+/// Options of `kmsg`.
+#[derive(Args, Debug)]
+pub struct Kmsg {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Write each time that so many more exits have happened.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: u64,
+    /// Write at most so many lines a second; what waits is written with the next figures.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_lines: u32,
+    /// Stop after this time.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+}
+
+/// Options of `selftest`.
+#[derive(Args, Debug)]
+pub struct Selftest {
+    /// How many vCPUs at once; without it, 1 and then 4.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub vcpus: Option<u32>,
+    /// Where to count.
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
+    pub source: SourceChoice,
+}
+
+/// Options of `generate`.
+#[derive(Args, Debug)]
+pub struct Generate {
+    /// Write the man pages into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub man: Option<PathBuf>,
+    /// Print the completions of this shell.
+    #[arg(long, value_name = "SHELL")]
+    pub completions: Option<clap_complete::Shell>,
+}
+
+/// Some numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers(pub BTreeSet<u32>);
+
+/// The highest vCPU number that KVM gives on x86 (`KVM_MAX_VCPU_IDS`, arch/x86/include/asm/kvm_host.h).
+const MAX_VCPU_ID: u32 = 16_383;
+
+fn parse_numbers(text: &str) -> Result<Numbers, String> {
+    let number = |text: &str| {
+        let number: u32 = text.trim().parse().map_err(|_| format!("{text:?} is no number; give e.g. 0,2-3"))?;
+        if number > MAX_VCPU_ID {
+            return Err(format!("KVM numbers vCPUs from 0 to {MAX_VCPU_ID}, found {number}"));
+        }
+        Ok(number)
+    };
+    let mut numbers = BTreeSet::new();
+    for part in text.split(',') {
+        let (from, to) = match part.split_once('-') {
+            Some((from, to)) => (number(from)?, number(to)?),
+            None => (number(part)?, number(part)?),
+        };
+        if from > to {
+            return Err(format!("the range {part} ends before it begins"));
+        }
+        numbers.extend(from..=to);
+    }
+    Ok(Numbers(numbers))
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error}; give e.g. 10s or 500ms"))?,
+    };
+    if time.is_zero() {
+        return Err("a time of nothing counts nothing".into());
+    }
+    if time > Duration::from_secs(100 * 365 * 24 * 3600) {
+        return Err("at most a hundred years".into());
+    }
+    Ok(time)
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_millis(10) { Err("an interval takes at least 10ms".into()) } else { Ok(time) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_lists_and_ranges() {
+        assert_eq!(parse_numbers("0,2-4,3").unwrap().0, BTreeSet::from([0, 2, 3, 4]));
+        for wrong in ["", "x", "1-", "4-2", "-1", "1,,2", "99999999999", "16384"] {
+            assert!(parse_numbers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(parse_time("1.5").unwrap(), Duration::from_millis(1500));
+        assert_eq!(parse_time("500ms").unwrap(), Duration::from_millis(500));
+        for wrong in ["", "0", "-1", "1x", "nan", "inf", "1e300", "9e18"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The commands: each wires a source to a view.
+
+mod events;
+mod kmsg;
+mod output;
+mod selftest;
+mod stat;
+mod watch;
+
+use crate::cli::{self, Cli, Command};
+use crate::{doctor, view};
+use anyhow::Context;
+use clap::CommandFactory;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+/// The exit status where exitscope fails though a command that it runs may not, as `env` and `timeout` have it.
+const OUR_FAILURE: u8 = 125;
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> ExitCode {
+    let (result, failure) = match cli.command {
+        Command::Stat(args) => {
+            let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
+            (stat::run(&args), failure)
+        }
+        Command::Reasons(args) => (reasons(&args), 1),
+        Command::Kmsg(args) => (kmsg::run(&args), 1),
+        Command::Selftest(args) => (selftest::run(&args), 1),
+        Command::Doctor => (run_doctor(), 1),
+        Command::Generate(args) => (generate(&args), 1),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.downcast_ref::<stat::CannotRun>().map_or(failure, stat::CannotRun::code);
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(io::stderr(), "exitscope: {}", view::text::clean(&format!("{error:#}"), 2000));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Whether whoever read our output has had enough, which is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn code(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn reasons(args: &cli::Reasons) -> anyhow::Result<ExitCode> {
+    let (isa, query) = args.asked();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let found = view::reasons::write(&mut out, isa, query, output::width(&io::stdout()))?;
+    out.flush()?;
+    Ok(code(found))
+}
+
+fn run_doctor() -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let fine = doctor::run(&mut out)?;
+    out.flush()?;
+    Ok(code(fine))
+}
+
+fn generate(args: &cli::Generate) -> anyhow::Result<ExitCode> {
+    let mut command = Cli::command();
+    if let Some(shell) = args.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, "exitscope", &mut script);
+        io::stdout().write_all(&script)?;
+    }
+    if let Some(folder) = &args.man {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        clap_mangen::generate_to(command, folder)
+            .with_context(|| format!("cannot write the man pages into {}", folder.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,348 @@
+//! Rows of an [`Interval`] added up by VM, vCPU, reason, or any of them together.
+
+use super::{Counters, ExitCode, Interval, VmId};
+use std::borrow::Cow;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// What rows are told apart by; what is not named is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Tell VMs apart.
+    pub vm: bool,
+    /// Tell vCPU numbers apart.
+    pub vcpu: bool,
+    /// Tell reasons apart.
+    pub reason: bool,
+}
+
+impl By {
+    /// Every vCPU's reasons: nothing is added up.
+    pub const ALL: By = By { vm: true, vcpu: true, reason: true };
+    /// Nothing is told apart: all is added up.
+    pub const NOTHING: By = By { vm: false, vcpu: false, reason: false };
+}
+
+impl Default for By {
+    fn default() -> Self {
+        By { vm: true, vcpu: false, reason: true }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [(self.vm, "vm"), (self.vcpu, "vcpu"), (self.reason, "reason")];
+        let mut separator = "";
+        for (_, name) in named.iter().filter(|(on, _)| *on) {
+            write!(f, "{separator}{name}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+/// A word that is no way to group or sort.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} {found:?}; choose from {choice}")]
+pub struct UnknownWord {
+    what: &'static str,
+    found: String,
+    choice: String,
+}
+
+impl FromStr for By {
+    type Err = UnknownWord;
+
+    /// From words separated by commas, in any order: `vm,reason`.
+    fn from_str(text: &str) -> Result<By, UnknownWord> {
+        let mut by = By::NOTHING;
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "vm" => by.vm = true,
+                "vcpu" => by.vcpu = true,
+                "reason" => by.reason = true,
+                _ => {
+                    let choice = "vm, vcpu and reason, separated by commas".into();
+                    return Err(UnknownWord { what: "grouping by", found: word.into(), choice });
+                }
+            }
+        }
+        Ok(by)
+    }
+}
+
+/// What rows are sorted by: numbers from the largest down, names upwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Exits, and so also exits per second.
+    #[default]
+    Count,
+    /// Host time.
+    Time,
+    /// Shortest host time.
+    Min,
+    /// Mean host time.
+    Avg,
+    /// Longest host time.
+    Max,
+    /// Median host time.
+    P50,
+    /// 95th percentile of the host time.
+    P95,
+    /// 99th percentile of the host time.
+    P99,
+    /// Name of the reason.
+    Name,
+    /// Name of the VM, then its process.
+    Vm,
+    /// Number of the vCPU.
+    Vcpu,
+}
+
+impl Sort {
+    /// Every order with the word that chooses it; `rate` is another word for `count`.
+    pub const WORDS: [(&'static str, Sort); 12] = [
+        ("count", Sort::Count),
+        ("rate", Sort::Count),
+        ("time", Sort::Time),
+        ("min", Sort::Min),
+        ("avg", Sort::Avg),
+        ("max", Sort::Max),
+        ("p50", Sort::P50),
+        ("p95", Sort::P95),
+        ("p99", Sort::P99),
+        ("name", Sort::Name),
+        ("vm", Sort::Vm),
+        ("vcpu", Sort::Vcpu),
+    ];
+}
+
+impl fmt::Display for Sort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Sort::WORDS.iter().find(|(_, sort)| sort == self);
+        f.pad(word.map_or("", |(word, _)| word))
+    }
+}
+
+impl FromStr for Sort {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Sort, UnknownWord> {
+        Sort::WORDS.iter().find(|(word, _)| *word == text).map(|(_, sort)| *sort).ok_or_else(|| UnknownWord {
+            what: "order",
+            found: text.into(),
+            choice: Sort::WORDS.map(|(word, _)| word).join(", "),
+        })
+    }
+}
+
+/// Exits added up; a key is `None` where it was not told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The VM.
+    pub vm: Option<VmId>,
+    /// The vCPU's number.
+    pub vcpu: Option<u32>,
+    /// The reason.
+    pub code: Option<ExitCode>,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+impl Group {
+    /// All exits of an interval.
+    pub fn total(interval: &Interval) -> Group {
+        let none = Group { vm: None, vcpu: None, code: None, counters: Counters::default() };
+        group(interval, By::NOTHING).pop().unwrap_or(none)
+    }
+
+    /// Mean host time (ns) of the exits that have entered again; `None` where none has.
+    pub fn avg_ns(&self) -> Option<u64> {
+        self.counters.time_ns.checked_div(self.counters.histogram.count())
+    }
+
+    /// The host time (ns) that a share `q` of the exits did not exceed, estimated from the
+    /// histogram; `None` where no exit has entered again.
+    pub fn percentile(&self, q: f64) -> Option<u64> {
+        let extremes = self.counters.extremes?;
+        self.counters.histogram.percentile(q, extremes.min_ns, extremes.max_ns)
+    }
+
+    fn figure(&self, sort: Sort) -> Option<u64> {
+        match sort {
+            Sort::Time => Some(self.counters.time_ns),
+            Sort::Min => self.counters.extremes.map(|e| e.min_ns),
+            Sort::Avg => self.avg_ns(),
+            Sort::Max => self.counters.extremes.map(|e| e.max_ns),
+            Sort::P50 => self.percentile(0.50),
+            Sort::P95 => self.percentile(0.95),
+            Sort::P99 => self.percentile(0.99),
+            Sort::Count | Sort::Name | Sort::Vm | Sort::Vcpu => Some(self.counters.count),
+        }
+    }
+}
+
+type Key = (Option<VmId>, Option<u32>, Option<ExitCode>);
+
+/// Adds up an interval's rows, in the order of VM, vCPU and code.
+///
+/// Where reasons are not told apart, `counters.count` is the count of the vCPUs, which is whole
+/// also where a reason found no row and where rows overlap ([`super::Source::KvmStat`]); vCPUs
+/// and VMs without an exit are then there too, with a count of zero.
+pub fn group(interval: &Interval, by: By) -> Vec<Group> {
+    let mut groups: BTreeMap<Key, Counters> = BTreeMap::new();
+    let key = |vm: VmId, vcpu: u32, code: Option<ExitCode>| -> Key {
+        (by.vm.then_some(vm), by.vcpu.then_some(vcpu), code.filter(|_| by.reason))
+    };
+    for row in &interval.rows {
+        groups.entry(key(row.vm, row.vcpu, Some(row.code))).or_default().add(&row.counters);
+    }
+    if !by.reason {
+        groups.values_mut().for_each(|counters| counters.count = 0);
+        for span in &interval.vcpus {
+            groups.entry(key(span.vm, span.vcpu, None)).or_default().count += span.exits;
+        }
+    }
+    groups.into_iter().map(|((vm, vcpu, code), counters)| Group { vm, vcpu, code, counters }).collect()
+}
+
+/// Sorts groups of `interval`; equal ones by count, then by VM, vCPU and code, so that the order
+/// is always the same. What has no figure comes last.
+pub fn sort(
+    groups: &mut [Group],
+    order: Sort,
+    interval: &Interval,
+    name: impl Fn(ExitCode) -> Cow<'static, str>,
+) {
+    let vm =
+        |group: &Group| group.vm.and_then(|id| interval.vms.get(&id)).map(|vm| (vm.name.as_str(), vm.pid));
+    groups.sort_by(|a, b| {
+        let by_text = match order {
+            Sort::Name => a.code.map(&name).cmp(&b.code.map(&name)),
+            Sort::Vm => vm(a).cmp(&vm(b)),
+            Sort::Vcpu => a.vcpu.cmp(&b.vcpu),
+            _ => Ordering::Equal,
+        };
+        let rest = |g: &Group| (Reverse(g.figure(order)), Reverse(g.counters.count), g.vm, g.vcpu, g.code);
+        by_text.then_with(|| rest(a).cmp(&rest(b)))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Extremes, Histogram, Isa, Loss, Row, Source, VcpuSpan, Vm};
+    use proptest::prelude::*;
+    use std::time::{Duration, SystemTime};
+
+    fn interval(cells: &[(u8, u8, u8, u64)]) -> Interval {
+        let mut rows: BTreeMap<(VmId, u32, i64), Counters> = BTreeMap::new();
+        let mut vcpus: BTreeMap<(VmId, u32), u64> = BTreeMap::new();
+        for &(vm, vcpu, code, ns) in cells {
+            let (vm, vcpu) = (VmId(vm.into()), vcpu.into());
+            let mut histogram = Histogram::default();
+            histogram.0
+                [(1..crate::model::BUCKETS).find(|&b| Histogram::bounds(b).contains(&ns)).unwrap_or(0)] = 1;
+            let extremes = Some(Extremes { min_ns: ns, max_ns: ns });
+            let one = Counters { count: 1, time_ns: ns, extremes, histogram };
+            rows.entry((vm, vcpu, code.into())).or_default().add(&one);
+            *vcpus.entry((vm, vcpu)).or_default() += 1;
+        }
+        let vm = |id: VmId| {
+            let (name, vmm) = (format!("vm{}", id.0 / 2), "qemu".into());
+            (id, Vm { id, pid: 7, name, vmm, ended: false })
+        };
+        Interval {
+            start: SystemTime::UNIX_EPOCH,
+            end: SystemTime::UNIX_EPOCH,
+            length: Duration::from_secs(1),
+            source: Source::Btf,
+            vms: vcpus.keys().map(|(id, _)| vm(*id)).collect(),
+            vcpus: vcpus
+                .iter()
+                .map(|(&(vm, vcpu), &exits)| VcpuSpan { vm, vcpu, exits, kvm_exits: None })
+                .collect(),
+            rows: rows
+                .into_iter()
+                .map(|((vm, vcpu, code), counters)| Row {
+                    vm,
+                    vcpu,
+                    code: ExitCode { isa: Isa::Vmx, code },
+                    counters,
+                })
+                .collect(),
+            loss: Loss::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn grouping_keeps_every_exit_and_sorting_is_one_order(
+            cells in proptest::collection::vec((0u8..4, 0u8..3, 0u8..5, 0u64..1 << 40), 0..60),
+            (vm, vcpu, reason) in any::<(bool, bool, bool)>(),
+            order in proptest::sample::select(Sort::WORDS.map(|(_, order)| order).to_vec()),
+        ) {
+            let interval = interval(&cells);
+            let by = By { vm, vcpu, reason };
+            let mut groups = group(&interval, by);
+            let mut all = Counters::default();
+            groups.iter().for_each(|group| all.add(&group.counters));
+            prop_assert_eq!(&all, &Group::total(&interval).counters);
+            prop_assert_eq!(all.count, cells.len() as u64);
+            for g in &groups {
+                prop_assert_eq!((g.vm.is_some(), g.vcpu.is_some(), g.code.is_some()), (vm, vcpu, reason));
+            }
+
+            let name = |code: ExitCode| Cow::Owned(format!("R{}", code.code / 2));
+            sort(&mut groups, order, &interval, name);
+            let mut other: Vec<Group> = groups.iter().rev().cloned().collect();
+            sort(&mut other, order, &interval, name);
+            prop_assert_eq!(groups, other);
+        }
+    }
+
+    #[test]
+    fn orders_put_the_largest_figure_or_the_first_name_on_top() {
+        let interval = interval(&[(2, 0, 1, 10), (2, 0, 1, 10), (0, 1, 9, 900), (0, 1, 5, 30)]);
+        let first = |order| {
+            let mut groups = group(&interval, By::ALL);
+            sort(&mut groups, order, &interval, |code| Cow::Owned(format!("{:02}", 20 - code.code)));
+            groups[0].code.map(|code| code.code)
+        };
+        assert_eq!(first(Sort::Count), Some(1));
+        assert_eq!(first(Sort::Time), Some(9));
+        assert_eq!(first(Sort::P99), Some(9));
+        assert_eq!(first(Sort::Name), Some(9));
+        assert_eq!(first(Sort::Vm), Some(5), "vm0 comes first, and of its rows the one with the lower code");
+        assert_eq!(first(Sort::Vcpu), Some(1));
+    }
+
+    #[test]
+    fn a_count_without_reasons_is_that_of_the_vcpus() {
+        let mut interval = interval(&[(0, 0, 1, 10)]);
+        interval.vcpus[0].exits = 5;
+        interval.vcpus.push(VcpuSpan { vm: VmId(0), vcpu: 1, exits: 0, kvm_exits: None });
+        let by = "vcpu".parse().unwrap();
+        let counts: Vec<u64> = group(&interval, by).iter().map(|g| g.counters.count).collect();
+        assert_eq!(counts, [5, 0]);
+    }
+
+    #[test]
+    fn words_are_read_and_written() {
+        assert_eq!("reason, vm".parse(), Ok(By::default()));
+        assert_eq!(By::ALL.to_string(), "vm,vcpu,reason");
+        assert_eq!("rate".parse(), Ok(Sort::Count));
+        for (_, order) in Sort::WORDS {
+            assert_eq!(order.to_string().parse(), Ok(order));
+        }
+        let error = "vm,cpu".parse::<By>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no grouping by \"cpu\"; choose from vm, vcpu and reason, separated by commas"
+        );
+        assert!("".parse::<By>().is_err());
+        assert!("biggest".parse::<Sort>().unwrap_err().to_string().contains("count, rate, time"));
+    }
+}

@@ -1,0 +1,279 @@
+//! JSON Lines: one object per interval, one line each. `docs/json.md` is its contract.
+
+use super::Options;
+use super::column::{COLUMNS, Context};
+use super::text::is_unsafe;
+use crate::model::{By, Group, Interval, Source, group, sort};
+use crate::reason;
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+use std::io;
+use std::time::SystemTime;
+
+/// The format's version; `docs/json.md` tells what may change within one.
+pub const VERSION: u32 = 1;
+
+/// The interval as one line of JSON, ending with a newline.
+pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
+    let mut groups = group(interval, options.by);
+    sort(&mut groups, options.sort, interval, reason::name);
+    let context = Context::new(interval);
+    let object = Object {
+        version: VERSION,
+        start: seconds(interval.start),
+        end: seconds(interval.end),
+        source: source(interval.source),
+        rows: Rows { context: &context, by: options.by, groups: &groups },
+        total: interval.exits(),
+        kvm_exits: interval.kvm_exits(),
+        lost: interval.loss.lost(),
+        loss: Loss(interval),
+        vcpus: Vcpus(interval),
+    };
+    let mut bytes = Vec::new();
+    object.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Harmless))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// What machines call a source.
+pub fn source(source: Source) -> &'static str {
+    match source {
+        Source::Btf => "btf",
+        Source::Tracepoint => "tracepoint",
+        Source::KvmStat => "kvm_stat",
+    }
+}
+
+/// Seconds since the epoch to the microsecond, which a double holds until the year 2255.
+pub fn seconds(time: SystemTime) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = |span: std::time::Duration| span.as_micros() as f64 / 1e6;
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => seconds(after),
+        Err(before) => -seconds(before.duration()),
+    }
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    version: u32,
+    start: f64,
+    end: f64,
+    source: &'static str,
+    rows: Rows<'a>,
+    total: u64,
+    kvm_exits: Option<u64>,
+    lost: u64,
+    loss: Loss<'a>,
+    vcpus: Vcpus<'a>,
+}
+
+struct Rows<'a> {
+    context: &'a Context<'a>,
+    by: By,
+    groups: &'a [Group],
+}
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.groups.iter().map(|group| Row { rows: self, group }))
+    }
+}
+
+struct Row<'a> {
+    rows: &'a Rows<'a>,
+    group: &'a Group,
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let columns = COLUMNS.iter().filter(|column| column.is_machine(self.rows.by));
+        serializer
+            .collect_map(columns.map(|column| (column.key, column.value(self.rows.context, self.group))))
+    }
+}
+
+struct Loss<'a>(&'a Interval);
+
+impl Serialize for Loss<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let figures = self.0.loss.figures();
+        let mut map = serializer.serialize_map(Some(figures.len()))?;
+        for (name, number, _) in figures {
+            map.serialize_entry(name, &number)?;
+        }
+        map.end()
+    }
+}
+
+struct Vcpus<'a>(&'a Interval);
+
+#[derive(Serialize)]
+struct Vcpu<'a> {
+    vm: Option<&'a str>,
+    pid: Option<u32>,
+    vcpu: u32,
+    exits: u64,
+    kvm_exits: Option<u64>,
+}
+
+impl Serialize for Vcpus<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(Some(self.0.vcpus.len()))?;
+        for span in &self.0.vcpus {
+            let vm = self.0.vms.get(&span.vm);
+            seq.serialize_element(&Vcpu {
+                vm: vm.map(|vm| vm.name.as_str()),
+                pid: vm.map(|vm| vm.pid),
+                vcpu: span.vcpu,
+                exits: span.exits,
+                kvm_exits: span.kvm_exits,
+            })?;
+        }
+        seq.end()
+    }
+}
+
+/// Escapes what would harm a terminal that shows the JSON as it is; parsed, it is the same.
+struct Harmless;
+
+impl serde_json::ser::Formatter for Harmless {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let mut rest = text;
+        while let Some((at, found)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for unit in found.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + found.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+    use serde_json::{Map, Value};
+
+    /// Checks `value` against the part of JSON Schema that `docs/stat.schema.json` uses.
+    fn validate(value: &Value, schema: &Value, at: &str) {
+        for (keyword, rule) in schema.as_object().unwrap() {
+            match keyword.as_str() {
+                "$schema" | "$id" | "title" | "description" => {}
+                "type" => {
+                    let found = match value {
+                        Value::Null => "null",
+                        Value::String(_) => "string",
+                        Value::Array(_) => "array",
+                        Value::Object(_) => "object",
+                        Value::Number(number) if number.is_f64() => "number",
+                        Value::Number(_) => "integer",
+                        Value::Bool(_) => "boolean",
+                    };
+                    let allowed = |name: &Value| name == found || (name == "number" && found == "integer");
+                    let fits = rule.as_array().map_or(allowed(rule), |names| names.iter().any(allowed));
+                    assert!(fits, "{at} is {value}, not of type {rule}");
+                }
+                "enum" => assert!(rule.as_array().unwrap().contains(value), "{at} is {value}, not in {rule}"),
+                "const" => assert_eq!(value, rule, "{at}"),
+                "minimum" => assert!(value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()), "{at}"),
+                "minItems" => {
+                    assert!(value.as_array().is_none_or(|a| a.len() as u64 >= rule.as_u64().unwrap()), "{at}")
+                }
+                "maxItems" => {
+                    assert!(value.as_array().is_none_or(|a| a.len() as u64 <= rule.as_u64().unwrap()), "{at}")
+                }
+                "required" => {
+                    for key in rule.as_array().unwrap() {
+                        assert!(value.get(key.as_str().unwrap()).is_some(), "{at} lacks {key}");
+                    }
+                }
+                "additionalProperties" => {
+                    assert_eq!(rule, false);
+                    let known = schema["properties"].as_object().unwrap();
+                    for key in value.as_object().map(Map::keys).into_iter().flatten() {
+                        assert!(known.contains_key(key), "{at} has {key}, which the schema does not know");
+                    }
+                }
+                "properties" => {
+                    for (key, schema) in rule.as_object().unwrap() {
+                        if let Some(value) = value.get(key) {
+                            validate(value, schema, &format!("{at}.{key}"));
+                        }
+                    }
+                }
+                "items" => {
+                    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+                        validate(value, rule, &format!("{at}[{index}]"));
+                    }
+                }
+                other => panic!("this test does not know the keyword {other}"),
+            }
+        }
+    }
+
+    fn parsed(interval: &Interval, options: &Options) -> Value {
+        let bytes = render(interval, options).unwrap();
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1, "one line per interval");
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(!text.trim_end().chars().any(is_unsafe), "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn every_interval_fits_the_published_schema() {
+        let schema: Value = serde_json::from_str(include_str!("../../docs/stat.schema.json")).unwrap();
+        let documentation = include_str!("../../docs/json.md");
+        for interval in fixture::all() {
+            for by in ["vm,vcpu,reason", "vm,reason", "vcpu", "reason"] {
+                let by: By = by.parse().unwrap();
+                let value = parsed(&interval, &Options { by, ..Options::default() });
+                validate(&value, &schema, "interval");
+                for row in value["rows"].as_array().unwrap() {
+                    let there = ["vm", "vcpu", "reason"].map(|key| row.get(key).is_some());
+                    assert_eq!(there, [by.vm, by.vcpu, by.reason]);
+                }
+            }
+        }
+        let rows = &schema["properties"]["rows"]["items"]["properties"];
+        let machine: Vec<&str> = COLUMNS.iter().filter(|c| c.machine).map(|c| c.key).collect();
+        assert_eq!(rows.as_object().unwrap().len(), machine.len());
+        for key in
+            machine.into_iter().chain(schema["properties"].as_object().unwrap().keys().map(String::as_str))
+        {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
+        }
+    }
+
+    #[test]
+    fn rows_carry_every_exit_and_names_survive() {
+        let interval = fixture::busy();
+        let value = parsed(&interval, &Options { by: By::ALL, ..Options::default() });
+        let rows = value["rows"].as_array().unwrap();
+        let sum: u64 = rows.iter().map(|row| row["count"].as_u64().unwrap()).sum();
+        assert_eq!(sum, interval.exits());
+        assert_eq!(value["total"], interval.exits());
+        let vcpus: u64 =
+            value["vcpus"].as_array().unwrap().iter().map(|v| v["exits"].as_u64().unwrap()).sum();
+        assert_eq!(vcpus, interval.exits());
+
+        let hostile = fixture::hostile();
+        let value = parsed(&hostile, &Options::default());
+        assert_eq!(value["rows"][0]["vm"], fixture::HOSTILE);
+    }
+
+    #[test]
+    fn one_line() {
+        let text = String::from_utf8(render(&fixture::hostile(), &Options::default()).unwrap()).unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn moments_are_exact_to_the_microsecond() {
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::new(1_792_000_000, 123_456_789);
+        assert_eq!(seconds(at).to_string(), "1792000000.123456");
+    }
+}
