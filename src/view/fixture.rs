@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 /// A name that tries everything.
 pub const HOSTILE: &str = "=1+2;\"x\",\x1b[31m\u{202e}gpj\u{9b}2J\n\u{200b}\u{e0041}";
 
-/// Counters of `count` exits that took about `typical` ns, some an eighth of it, some 16 times.
+/// Counters of `count` exits that took about `typical` ns, few a quarter of it, fewer 32 times.
 pub fn counters(count: u64, typical: u64) -> Counters {
     let middle = typical.ilog2() as usize;
     let mut histogram = Histogram::default();
     let mut left = count;
-    for (offset, share) in [(3, 20), (0, 2), (1, 8), (2, 3), (4, 12), (5, 60), (6, 300), (7, 2000)] {
+    for (offset, share) in [(1, 50), (2, 10), (4, 4), (5, 15), (6, 80), (7, 600), (8, 4000)] {
         let entries = left / share;
         histogram.0[middle + offset - 3] += entries;
         left -= entries;

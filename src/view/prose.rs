@@ -174,10 +174,11 @@ fn name(code: ExitCode) -> String {
 
 /// A halted vCPU is out until it is woken, which makes idleness look like work.
 fn halted(interval: &Interval) -> Option<Line> {
-    // VMX: HLT is 12, MWAIT 36 (SDM vol. 3, appendix C). SVM: 0x78 and 0x8b (APM vol. 2, appendix C).
+    // VMX: HLT is 12 (SDM vol. 3, appendix C). SVM: HLT is 0x78, IDLE_HLT 0xa6 (APM vol. 2,
+    // appendix C). MWAIT is none: KVM lets the vCPU go on at once (`kvm_emulate_mwait`).
     let sleeps = |code: ExitCode| match code.isa {
-        Isa::Vmx => [12, 36].contains(&code.code),
-        Isa::Svm => [0x78, 0x8b].contains(&code.code),
+        Isa::Vmx => code.code == 12,
+        Isa::Svm => [0x78, 0xa6].contains(&code.code),
         Isa::KvmStat => false,
     };
     let code = interval.rows.iter().map(|row| row.code).filter(|code| sleeps(*code)).min()?;
@@ -243,9 +244,20 @@ fn differences(interval: &Interval) -> (u64, u64) {
 fn losses(interval: &Interval) -> impl Iterator<Item = Line> {
     let figures = interval.loss.figures();
     figures.into_iter().filter(|(_, number, _)| *number > 0).map(|(name, number, meaning)| {
+        let meaning = if number == 1 { singular(meaning) } else { meaning.into() };
         let text = format!("Warning: {} {meaning}. {}", unit::count(number), advice(name));
         line(Kind::Warning, text)
     })
+}
+
+/// A figure's meaning for the number one.
+fn singular(meaning: &str) -> String {
+    let (noun, rest) = meaning.split_once(' ').unwrap_or((meaning, ""));
+    let noun = match noun.strip_suffix("ies") {
+        Some(stem) => format!("{stem}y"),
+        None => noun.trim_end_matches('s').into(),
+    };
+    format!("{noun} {}", rest.replace(" them", " it"))
 }
 
 /// What to do about a figure of [`crate::model::Loss`].

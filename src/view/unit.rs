@@ -18,10 +18,15 @@ pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// A share of 1 in percent: `79.11%`; what is there, yet too little to show, is `<0.01%`.
+/// A share of 1 in percent: `79.11%`; what is more than nothing or less than all says so:
+/// `<0.01%`, `>99.99%`.
 pub fn share(share: f64) -> String {
     let percent = share * 100.0;
-    if percent > 0.0 && percent < 0.005 { "<0.01%".into() } else { format!("{percent:.2}%") }
+    match percent {
+        p if p > 0.0 && p < 0.005 => "<0.01%".into(),
+        p if (99.995..100.0).contains(&p) => ">99.99%".into(),
+        p => format!("{p:.2}%"),
+    }
 }
 
 /// A rate to three digits, whole from 100 on: `0.05`, `8.46`, `84.6`, `8,456`.
@@ -62,7 +67,10 @@ mod tests {
     #[test]
     fn numbers_are_short_and_rounded() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0.0, 0.79106, 1.0, 0.00001].map(share), ["0.00%", "79.11%", "100.00%", "<0.01%"]);
+        assert_eq!(
+            [0.0, 0.00001, 0.79106, 0.99999, 1.0].map(share),
+            ["0.00%", "<0.01%", "79.11%", ">99.99%", "100.00%"]
+        );
         assert_eq!(
             [0.0, 0.001, 8.456, 9.996, 84.56, 99.96, 8456.2].map(rate),
             ["0.00", "<0.01", "8.46", "10.0", "84.6", "100", "8,456"]
