@@ -13,14 +13,27 @@ fn header(file: &str) -> String {
     found.unwrap_or_else(|| panic!("asm/{file} is in none of {folders:?}: apt-get install linux-libc-dev"))
 }
 
-/// Every `#define NAME NUMBER` whose name starts with `prefix`, by its whole name.
+/// Every `#define NAME NUMBER` whose name starts with `prefix`, by its whole name. A value that
+/// begins like a number and cannot be read fails: a name left out would be one not compared.
 fn defines(text: &str, prefix: &str) -> HashMap<String, i64> {
     let pair = |line: &str| {
         let mut words = line.strip_prefix("#define")?.split_whitespace();
         let (name, value) = (words.next()?, words.next()?);
-        Some((name.to_owned(), super::number(value)?))
+        if !name.starts_with(prefix) || !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+            return None;
+        }
+        let digits = value.trim_end_matches(['u', 'U', 'l', 'L']);
+        let value = super::number(digits).unwrap_or_else(|| panic!("{name} is {value}: no number"));
+        Some((name.to_owned(), value))
     };
-    text.lines().filter_map(pair).filter(|(name, _)| name.starts_with(prefix)).collect()
+    text.lines().filter_map(pair).collect()
+}
+
+#[test]
+fn numbers_of_headers_are_read() {
+    let text = "#define A_X 0x80000014ull\n#define A_Y\t-1\n#define A_Z(x) (x)\n#define B_X 1\n#define A_V\n";
+    let expected = [("A_X".to_owned(), 0x8000_0014), ("A_Y".to_owned(), -1)];
+    assert_eq!(defines(text, "A_"), HashMap::from(expected));
 }
 
 /// The rows `{ EXPRESSION, "text" }` of the macro `table`.

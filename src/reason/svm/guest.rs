@@ -73,7 +73,7 @@ pub(super) const TABLE: &[Reason] = reasons! { Svm, APM_UAPI;
     0x8000_0013 VMGEXIT_AP_CREATION []
         "An SEV-SNP guest created, started or destroyed a vCPU of its own.",
         "Booting and taking vCPUs on- or offline.", NORMAL, @ GHCB_UAPI;
-    0x8000_0014 VMGEXIT_HVDB ["vmgexit_hv_doorbell"]
+    0x8000_0014 VMGEXIT_HVDB_PAGE ["vmgexit_hv_doorbell_page"]
         "An SEV-SNP guest set up the page on which the hypervisor announces events.",
         SNP_WHY, NOT_IN_KVM, @ GHCB;
     0x8000_0015 VMGEXIT_HV_IPI []
