@@ -146,3 +146,5 @@ mod tests {
         assert!("xml".parse::<Format>().is_err());
     }
 }
+
+pub mod reasons;
