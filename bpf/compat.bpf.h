@@ -119,4 +119,14 @@ static __always_inline s64 svm_code(struct kvm_vcpu *vcpu)
 	return code;
 }
 
+/* The types of a vendor's module are there only while it is loaded; the other one never sees an exit then. */
+static __always_inline s64 code_of(struct kvm_vcpu *vcpu, u32 isa)
+{
+	if (!bpf_core_type_exists(struct vcpu_svm))
+		return vmx_code(vcpu);
+	if (!bpf_core_type_exists(struct vcpu_vmx))
+		return svm_code(vcpu);
+	return isa == ISA_VMX ? vmx_code(vcpu) : svm_code(vcpu);
+}
+
 #endif

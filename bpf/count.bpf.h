@@ -85,10 +85,17 @@ static __always_inline struct vcpu_slot *vcpu_at(u32 index)
 	return bpf_map_lookup_elem(&vcpus, &index);
 }
 
+/*
+ * The verifier lets no pointer be multiplied, but takes its lower half for a number; that is enough, for
+ * objects of one kind lie at regular distances. Multiply, and take the high bits.
+ */
 static __always_inline u16 *hint_of(u64 key)
 {
-	/* Objects of one kind lie at regular distances: multiply, and take the high bits. */
-	return &hints[(key * 0x9e3779b97f4a7c15ull) >> 50 & (HINTS - 1)];
+	u32 low;
+
+	/* In C, clang would shift the pointer instead. */
+	asm("%0 = %1" : "=w"(low) : "w"((u32)key));
+	return &hints[low * 0x9e3779b1u >> (32 - HINT_BITS)];
 }
 
 /* An index that nobody uses, or 0. */
@@ -198,19 +205,26 @@ static __always_inline s64 widen_svm_code(u32 code)
 	return code >= 0xffffff00 ? (s64)(int)code : (s64)code;
 }
 
-static __always_inline u32 direct_index(s64 code)
+/* Where a code has its place in direct[]; DIRECT_ROWS or more if it has none. */
+static __always_inline u64 direct_index(s64 code)
 {
-	if ((u64)code < COMMON_CODES)
-		return code;
-	if ((u64)code - NPF_BASE < NPF_CODES)
-		return COMMON_CODES + (code - NPF_BASE);
-	return DIRECT_ROWS;
+	u64 index = code;
+
+	if (index >= COMMON_CODES) {
+		index -= NPF_BASE - COMMON_CODES;
+		if (index < COMMON_CODES)
+			index = DIRECT_ROWS;
+	}
+	/* Else clang proves the bound in its own way, which the verifier cannot follow. */
+	barrier_var(index);
+	return index;
 }
 
 /* The row of a reason that this vCPU has no direct row for, or 0 when there is no room. */
 static __noinline u32 find_row(struct vcpu_slot *slot, s64 code, u32 isa)
 {
-	u32 direct = direct_index(code), index;
+	u64 direct = direct_index(code);
+	u32 index;
 	struct row *row;
 
 	if (!slot)
@@ -294,8 +308,9 @@ static __always_inline void end_write(struct vcpu_slot *slot)
 /* A vCPU left its guest. */
 static __always_inline void count_exit(struct vcpu_slot *slot, s64 code, u32 isa, u64 now)
 {
-	u32 direct, index, state = slot->state;
+	u32 index, state = slot->state;
 	struct row *row;
+	u64 direct;
 
 	if (state != VCPU_GUEST) {
 		if (state == VCPU_IGNORED)

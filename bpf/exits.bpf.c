@@ -51,7 +51,7 @@ int BPF_PROG(on_exit, struct kvm_vcpu *vcpu, u32 isa)
 		__sync_fetch_and_add(&control.no_vcpu, 1);
 		return 0;
 	}
-	count_exit(slot, isa == ISA_VMX ? vmx_code(vcpu) : svm_code(vcpu), isa, bpf_ktime_get_ns());
+	count_exit(slot, code_of(vcpu, isa), isa, bpf_ktime_get_ns());
 	return 0;
 }
 

@@ -31,8 +31,9 @@ enum {
 	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
 	ARGS_BYTES = 1024,
 	COMM_BYTES = 16,
-	/* Where a vCPU was last found; a power of two. A wrong entry only costs a hash look-up. */
-	HINTS = 16384,
+	/* Where a vCPU was last found. A wrong entry only costs a hash look-up. */
+	HINT_BITS = 14,
+	HINTS = 1 << HINT_BITS,
 };
 
 /* What a vCPU is doing, as its last event told. */

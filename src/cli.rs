@@ -198,7 +198,8 @@ const MAX_VCPU_ID: u32 = 16_383;
 
 fn parse_numbers(text: &str) -> Result<Numbers, String> {
     let number = |text: &str| {
-        let number: u32 = text.trim().parse().map_err(|_| format!("{text:?} is no number; give e.g. 0,2-3"))?;
+        let number: u32 =
+            text.trim().parse().map_err(|_| format!("{text:?} is no number; give e.g. 0,2-3"))?;
         if number > MAX_VCPU_ID {
             return Err(format!("KVM numbers vCPUs from 0 to {MAX_VCPU_ID}, found {number}"));
         }
@@ -221,7 +222,9 @@ fn parse_numbers(text: &str) -> Result<Numbers, String> {
 fn parse_time(text: &str) -> Result<Duration, String> {
     let time = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
-        Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error}; give e.g. 10s or 500ms"))?,
+        Err(_) => {
+            humantime::parse_duration(text).map_err(|error| format!("{error}; give e.g. 10s or 500ms"))?
+        }
     };
     if time.is_zero() {
         return Err("a time of nothing counts nothing".into());

@@ -3,13 +3,18 @@
 //! Data runs one way: the programs in `bpf/` count in the kernel, [`collect`] reads them into a
 //! [`model::Sample`], two samples make a [`model::Interval`], and [`view`] shows it.
 
+pub mod cli;
 pub mod collect;
+mod command;
+pub mod doctor;
 pub mod guest;
 pub mod model;
 pub mod reason;
 pub mod view;
 
+use clap::Parser;
+
 /// Runs the command line and returns its exit code.
 pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    command::run(cli::Cli::parse())
 }

@@ -7,6 +7,7 @@ mod bpf;
 mod error;
 pub mod host;
 pub mod identity;
+mod kvmstat;
 
 pub use error::Error;
 
@@ -58,6 +59,39 @@ pub trait Collect {
     /// If the kernel refuses.
     fn stop_following(&mut self) -> Result<(), Error>;
 
+    /// Where the numbers come from.
+    fn source(&self) -> Source;
+
     /// What there is to say about this source in one line, e.g. which numbers it cannot give; `None` if nothing.
     fn note(&self) -> Option<String>;
+}
+
+/// Starts to count at the best source that works here, or at the one that `options` ask for.
+///
+/// # Errors
+/// [`Error::NoKvm`] where there is no KVM (yet); otherwise why no source works.
+pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
+    if !host::kvm_is_there() {
+        return Err(Error::NoKvm);
+    }
+    let bpf = |source| bpf::Bpf::start(source, options).map(|bpf| Box::new(bpf) as Box<dyn Collect>);
+    let statistics = || kvmstat::KvmStat::start(options).map(|stat| Box::new(stat) as Box<dyn Collect>);
+    match options.source {
+        Some(Source::KvmStat) => statistics(),
+        Some(source) => bpf(source),
+        None if !host::kvm_exit_fires() => statistics(),
+        None => bpf(Source::Btf).or_else(|first| match bpf(Source::Tracepoint) {
+            Ok(source) => Ok(source),
+            // The better source's reason is the one to mend.
+            Err(_) => statistics().map_err(|_| first),
+        }),
+    }
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for writing, and CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

@@ -51,7 +51,10 @@ pub fn run(args: &cli::Kmsg) -> anyhow::Result<ExitCode> {
 }
 
 fn open() -> anyhow::Result<std::fs::File> {
-    OpenOptions::new().write(true).open("/dev/kmsg").context("cannot write to the kernel log /dev/kmsg; run this as root")
+    OpenOptions::new()
+        .write(true)
+        .open("/dev/kmsg")
+        .context("cannot write to the kernel log /dev/kmsg; run this as root")
 }
 
 fn write(whole: &Interval) -> anyhow::Result<usize> {

@@ -48,6 +48,11 @@ impl Output {
         Ok(Output { sink, options, failed: false })
     }
 
+    /// Tells what is known about the numbers.
+    pub fn explain(&mut self, explanation: view::Explanation) {
+        self.options.explanation = explanation;
+    }
+
     /// Writes an interval. A file that cannot be written loses nothing: from there on everything goes to standard
     /// error, as a table.
     pub fn write(&mut self, interval: &Interval) -> io::Result<()> {
@@ -58,7 +63,8 @@ impl Output {
                 let written = view::write(interval, &self.options, file);
                 if let Err(error) = written {
                     self.failed = true;
-                    let message = format!("cannot write {}: {error}; the figures follow here", path.display());
+                    let message =
+                        format!("cannot write {}: {error}; the figures follow here", path.display());
                     writeln!(io::stderr(), "exitscope: {}", view::text::clean(&message, 2000))?;
                     self.sink = Sink::Stderr;
                     self.options.format = Format::Table;

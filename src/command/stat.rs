@@ -44,7 +44,8 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let options = view::Options { format: args.format, by, sort: args.sort, ..view::Options::default() };
     // Before anything is counted: an hour of counting for a file that cannot be written would be lost.
     let mut output = Output::open(args.output.as_deref(), beside_command, options)?;
-    let Some(mut watch) = Watch::start(&watch::options(&args.watch, select), &events, !beside_command)? else {
+    let Some(mut watch) = Watch::start(&watch::options(&args.watch, select), &events, !beside_command)?
+    else {
         return Ok(ExitCode::SUCCESS);
     };
     output.explain(watch.explanation());

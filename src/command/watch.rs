@@ -24,7 +24,7 @@ impl Watch {
         let mut told = false;
         let source = loop {
             match collect::start(options) {
-                Err(error @ Error::NoKvm { .. }) if wait => {
+                Err(error @ Error::NoKvm) if wait => {
                     if !told {
                         writeln!(std::io::stderr(), "exitscope: {error}; waiting for it")?;
                         told = true;
@@ -87,8 +87,10 @@ pub fn select(args: &cli::Watch) -> anyhow::Result<Select> {
     let here = identity::vms_of_host().context("cannot look for VMs in /proc")?;
     let name = |name: &str| text::clean(name, 60);
     let all = || {
-        let names: Vec<_> = here.vms.iter().map(|vm| format!("{} ({})", name(&vm.identity.name), vm.pid)).collect();
-        let seen = if names.is_empty() { "no VM runs".to_owned() } else { format!("running: {}", names.join(", ")) };
+        let names: Vec<_> =
+            here.vms.iter().map(|vm| format!("{} ({})", name(&vm.identity.name), vm.pid)).collect();
+        let seen =
+            if names.is_empty() { "no VM runs".to_owned() } else { format!("running: {}", names.join(", ")) };
         match here.unreadable {
             0 => seen,
             n => format!("{seen}; {n} processes could not be looked into: run this as root"),
@@ -107,7 +109,8 @@ pub fn select(args: &cli::Watch) -> anyhow::Result<Select> {
         pids.push(pid);
     }
     for guest in &args.guest {
-        let found: Vec<_> = here.vms.iter().filter(|vm| vm.identity.name == *guest).map(|vm| vm.pid).collect();
+        let found: Vec<_> =
+            here.vms.iter().filter(|vm| vm.identity.name == *guest).map(|vm| vm.pid).collect();
         match found[..] {
             [pid] => pids.push(pid),
             [] => bail!("-g {}: no VM has that name; {}", name(guest), all()),

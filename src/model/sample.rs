@@ -136,7 +136,11 @@ impl Loss {
             ("exit_without_entry", self.exit_without_entry, "exits without an entry before them"),
             ("skipped", self.skipped, "runs of a BPF program that the kernel skipped"),
             ("torn", self.torn, "vCPUs read in the middle of an exit"),
-            ("unfollowed", self.unfollowed, "processes of the command that could not be followed: too many at once"),
+            (
+                "unfollowed",
+                self.unfollowed,
+                "processes of the command that could not be followed: too many at once",
+            ),
         ]
     }
 

@@ -5,7 +5,7 @@ mod read;
 mod table;
 mod wire;
 
-use super::{Collect, Error, Options, Select, identity};
+use super::{Collect, Error, Options, Select, identity, monotonic_ns};
 use crate::model::{Loss, Sample, Source, Vm, VmId};
 use libbpf_rs::MapHandle;
 use object::{Loaded, Sizes};
@@ -43,10 +43,13 @@ impl Bpf {
     /// # Errors
     /// If the kernel refuses, with its reason.
     pub fn start(source: Source, options: &Options) -> Result<Bpf, Error> {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+        let cpus =
+            std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
         // A vCPU meets some 20 reasons; a host runs some vCPUs a CPU. Both with room to spare.
-        let vcpus = options.max_vcpus.unwrap_or(cpus.saturating_mul(64).clamp(512, 8192)).clamp(1, 65_534) + 1;
-        let rows = options.max_rows.unwrap_or(cpus.saturating_mul(1024).clamp(8192, 65_534)).clamp(1, 65_534) + 1;
+        let vcpus =
+            options.max_vcpus.unwrap_or(cpus.saturating_mul(64).clamp(512, 8192)).clamp(1, 65_534) + 1;
+        let rows =
+            options.max_rows.unwrap_or(cpus.saturating_mul(1024).clamp(8192, 65_534)).clamp(1, 65_534) + 1;
         let follow = options.select == Select::Descendants;
         let selected = match &options.select {
             Select::All => 1,
@@ -89,8 +92,7 @@ impl Bpf {
         let id = if self.source == Source::Tracepoint { self.alias(index, id) } else { id };
         self.known.entry(id).or_insert_with(|| {
             let pid = peek!(info, pid);
-            let args: [u8; wire::ARGS_BYTES as usize] =
-                peek!(info, args).map(i8::cast_unsigned);
+            let args: [u8; wire::ARGS_BYTES as usize] = peek!(info, args).map(i8::cast_unsigned);
             let args = &args[..(peek!(info, args_len) as usize).min(args.len())];
             let comm: Vec<u8> =
                 peek!(info, comm).iter().map(|c| c.cast_unsigned()).take_while(|&c| c != 0).collect();
@@ -114,8 +116,7 @@ impl Bpf {
             .filter(|&(&other, _)| peek!(self.vcpus.at(other), vcpu_id) == number)
             .map(|(_, &alias)| alias)
             .collect();
-        let alias =
-            (0..).map(|nth: u64| id | nth << 40).find(|alias| !taken.contains(alias)).unwrap_or(id);
+        let alias = (0..).map(|nth: u64| id | nth << 40).find(|alias| !taken.contains(alias)).unwrap_or(id);
         self.aliases.insert(index, alias);
         alias
     }
@@ -199,6 +200,10 @@ impl Collect for Bpf {
         object::deselect(&self.selected, std::process::id())
     }
 
+    fn source(&self) -> Source {
+        self.source
+    }
+
     fn note(&self) -> Option<String> {
         (self.source == Source::Tracepoint).then(|| {
             "counting on the plain tracepoints: this costs more for each exit, and KVM's own count is not read".to_owned()
@@ -207,13 +212,8 @@ impl Collect for Bpf {
 }
 
 fn table<T: table::Wire>(loaded: &Loaded, name: &str, len: u32) -> Result<Table<T>, Error> {
-    Table::map(&loaded.map(name)?, len)
-        .map_err(|error| Error::Kernel { what: format!("mapping the BPF table {name}"), cause: error.to_string() })
-}
-
-fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is valid for writing, and CLOCK_MONOTONIC always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    Table::map(&loaded.map(name)?, len).map_err(|error| Error::Kernel {
+        what: format!("mapping the BPF table {name}"),
+        cause: error.to_string(),
+    })
 }

@@ -27,7 +27,8 @@ pub struct Sizes {
 
 /// Programs that are counting. They stop when this is dropped.
 pub struct Loaded {
-    links: Vec<(String, Link)>,
+    /// They detach when dropped, and before the object does.
+    _links: Vec<Link>,
     object: Object,
 }
 
@@ -63,8 +64,9 @@ impl Loaded {
         };
         let image = if source == Source::Tracepoint {
             let field = |event: &str, name: &str| {
-                let (offset, size) = host::tracepoint_field(event, name)
-                    .map_err(|error| (format!("reading the fields of the tracepoint {event}"), error.to_string()))?;
+                let (offset, size) = host::tracepoint_field(event, name).map_err(|error| {
+                    (format!("reading the fields of the tracepoint {event}"), error.to_string())
+                })?;
                 Ok::<_, (String, String)>(wire::field { offset, size })
             };
             config.exit_reason = field("kvm/kvm_exit", "exit_reason")?;
@@ -88,7 +90,8 @@ impl Loaded {
                 "selected" => sizes.selected,
                 name => {
                     if name.ends_with(".rodata.config") {
-                        map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
+                        map.set_initial_value(bytes_of(&config))
+                            .map_err(at("configuring the BPF programs"))?;
                     }
                     continue;
                 }
@@ -113,9 +116,9 @@ impl Loaded {
         for program in programs {
             let name = program.name().to_string_lossy().into_owned();
             let link = program.attach().map_err(at(&format!("attaching the BPF program {name}")))?;
-            links.push((name, link));
+            links.push(link);
         }
-        Ok(Loaded { links, object })
+        Ok(Loaded { _links: links, object })
     }
 
     /// A handle of one map.
@@ -125,12 +128,8 @@ impl Loaded {
             .maps()
             .find(|map| map.name().to_str().is_some_and(|found| found == name || found.ends_with(name)));
         let map = map.ok_or_else(|| kernel(&format!("looking for the BPF map {name}"), "there is none"))?;
-        MapHandle::try_from(&map).map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
-    }
-
-    /// Takes forks and exits of processes no longer into account.
-    pub fn unfollow(&mut self) {
-        self.links.retain(|(name, _)| name != "on_fork");
+        MapHandle::try_from(&map)
+            .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
     }
 
     /// How often the kernel skipped a program, because it was running already on that CPU.
@@ -209,9 +208,10 @@ impl Said {
     fn last(&self) -> Option<String> {
         let said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if std::env::var_os("EXITSCOPE_LIBBPF_LOG").is_some() {
-            return Some(said.iter().cloned().collect::<Vec<_>>().join("\n"));
+            eprintln!("{}", said.iter().cloned().collect::<Vec<_>>().join("\n"));
         }
-        let plain = |line: &&String| !line.contains("-- BEGIN PROG LOAD LOG --") && !line.starts_with("processed ");
+        let plain =
+            |line: &&String| !line.contains("-- BEGIN PROG LOAD LOG --") && !line.starts_with("processed ");
         let verifier = said.iter().position(|line| line.contains("-- END PROG LOAD LOG --"));
         let line = match verifier {
             Some(end) => said.iter().take(end).rev().find(plain),

@@ -2,7 +2,9 @@
 
 use super::table::{Table, peek};
 use super::wire;
-use crate::model::{Counters, ExitCode, Extremes, Histogram, Isa, Loss, ReasonCount, Source, VcpuSample, VmId};
+use crate::model::{
+    Counters, ExitCode, Extremes, Histogram, Isa, Loss, ReasonCount, Source, VcpuSample, VmId,
+};
 use std::sync::atomic::{Ordering, fence};
 
 /// How often a vCPU is read again because it wrote meanwhile. A reading takes about a microsecond, and so does
@@ -52,7 +54,10 @@ fn copy(
     for mut index in [peek!(slot, first_row), peek!(slot, first_odd)] {
         // A list that is being changed leads into a row that is not ours, at worst; it has an end, and the
         // sequence number tells afterwards.
-        while index != 0 && index < rows.len() && reasons.len() < (wire::DIRECT_ROWS + wire::MAX_ODD_ROWS) as usize {
+        while index != 0
+            && index < rows.len()
+            && reasons.len() < (wire::DIRECT_ROWS + wire::MAX_ODD_ROWS) as usize
+        {
             let row = rows.at(index);
             reasons.push(reason(row, isa, epoch));
             index = peek!(row, next);
