@@ -7,6 +7,7 @@ pub mod collect;
 pub mod guest;
 pub mod model;
 pub mod reason;
+pub mod selftest;
 pub mod view;
 
 /// Runs the command line and returns its exit code.

@@ -182,7 +182,7 @@ fn once(code: &mut Code, kind: Kind, call: Call) {
             code.put(&[0x44, 0x0f, 0x22, 0xc0]) //   mov cr8, rax
         }
         Kind::Cr8Read => code.put(&[0x44, 0x0f, 0x20, 0xc0]), //  mov rax, cr8
-        Kind::DrRead => code.put(&[0x0f, 0x21, 0xc0]), //         mov rax, dr0
+        Kind::DrRead => code.put(&[0x0f, 0x21, 0xc0]),        //         mov rax, dr0
         Kind::DrWrite => {
             code.put(&[0x31, 0xc0]); //              xor eax, eax
             code.put(&[0x0f, 0x23, 0xd8]) //         mov dr3, rax
@@ -194,7 +194,7 @@ fn once(code: &mut Code, kind: Kind, call: Call) {
             code.put(&[0x0f, 0x01, 0xd1]) //         xsetbv
         }
         Kind::Wbinvd => code.put(&[0x0f, 0x09]), //  wbinvd
-        Kind::Invd => code.put(&[0x0f, 0x08]), //    invd
+        Kind::Invd => code.put(&[0x0f, 0x08]),   //    invd
         Kind::Rdpmc => {
             code.put(&[0x31, 0xc9]); //              xor ecx, ecx
             code.put(&[0x0f, 0x33]) //               rdpmc

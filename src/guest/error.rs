@@ -79,7 +79,9 @@ pub enum Error {
         rip: u64,
     },
     /// The guest finished, and what it and KVM saw of its work is not the work it was given.
-    #[error("vCPU {vcpu} of the guest should have seen {what} = {planned}, and it was {seen}; KVM lost or repeated work")]
+    #[error(
+        "vCPU {vcpu} of the guest should have seen {what} = {planned}, and it was {seen}; KVM lost or repeated work"
+    )]
     Disagrees {
         /// Which vCPU.
         vcpu: usize,
@@ -91,7 +93,7 @@ pub enum Error {
         seen: u64,
     },
     /// The guest did not finish.
-    #[error("the guest did not finish within {seconds} s; its threads still run until this process ends")]
+    #[error("the guest did not finish within {seconds} s and was stopped")]
     Stuck {
         /// How long it had.
         seconds: u64,

@@ -48,6 +48,15 @@ pub(super) fn call(isa: Option<Isa>, cpuid: &CpuId) -> Call {
     if amd { Call::Vmmcall } else { Call::Vmcall }
 }
 
+/// Whether this processor is QEMU's emulation, by the name that it gives itself in CPUID leaf 0x4000_0000.
+pub(super) fn emulated() -> bool {
+    // Newer compilers have this function safe.
+    #[allow(unused_unsafe)]
+    // SAFETY: every 64-bit processor has CPUID, and no leaf does harm.
+    let leaf = unsafe { std::arch::x86_64::__cpuid(0x4000_0000) };
+    [leaf.ebx, leaf.ecx, leaf.edx] == [*b"TCGT", *b"CGTC", *b"GTCG"].map(u32::from_le_bytes)
+}
+
 /// Whether KVM runs with EPT or NPT.
 pub(super) fn require_nested_paging(isa: Isa) -> Result<(), Error> {
     let (module, parameter) = match isa {

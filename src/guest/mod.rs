@@ -6,6 +6,7 @@
 mod asm;
 mod error;
 mod host;
+mod kick;
 mod kind;
 mod memory;
 mod plan;
@@ -24,15 +25,18 @@ use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use memory::Memory;
 use std::io;
-use std::sync::{Arc, Barrier, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use vcpu::{Processor, Seen, Vcpu};
 
 /// How many of each kind a probe makes: more than a host interrupts in the time they take.
 const PROBE: u32 = 256;
 /// A guest may take this long, and a millisecond more for each exit.
-const LIMIT: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A guest that probes one kind may take this long, and a millisecond more for each exit.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keeps a guest that has finished, with its VM and vCPUs as KVM knows them, until it is dropped.
 #[derive(Debug)]
@@ -64,49 +68,72 @@ pub fn run_and_hold(plans: &[Plan]) -> Result<(Done, Held), Error> {
     let plans: Vec<_> = plans.iter().map(Plan::merged).collect();
     let steps = plans.iter().map(|plan| steps(plan)).collect::<Result<Vec<_>, _>>()?;
     let nmis = host::nmis();
-    let Ran { seen, held } = start(&steps, false)?;
+    let Ran { seen, held } = start(&steps, false, PATIENCE)?;
     let host_nmis = nmis.zip(host::nmis()).map(|(before, after)| after.saturating_sub(before));
     let mut vcpus = Vec::new();
     for ((index, seen), plan) in (0..).zip(seen).zip(&plans) {
         vcpus.push(verify(index, &seen, plan)?);
     }
     let pages = held._memory.size() as u64 / 4096;
-    Ok((Done { isa, vcpus, host_nmis, pages }, held))
+    Ok((Done { isa, vcpus, host_nmis, emulated: host::emulated(), pages }, held))
 }
 
 /// Which kinds of exit exist here, found out by doing some of each and asking KVM for its count of exits.
-/// Makes a VM of its own, which has ended when this returns.
+/// Makes VMs of its own, which have ended when this returns.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`]; a kind that this KVM cannot do is no error.
 pub fn probe() -> Result<Vec<(Kind, Found)>, Error> {
     let isa = isa();
-    let offered = |kind| kind != Kind::Xsetbv || processor().is_ok_and(|processor| processor.xsave);
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|&kind| offered(kind)).collect();
-    let steps: Vec<Step> = kinds.iter().map(|&kind| Step { kind, count: PROBE }).collect();
-    // An HLT of ours stands before and after each step, and the steps of HLT bring PROBE more.
-    let seen = start(&[steps], true)?.seen.pop().ok_or(Error::Thread)?;
-    let mut marks = seen.marks.iter();
-    let mut found = Vec::new();
-    let mut last = marks.next().and_then(|(_, exits)| *exits);
+    let xsave = processor(&open()?)?.xsave;
+    let (mut found, mut try_these) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
-        if !offered(kind) {
+        if kind == Kind::Xsetbv && !xsave {
             found.push((kind, Found::NotOffered));
-            continue;
+        } else if isa.is_some_and(|isa| kind.exit_code(isa).is_none()) {
+            found.push((kind, Found::NotOnThisIsa));
+        } else {
+            try_these.push(kind);
         }
-        if kind == Kind::Hlt {
-            marks.by_ref().take(PROBE as usize).for_each(drop);
+    }
+    match try_kinds(&try_these, PATIENCE) {
+        Ok(more) => found.extend(more),
+        // One of them breaks the guest: which?
+        Err(Error::Unexpected { .. } | Error::Fault { .. } | Error::Stuck { .. } | Error::Kvm { .. }) => {
+            for kind in try_these {
+                match try_kinds(&[kind], PROBE_PATIENCE) {
+                    Ok(one) => found.extend(one),
+                    Err(error) => found.push((kind, Found::Fails(error.to_string()))),
+                }
+            }
         }
-        let now = marks.next().and_then(|(_, exits)| *exits);
+        Err(error) => return Err(error),
+    }
+    found.sort_by_key(|(kind, _)| *kind);
+    Ok(found)
+}
+
+/// Does some of each of these kinds on one vCPU and asks KVM for its count of exits after each.
+fn try_kinds(kinds: &[Kind], patience: Duration) -> Result<Vec<(Kind, Found)>, Error> {
+    let steps: Vec<Step> = kinds.iter().map(|&kind| Step { kind, count: PROBE }).collect();
+    // An HLT of ours stands before and after each step, and the step of HLT brings PROBE more.
+    let seen = start(&[steps], true, patience)?.seen.pop().ok_or(Error::Thread)?;
+    let mut marks = seen.marks.into_iter().map(|(_, exits)| exits);
+    let mut last = marks.next().flatten();
+    let mut found = Vec::new();
+    for &kind in kinds {
+        let own = if kind == Kind::Hlt { PROBE as usize } else { 0 };
+        let now = marks.nth(own).flatten();
         let exits = now.zip(last).map(|(now, last)| now.saturating_sub(last).saturating_sub(1));
         last = now;
-        let verdict = match exits {
-            _ if isa.is_some_and(|isa| kind.exit_code(isa).is_none()) => Found::NotOnThisIsa,
-            None => Found::Unknown,
-            Some(exits) if exits >= u64::from(PROBE) => Found::Exits,
-            Some(_) => Found::NotIntercepted,
-        };
-        found.push((kind, verdict));
+        found.push((
+            kind,
+            match exits {
+                None => Found::Unknown,
+                Some(exits) if exits >= u64::from(PROBE) => Found::Exits,
+                Some(_) => Found::NotIntercepted,
+            },
+        ));
     }
     Ok(found)
 }
@@ -118,7 +145,7 @@ pub fn probe() -> Result<Vec<(Kind, Found)>, Error> {
 /// As [`run`].
 pub fn time(kind: Kind, count: u32) -> Result<f64, Error> {
     let count = count.max(1);
-    let seen = start(&[vec![Step { kind, count }]], true)?.seen.pop().ok_or(Error::Thread)?;
+    let seen = start(&[vec![Step { kind, count }]], true, PATIENCE)?.seen.pop().ok_or(Error::Thread)?;
     // The first and the last HLT are ours, whatever the kind.
     let (first, last) = seen.marks.first().zip(seen.marks.last()).ok_or(Error::Thread)?;
     Ok(last.0.duration_since(first.0).as_secs_f64() * 1e9 / f64::from(count))
@@ -140,23 +167,28 @@ struct Ran {
     held: Held,
 }
 
-fn processor() -> Result<Processor, Error> {
-    let kvm_fd = Kvm::new().map_err(|error| Error::Open(io::Error::from_raw_os_error(error.errno())))?;
+fn open() -> Result<Kvm, Error> {
+    Kvm::new().map_err(|error| Error::Open(io::Error::from_raw_os_error(error.errno())))
+}
+
+fn processor(kvm_fd: &Kvm) -> Result<Processor, Error> {
     let cpuid = kvm_fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(kvm("list its CPUID"))?;
     let call = host::call(isa(), &cpuid);
     Ok(Processor::new(cpuid, call))
 }
 
-/// Runs a VM with a vCPU for each list of steps.
-fn start(programs: &[Vec<Step>], marks: bool) -> Result<Ran, Error> {
+/// Runs a VM with a vCPU for each list of steps; `patience` is how long it may take.
+fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran, Error> {
     let vcpus = programs.len();
     if !(1..=MAX_VCPUS).contains(&vcpus) {
         return Err(Error::Vcpus { asked: vcpus, most: MAX_VCPUS });
     }
-    let processor = processor()?;
-    let kvm_fd = Kvm::new().map_err(|error| Error::Open(io::Error::from_raw_os_error(error.errno())))?;
+    kick::prepare().map_err(|source| Error::System { what: "prepare a signal", source })?;
+    let kvm_fd = open()?;
+    let processor = processor(&kvm_fd)?;
     let vm = kvm_fd.create_vm().map_err(kvm("make a VM"))?;
-    let memory = Memory::new(vcpus).map_err(|source| Error::System { what: "map the guest's memory", source })?;
+    let memory =
+        Memory::new(vcpus).map_err(|source| Error::System { what: "map the guest's memory", source })?;
     let memory = Arc::new(memory);
     let region = kvm_userspace_memory_region {
         memory_size: memory.size() as u64,
@@ -167,41 +199,65 @@ fn start(programs: &[Vec<Step>], marks: bool) -> Result<Ran, Error> {
     // keeps a reference to it.
     unsafe { vm.set_user_memory_region(region) }.map_err(kvm("give the guest its memory"))?;
 
-    let barrier = Arc::new(Barrier::new(vcpus));
-    let (sender, results) = mpsc::channel();
     let mut ready = Vec::with_capacity(vcpus);
     for (index, steps) in programs.iter().enumerate() {
         let fd = vm.create_vcpu(index as u64).map_err(kvm("make a vCPU"))?;
         ready.push(Vcpu::new(fd, index, Arc::clone(&memory), &processor, steps, marks)?);
     }
+    // Shut until every thread is there, so that they run at the same time, or not at all.
+    let gate = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::with_capacity(vcpus);
+    let mut failed = None;
     for (index, mut vcpu) in ready.into_iter().enumerate() {
-        let (barrier, sender) = (Arc::clone(&barrier), sender.clone());
-        thread::Builder::new()
-            .name(format!("vcpu {index}"))
-            .spawn(move || {
-                barrier.wait();
-                let seen = vcpu.run();
-                // Nobody listens any more once one vCPU has failed.
-                let _ = sender.send((index, seen, vcpu.fd));
-            })
-            .map_err(|source| Error::System { what: "start a thread for a vCPU", source })?;
+        let (open, told) = (Arc::clone(&gate), Arc::clone(&stop));
+        let thread = thread::Builder::new().name(format!("vcpu {index}")).spawn(move || {
+            while !open.load(Ordering::Acquire) {
+                thread::park();
+            }
+            let seen = vcpu.run(&told);
+            (seen, vcpu.fd)
+        });
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(source) => {
+                stop.store(true, Ordering::Relaxed);
+                failed = Some(Error::System { what: "start a thread for a vCPU", source });
+                break;
+            }
+        }
     }
-    drop(sender);
+    gate.store(true, Ordering::Release);
+    threads.iter().for_each(|thread| thread.thread().unpark());
     let exits: u64 = programs.iter().flatten().map(|step| u64::from(step.count)).sum();
-    let limit = LIMIT + Duration::from_millis(exits);
-    let deadline = std::time::Instant::now() + limit;
-    let mut done = Vec::with_capacity(vcpus);
-    while done.len() < vcpus {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let (index, seen, fd) = results.recv_timeout(left).map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => Error::Stuck { seconds: limit.as_secs() },
-            mpsc::RecvTimeoutError::Disconnected => Error::Thread,
-        })?;
-        done.push((index, seen?, fd));
+    let ended = wait(threads, &stop, patience + Duration::from_millis(exits));
+    if let Some(error) = failed {
+        return Err(error);
     }
-    done.sort_by_key(|(index, ..)| *index);
-    let (seen, vcpus) = done.into_iter().map(|(_, seen, fd)| (seen, fd)).unzip();
+    let (seen, vcpus): (Vec<_>, Vec<_>) = ended?.into_iter().unzip();
+    let seen = seen.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(Ran { seen, held: Held { _vcpus: vcpus, _vm: vm, _memory: memory } })
+}
+
+type Ended = (Result<Seen, Error>, VcpuFd);
+
+/// Waits for all threads. Those that take longer than `limit` are stopped, and so are the others as soon
+/// as one has failed.
+fn wait(threads: Vec<JoinHandle<Ended>>, stop: &AtomicBool, limit: Duration) -> Result<Vec<Ended>, Error> {
+    let deadline = Instant::now() + limit;
+    let mut late = false;
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        if Instant::now() > deadline && !late {
+            late = true;
+            stop.store(true, Ordering::Relaxed);
+        }
+        if late {
+            threads.iter().filter(|thread| !thread.is_finished()).for_each(kick::kick);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let ended = threads.into_iter().map(|thread| thread.join().map_err(|_| Error::Thread)).collect();
+    if late { Err(Error::Stuck { seconds: limit.as_secs() }) } else { ended }
 }
 
 /// Compares what the guest and user space saw of a vCPU's work with its plan.

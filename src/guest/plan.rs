@@ -83,12 +83,14 @@ pub struct Done {
     /// Non-maskable interrupts that the host's CPUs took meanwhile, in whatever they did: VMX counts
     /// those in a guest under the same code as exceptions. `None` where /proc/interrupts tells none.
     pub host_nmis: Option<u64>,
+    /// The processor itself is QEMU's emulation (TCG), whose SVM differs from the hardware in places.
+    pub emulated: bool,
     /// Pages of 4 KiB that the guest has: as often may each vCPU fault on first touch.
     pub pages: u64,
 }
 
 /// Whether a kind exits here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// KVM counted an exit for each.
     Exits,
@@ -98,19 +100,22 @@ pub enum Found {
     NotIntercepted,
     /// The guest may not do it: its processor has no such feature.
     NotOffered,
+    /// The guest does not survive it here, for this reason.
+    Fails(String),
     /// KVM keeps no count here: taken to exit.
     Unknown,
 }
 
 impl Found {
     /// Whether the plan should have it.
-    pub fn usable(self) -> bool {
+    pub fn usable(&self) -> bool {
         matches!(self, Found::Exits | Found::Unknown)
     }
 
     /// In words.
-    pub fn what(self) -> &'static str {
+    pub fn what(&self) -> &str {
         match self {
+            Found::Fails(why) => why,
             Found::Exits => "exits",
             Found::NotOnThisIsa => "needs no exit on this hardware",
             Found::NotIntercepted => "this hardware does not intercept it, though KVM asks for it",

@@ -11,6 +11,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// CR4 without XSAVE: PAE.
@@ -119,11 +120,14 @@ impl Vcpu {
         Error::Unexpected { vcpu: self.index, what: what.into() }
     }
 
-    /// Runs the program to its end.
-    pub fn run(&mut self) -> Result<Seen, Error> {
+    /// Runs the program to its end, or until told to stop.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<Seen, Error> {
         let mut seen = Seen::default();
         let mmio = u64::from(Memory::area(self.index).mmio);
         loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(self.unexpected("request to stop"));
+            }
             match self.fd.run() {
                 Ok(VcpuExit::IoOut(asm::PORT, data)) if data.len() == 4 => {
                     seen.port_out += 1;
