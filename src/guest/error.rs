@@ -103,6 +103,22 @@ pub enum Error {
     Thread,
 }
 
+impl Error {
+    /// Whether it came up while the guest ran, so that another guest may fare better.
+    pub(super) fn is_of_the_guest(&self) -> bool {
+        matches!(
+            self,
+            Error::Unexpected { .. }
+                | Error::Fault { .. }
+                | Error::Stuck { .. }
+                | Error::Kvm { what: RUN, .. }
+        )
+    }
+}
+
+/// What KVM is asked for while the guest runs.
+pub(super) const RUN: &str = "run a vCPU";
+
 /// Wraps KVM's answer to `what`.
 pub(super) fn kvm(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Error {
     move |error| Error::Kvm { what, source: io::Error::from_raw_os_error(error.errno()) }

@@ -169,7 +169,7 @@ impl Vcpu {
                     return Err(self.unexpected(what));
                 }
                 Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
-                Err(error) => return Err(kvm("run a vCPU")(error)),
+                Err(error) => return Err(kvm(super::error::RUN)(error)),
             }
         }
         let note = |field| self.memory.note(self.index, field);
