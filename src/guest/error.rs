@@ -1,0 +1,125 @@
+//! What can go wrong with the guest.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the guest could not run, or did something else than planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `/dev/kvm` cannot be opened.
+    #[error(
+        "cannot open /dev/kvm: {0}; it needs the module kvm_intel or kvm_amd (modprobe kvm_intel, or kvm_amd) \
+         and read and write permission (root, or the group kvm)"
+    )]
+    Open(#[source] io::Error),
+    /// KVM refused something.
+    #[error("KVM refused to {what}: {source}")]
+    Kvm {
+        /// What was asked for.
+        what: &'static str,
+        /// KVM's answer.
+        source: io::Error,
+    },
+    /// No memory for the guest, or no thread for a vCPU.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A number of vCPUs that the guest is not made for.
+    #[error("a guest of {asked} vCPUs was asked for; it can have 1 to {most}")]
+    Vcpus {
+        /// Asked for.
+        asked: usize,
+        /// The most there can be.
+        most: usize,
+    },
+    /// A count that does not fit the guest's 32-bit loop counter.
+    #[error("{asked} of {kind} were asked for; the guest counts to {}", u32::MAX)]
+    Count {
+        /// Which kind.
+        kind: &'static str,
+        /// How many were asked for.
+        asked: u64,
+    },
+    /// KVM runs without EPT or NPT, where exits have other codes.
+    #[error(
+        "{} says {found:?}: KVM runs without nested paging, where memory accesses exit with other codes; \
+         load the module with {parameter}=1", file.display()
+    )]
+    NoNestedPaging {
+        /// The parameter's file.
+        file: PathBuf,
+        /// Its name.
+        parameter: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// The guest did something that its program does not do.
+    #[error("vCPU {vcpu} of the guest stopped at an unexpected {what}; please report this with `uname -a`")]
+    Unexpected {
+        /// Which vCPU.
+        vcpu: usize,
+        /// What came.
+        what: String,
+    },
+    /// An exception in the guest that the program does not make.
+    #[error(
+        "vCPU {vcpu} of the guest met exception {vector} at {rip:#x}: this KVM does not let the guest do \
+         what it should; please report this with `uname -a`"
+    )]
+    Fault {
+        /// Which vCPU.
+        vcpu: usize,
+        /// The exception's vector.
+        vector: u64,
+        /// Guest address of the instruction.
+        rip: u64,
+    },
+    /// The guest finished, and what it and KVM saw of its work is not the work it was given.
+    #[error(
+        "vCPU {vcpu} of the guest should have seen {what} = {planned}, and it was {seen}; KVM lost or repeated work"
+    )]
+    Disagrees {
+        /// Which vCPU.
+        vcpu: usize,
+        /// What was counted.
+        what: &'static str,
+        /// What it should be.
+        planned: u64,
+        /// What it was.
+        seen: u64,
+    },
+    /// The guest did not finish.
+    #[error("the guest did not finish within {seconds} s and was stopped")]
+    Stuck {
+        /// How long it had.
+        seconds: u64,
+    },
+    /// A thread of the guest panicked.
+    #[error("a thread of the guest ended without a result; this is a bug, please report it")]
+    Thread,
+}
+
+impl Error {
+    /// Whether it came up while the guest ran, so that another guest may fare better.
+    pub(super) fn is_of_the_guest(&self) -> bool {
+        matches!(
+            self,
+            Error::Unexpected { .. }
+                | Error::Fault { .. }
+                | Error::Stuck { .. }
+                | Error::Kvm { what: RUN, .. }
+        )
+    }
+}
+
+/// What KVM is asked for while the guest runs.
+pub(super) const RUN: &str = "run a vCPU";
+
+/// Wraps KVM's answer to `what`.
+pub(super) fn kvm(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Error {
+    move |error| Error::Kvm { what, source: io::Error::from_raw_os_error(error.errno()) }
+}

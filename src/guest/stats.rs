@@ -1,0 +1,62 @@
+//! A vCPU's statistics as KVM itself keeps them, by `KVM_GET_STATS_FD` (Linux 5.14).
+//!
+//! The layout is that of `struct kvm_stats_header` and `struct kvm_stats_desc` in `linux/kvm.h`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
+
+/// `_IO(KVMIO, 0xce)`.
+const KVM_GET_STATS_FD: libc::c_ulong = 0xaece;
+/// flags, exponent and size, offset, bucket size: what stands before a descriptor's name.
+const DESCRIPTOR: usize = 16;
+
+/// An open set of statistics.
+#[derive(Debug)]
+pub struct Stats {
+    file: File,
+    names: Vec<(String, u64)>,
+}
+
+impl Stats {
+    /// The statistics of a vCPU or a VM.
+    ///
+    /// # Errors
+    /// ENOTTY from a kernel before 5.14, or what the kernel says.
+    pub fn open(of: &impl AsRawFd) -> io::Result<Stats> {
+        // SAFETY: the call takes no argument beyond the descriptor, which `of` keeps open.
+        let fd = unsafe { libc::ioctl(of.as_raw_fd(), KVM_GET_STATS_FD) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        let file = unsafe { File::from_raw_fd(fd) };
+        let mut header = [0; 24];
+        file.read_exact_at(&mut header, 0)?;
+        let [name_size, count, descriptors, data] = [4, 8, 16, 20].map(|at| word(&header, at));
+        let size = DESCRIPTOR + usize::try_from(name_size).unwrap_or(0);
+        let mut descriptor = vec![0; size];
+        let mut names = Vec::new();
+        for index in 0..u64::from(count) {
+            let at = u64::from(descriptors) + index * u64::try_from(size).unwrap_or(u64::MAX);
+            file.read_exact_at(&mut descriptor, at)?;
+            let name = descriptor[DESCRIPTOR..].split(|&byte| byte == 0).next().unwrap_or_default();
+            let offset = u64::from(data) + u64::from(word(&descriptor, 8));
+            names.push((String::from_utf8_lossy(name).into_owned(), offset));
+        }
+        Ok(Stats { file, names })
+    }
+
+    /// The present value; `None` where this kernel keeps no such statistic or it cannot be read.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        let (_, offset) = self.names.iter().find(|(known, _)| known == name)?;
+        let mut value = [0; 8];
+        self.file.read_exact_at(&mut value, *offset).ok()?;
+        Some(u64::from_le_bytes(value))
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
