@@ -1,2 +1,157 @@
-//! Boots a KVM host in software.
-fn main() {}
+//! The `lab` command.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use lab::doctor::{self, Task};
+use lab::{Cache, EXIT_LAB, Error, Flavour, Kernel, Outer};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+mod cli;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failure; 2, clap's own code for the rest, could be the command's.
+            let code = if error.use_stderr() { EXIT_LAB } else { 0 };
+            // Where this cannot be printed, nothing can.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match act(cli.action) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let code = error.downcast_ref::<Error>().map_or(EXIT_LAB, Error::exit_code);
+            if code != 128 + 13 {
+                say(&format!("{error:#}"));
+            }
+            code.into()
+        }
+    }
+}
+
+fn act(action: cli::Action) -> anyhow::Result<u8> {
+    match action {
+        cli::Action::Run(options) => run(options),
+        cli::Action::Fetch(options) => fetch(&options),
+        cli::Action::Doctor => report(),
+    }
+}
+
+/// A line on standard error; when even that fails there is nowhere left to say so.
+fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "lab: {message}");
+}
+
+fn run(options: cli::Run) -> anyhow::Result<u8> {
+    doctor::check(Task::Run)?;
+    let cache = Cache::open()?;
+    let kernel = match (&options.kernel, &options.modules) {
+        (Some(image), Some(modules)) => Kernel::from_paths(image, modules)?,
+        _ => match cache.find(&options.suite, Flavour::Plain)? {
+            Some(kernel) => kernel,
+            None => prepare(&cache, &options.suite, false)?,
+        },
+    };
+    let stop = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&stop), usize::try_from(signal)?)
+            .context("cannot handle signals")?;
+    }
+    let mut outer = Outer::with(cache, kernel)?
+        .smp(options.smp.unwrap_or(if options.icount { 1 } else { 2 }))
+        .memory(options.memory)
+        .time_limit(Duration::from_secs(options.time_limit))
+        .icount(options.icount)
+        .pass_through()
+        .stdin(!options.no_stdin && may_read_stdin())
+        .stop_on(stop);
+    if let Some(directory) = options.out {
+        outer = outer.out(directory);
+    }
+    if let Some(file) = options.console {
+        outer = outer.console(file);
+    }
+    for variable in &options.env {
+        let (name, value) = variable_of(variable)?;
+        outer = outer.env(name, value);
+    }
+    let finished = outer.run(&options.command)?;
+    if options.timing {
+        say(&format!(
+            "boot {:.1} s, whole run {:.1} s",
+            finished.boot.as_secs_f64(),
+            finished.whole.as_secs_f64()
+        ));
+    }
+    Ok(finished.status)
+}
+
+/// Reading from a terminal in its background would stop the lab.
+fn may_read_stdin() -> bool {
+    let stdin = std::io::stdin();
+    !stdin.is_terminal()
+        || rustix::termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+fn variable_of(variable: &OsString) -> Result<(OsString, OsString), Error> {
+    let bytes = variable.as_bytes();
+    match bytes.iter().position(|&b| b == b'=') {
+        Some(at) => {
+            Ok((OsString::from_vec(bytes[..at].to_vec()), OsString::from_vec(bytes[at + 1..].to_vec())))
+        }
+        None => match std::env::var_os(variable) {
+            Some(value) => Ok((variable.clone(), value)),
+            None => Err(Error::Usage(format!("--env {}: this variable is not set", variable.display()))),
+        },
+    }
+}
+
+/// Makes sure of the kernel of `suite` and of the inner VM's.
+fn prepare(cache: &Cache, suite: &str, refresh: bool) -> Result<Kernel, Error> {
+    let get = |suite: &str, flavour| {
+        if refresh { cache.refresh(suite, flavour, &say) } else { cache.kernel(suite, flavour, &say) }
+    };
+    let kernel = get(suite, Flavour::Plain)?;
+    Ok(kernel)
+}
+
+fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
+    doctor::check(Task::Fetch)?;
+    let cache = Cache::open()?;
+    for suite in &options.suites {
+        let kernel = prepare(&cache, suite, options.refresh)?;
+        say(&format!("{suite}: kernel {}", kernel.release));
+    }
+    Ok(0)
+}
+
+fn report() -> anyhow::Result<u8> {
+    let mut stdout = std::io::stdout().lock();
+    for finding in doctor::examine(Task::Run) {
+        match finding.state {
+            Ok(path) => writeln!(stdout, "ok       {} ({})", finding.name, path.display()),
+            Err(reason) => {
+                writeln!(stdout, "missing  {} ({reason}; package {})", finding.name, finding.package)
+            }
+        }
+        .map_err(Error::Output)?;
+    }
+    match doctor::check(Task::Run) {
+        Ok(()) => Ok(0),
+        Err(Error::Missing(missing)) => {
+            writeln!(stdout, "as root: {}", missing.remedy()).map_err(Error::Output)?;
+            Ok(1)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Boots a KVM host (the outer VM) in software, and virtual machines on it (inner VMs).
+#[derive(Parser)]
+#[command(name = "lab", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// The lab's commands.
+#[derive(Subcommand)]
+pub enum Action {
+    /// Runs a command as root in an outer VM
+    #[command(after_long_help = RUN_HELP)]
+    Run(Run),
+    /// Downloads the kernels of Debian suites, for offline use from then on
+    Fetch(Fetch),
+    /// Says what the lab needs, and how to install what is missing
+    Doctor,
+}
+
+const RUN_HELP: &str = "\
+In the outer VM the command finds this machine's files in the same places and starts in the same directory; \
+what it writes is gone afterwards, except for the files in the directory that LAB_OUT names. /dev, /proc, /run and \
+/sys are the outer VM's own. Files that change on this machine meanwhile may be seen old, new or torn. Of the \
+environment only TERM comes along; see --env. When the command ends, so does everything that it started.
+
+Exit status: the command's own, 128+N if signal N killed it, 126 or 127 if it cannot be executed or found;
+  121  the outer VM's kernel panicked (an oops counts as one)
+  122  QEMU died
+  123  the outer VM powered off or rebooted before the command ended
+  124  the time limit passed
+  125  the lab itself failed
+  128+N  the lab was stopped by signal N (141: nobody read its output any more)";
+
+/// Options of `lab run`.
+#[derive(Args)]
+pub struct Run {
+    /// The Debian suite whose kernel boots, such as bookworm, trixie, trixie-backports or sid
+    #[arg(long, default_value = "bookworm", conflicts_with_all = ["kernel", "modules"])]
+    pub suite: String,
+    /// A kernel image of your own
+    #[arg(long, value_name = "VMLINUZ", requires = "modules")]
+    pub kernel: Option<PathBuf>,
+    /// Its module tree: /lib/modules/RELEASE, or a directory with lib/modules/RELEASE in it
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
+    /// CPUs [default: 2, with --icount 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: Option<u32>,
+    /// Memory; half of it is there for files that the command writes
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..))]
+    pub memory: u32,
+    /// How long boot and command may take together
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub time_limit: u64,
+    /// The directory that LAB_OUT names inside; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The file for the console log; without it the log is kept only where something went wrong
+    #[arg(long, value_name = "FILE")]
+    pub console: Option<PathBuf>,
+    /// Makes a virtual nanosecond one instruction, the same in every run; idle time passes at once
+    #[arg(long)]
+    pub icount: bool,
+    /// Sets a variable of the command's environment; a NAME alone passes on this one's
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Gives the command /dev/null to read; without it the lab's own standard input is passed on, except
+    /// from the background of a terminal
+    #[arg(short = 'n', long)]
+    pub no_stdin: bool,
+    /// Says on standard error how long the boot and the whole run took
+    #[arg(long)]
+    pub timing: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `lab fetch`.
+#[derive(Args)]
+pub struct Fetch {
+    /// Downloads the newest kernels in place of those that are there
+    #[arg(long)]
+    pub refresh: bool,
+    /// The suites; the inner VM's kernel comes along
+    #[arg(value_name = "SUITE", default_value = "bookworm")]
+    pub suites: Vec<String>,
+}

@@ -1,0 +1,214 @@
+//! What the lab needs on this machine, and how to get what is missing.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// What somebody wants to do: the needs of `Fetch` are among those of `Run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Download kernels.
+    Fetch,
+    /// Boot an outer VM.
+    Run,
+    /// Boot an inner VM, in the outer one.
+    Inner,
+}
+
+#[derive(Clone, Copy)]
+enum Need {
+    /// A program, found as a shell would, and in the `sbin` directories too.
+    Program(&'static str),
+    /// A program that must be linked statically, since it runs where no library is.
+    Static(&'static str),
+    /// A file, in any of these places.
+    File(&'static [&'static str]),
+}
+
+/// Debian's keys, by which apt checks what it downloads.
+pub(crate) const KEYRINGS: &[&str] =
+    &["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+
+/// Everything the lab needs: what, the Debian package it is in, what for.
+const NEEDS: &[(Need, &str, Task)] = &[
+    (Need::Program("apt-get"), "apt", Task::Fetch),
+    (Need::Program("apt-cache"), "apt", Task::Fetch),
+    (Need::Program("dpkg"), "dpkg", Task::Fetch),
+    (Need::Program("depmod"), "kmod", Task::Fetch),
+    (Need::File(KEYRINGS), "debian-archive-keyring", Task::Fetch),
+    (Need::Program("modprobe"), "kmod", Task::Run),
+    (Need::Program("xz"), "xz-utils", Task::Run),
+    (Need::Static("busybox"), "busybox-static", Task::Run),
+    (Need::Program("qemu-system-x86_64"), "qemu-system-x86", Task::Run),
+    (
+        Need::File(&["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"]),
+        "seabios",
+        Task::Run,
+    ),
+    (
+        Need::File(&["/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/optionrom/linuxboot_dma.bin"]),
+        "qemu-system-data",
+        Task::Run,
+    ),
+];
+
+/// What is missing on this machine.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Each missing thing, with what is wrong.
+    pub things: Vec<String>,
+    /// The Debian packages that bring them, each once.
+    pub packages: Vec<&'static str>,
+}
+
+impl Missing {
+    /// The command that installs what is missing.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        format!("apt-get install --no-install-recommends {}", self.packages.join(" "))
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "missing: {}; as root: {}", self.things.join(", "), self.remedy())
+    }
+}
+
+/// The state of one need.
+pub struct Finding {
+    /// What is needed.
+    pub name: String,
+    /// Where it is, or what is wrong.
+    pub state: Result<PathBuf, String>,
+    /// The Debian package it is in.
+    pub package: &'static str,
+}
+
+/// Looks for everything that `task` needs.
+#[must_use]
+pub fn examine(task: Task) -> Vec<Finding> {
+    let wanted = |of: Task| match task {
+        Task::Fetch => of == Task::Fetch,
+        // An inner VM downloads nothing: no apt, no keys.
+        Task::Inner => of == Task::Run,
+        Task::Run => true,
+    };
+    NEEDS
+        .iter()
+        .filter(|(_, _, of)| wanted(*of))
+        .map(|&(need, package, _)| {
+            let (name, state) = need.look();
+            Finding { name, state, package }
+        })
+        .collect()
+}
+
+/// Fails with all that is missing for `task`.
+///
+/// # Errors
+/// [`Error::Missing`].
+pub fn check(task: Task) -> Result<(), Error> {
+    let mut missing = Missing { things: Vec::new(), packages: Vec::new() };
+    for finding in examine(task) {
+        if let Err(reason) = finding.state {
+            missing.things.push(format!("{} ({reason})", finding.name));
+            if !missing.packages.contains(&finding.package) {
+                missing.packages.push(finding.package);
+            }
+        }
+    }
+    if missing.things.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+}
+
+/// The full path of a program.
+///
+/// # Errors
+/// [`Error::Missing`], with the package to install where the lab knows it.
+pub fn program(name: &str) -> Result<PathBuf, Error> {
+    find_program(name).ok_or_else(|| {
+        let package = NEEDS.iter().find_map(|&(need, package, _)| match need {
+            Need::Program(n) | Need::Static(n) if n == name => Some(package),
+            _ => None,
+        });
+        let packages = package.into_iter().collect();
+        Error::Missing(Missing { things: vec![format!("{name} (no such program)")], packages })
+    })
+}
+
+impl Need {
+    fn look(self) -> (String, Result<PathBuf, String>) {
+        match self {
+            Self::Program(name) => (name.into(), find_program(name).ok_or("no such program".into())),
+            Self::Static(name) => {
+                let state = match find_program(name) {
+                    None => Err("no such program".into()),
+                    Some(path) => match fs::read(&path) {
+                        Err(error) => Err(format!("{}: {error}", path.display())),
+                        Ok(elf) if wants_interpreter(&elf) => {
+                            Err(format!("{} is linked dynamically", path.display()))
+                        }
+                        Ok(_) => Ok(path),
+                    },
+                };
+                (format!("{name}, static"), state)
+            }
+            Self::File(places) => {
+                let found = places.iter().map(Path::new).find(|place| place.exists());
+                (places[0].into(), found.map(Into::into).ok_or("no such file".into()))
+            }
+        }
+    }
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        // An ordinary user's PATH lacks these, and modprobe and depmod are there.
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|file| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
+}
+
+/// Whether an ELF file (64 bit, little endian) has a `PT_INTERP` program header (ELF-64, figure 6).
+fn wants_interpreter(elf: &[u8]) -> bool {
+    const PT_INTERP: [u8; 4] = 3u32.to_le_bytes();
+    let half = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+    let offset = elf.get(32..40).map(|b| u64::from_le_bytes(b.try_into().unwrap_or_default()));
+    let (Some(offset), Some(size), Some(count)) = (offset, half(54), half(56)) else { return false };
+    let Ok(offset) = usize::try_from(offset) else { return false };
+    (0..count).any(|n| {
+        let start = offset.saturating_add(n * size);
+        elf.get(start..start.saturating_add(4)) == Some(&PT_INTERP)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_thing_names_its_package_once() {
+        let missing = Missing {
+            things: vec!["modprobe (no such program)".into(), "depmod (no such program)".into()],
+            packages: vec!["kmod"],
+        };
+        assert_eq!(
+            missing.to_string(),
+            "missing: modprobe (no such program), depmod (no such program); \
+             as root: apt-get install --no-install-recommends kmod"
+        );
+    }
+
+    #[test]
+    fn the_dynamic_linker_is_noticed() {
+        // This test itself is linked dynamically; the dynamic linker is not.
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(wants_interpreter(&own));
+        assert!(!wants_interpreter(&fs::read("/lib64/ld-linux-x86-64.so.2").unwrap()));
+        assert!(!wants_interpreter(b"\x7fELF"));
+    }
+}

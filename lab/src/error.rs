@@ -1,0 +1,158 @@
+//! What can go wrong, and the exit code of each.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::doctor::Missing;
+
+/// What a run that did not end by itself left behind.
+#[derive(Debug)]
+pub struct Wreck {
+    /// The outer VM's console log, the kernel's messages; it stays there.
+    pub console: PathBuf,
+    /// What the command had written to its standard output, if that was captured.
+    pub stdout: Vec<u8>,
+    /// What the command had written to its standard error, if that was captured.
+    pub stderr: Vec<u8>,
+}
+
+/// Why the lab could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Programs or files that the lab needs are not installed.
+    #[error("{0}")]
+    Missing(Missing),
+    /// A file operation failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file, or what was being done.
+        path: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A program that the lab called failed.
+    #[error("{program} failed ({status}): {stderr}")]
+    Program {
+        /// The command line.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// No source of Debian packages is known.
+    #[error("apt's sources on this machine name no Debian mirror; set LAB_MIRROR to the URL of one")]
+    NoMirror,
+    /// A package index does not say what is needed.
+    #[error("package {package} of {suite}: {reason}")]
+    Package {
+        /// The package's name.
+        package: String,
+        /// The suite that was asked.
+        suite: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// A downloaded package is not the one that the signed index names.
+    #[error(
+        "{file}: SHA256 is {found}, which the signed index of {suite} does not name; nothing was unpacked"
+    )]
+    Checksum {
+        /// The downloaded file's name.
+        file: String,
+        /// Its checksum.
+        found: String,
+        /// The suite.
+        suite: String,
+    },
+    /// A kernel or its modules cannot be used.
+    #[error("{path}: {reason}")]
+    Kernel {
+        /// The kernel image or module tree.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// An argument makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The command did not end within the time limit.
+    #[error("time limit of {} s passed; the outer VM's console log is {}", limit.as_secs(), wreck.console.display())]
+    TimeLimit {
+        /// The limit.
+        limit: Duration,
+        /// What is left.
+        wreck: Box<Wreck>,
+    },
+    /// The outer kernel panicked (an oops counts as one).
+    #[error("the outer VM's kernel panicked: {line}; its console log is {}", wreck.console.display())]
+    Panic {
+        /// The console's line that says why.
+        line: String,
+        /// What is left.
+        wreck: Box<Wreck>,
+    },
+    /// The outer VM's QEMU failed.
+    #[error("QEMU died ({status}): {stderr}; the outer VM's console log is {}", wreck.console.display())]
+    QemuDied {
+        /// How QEMU ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        stderr: String,
+        /// What is left.
+        wreck: Box<Wreck>,
+    },
+    /// The outer VM powered off or rebooted before the command ended.
+    #[error("the outer VM went down before the command ended{}; its console log is {}", why(line), wreck.console.display())]
+    WentDown {
+        /// What its start-up had to say on the console, perhaps nothing.
+        line: String,
+        /// What is left.
+        wreck: Box<Wreck>,
+    },
+    /// A signal asked to stop.
+    #[error("stopped by signal {0}")]
+    Cancelled(i32),
+    /// The command's output could not be passed on.
+    #[error("cannot pass on the command's output: {0}")]
+    Output(io::Error),
+}
+
+/// Exit code: the time limit passed.
+pub const EXIT_TIME_LIMIT: u8 = 124;
+/// Exit code: the lab itself failed.
+pub const EXIT_LAB: u8 = 125;
+/// Exit code: the outer VM's kernel panicked.
+pub const EXIT_PANIC: u8 = 121;
+/// Exit code: QEMU died.
+pub const EXIT_QEMU: u8 = 122;
+/// Exit code: the outer VM powered off or rebooted before the command ended.
+pub const EXIT_WENT_DOWN: u8 = 123;
+
+impl Error {
+    /// The exit code that the `lab` command gives for this error.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::TimeLimit { .. } => EXIT_TIME_LIMIT,
+            Self::Panic { .. } => EXIT_PANIC,
+            Self::QemuDied { .. } => EXIT_QEMU,
+            Self::WentDown { .. } => EXIT_WENT_DOWN,
+            // as a shell reports a program that the signal ended
+            Self::Cancelled(signal) => u8::try_from(128 + signal).unwrap_or(EXIT_LAB),
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 128 + 13,
+            _ => EXIT_LAB,
+        }
+    }
+
+    pub(crate) fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().display().to_string();
+        move |source| Self::Io { path, source }
+    }
+}
+
+fn why(line: &str) -> String {
+    if line.is_empty() { String::new() } else { format!(" ({line})") }
+}

@@ -1,0 +1,80 @@
+//! The first user space of both VMs: busybox, the modules in loading order, and an `init` script.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cache::Cache;
+use crate::cpio::Archive;
+use crate::doctor;
+use crate::error::Error;
+use crate::kernel::Kernel;
+
+/// What goes into an initramfs beside busybox.
+pub(crate) struct Recipe {
+    /// Names the file in the cache.
+    pub(crate) kind: &'static str,
+    /// The modules that `init` loads; what they need comes along.
+    pub(crate) modules: &'static [&'static str],
+    /// The scripts: name in the initramfs, text.
+    pub(crate) scripts: &'static [(&'static str, &'static str)],
+}
+
+/// The outer VM's: the shared root file system, the ports to the lab, KVM with SVM.
+pub(crate) const OUTER: Recipe = Recipe {
+    kind: "outer",
+    modules: &["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "kvm-amd"],
+    scripts: &[("init", include_str!("outer/init.sh")), ("lab/second", include_str!("outer/second.sh"))],
+};
+
+/// The inner VM's: network and disk.
+pub(crate) const INNER: Recipe = Recipe {
+    kind: "inner",
+    modules: &["virtio_pci", "virtio_net", "virtio_blk"],
+    scripts: &[("init", include_str!("inner/init.sh"))],
+};
+
+impl Recipe {
+    /// The initramfs for `kernel`, kept in the cache. It is not compressed: unpacking it under
+    /// emulation would take longer than reading it.
+    pub(crate) fn image(&self, cache: &Cache, kernel: &Kernel) -> Result<PathBuf, Error> {
+        let busybox = doctor::program("busybox")?;
+        let busybox = fs::read(&busybox).map_err(Error::io(&busybox))?;
+        let list = kernel.modules.join("modules.dep");
+        let list = fs::read(&list).map_err(Error::io(&list))?;
+        let names = self.modules.join(" ");
+        let path = kernel.modules.as_os_str().as_encoded_bytes();
+        let mut key: Vec<&[u8]> = vec![&busybox, &list, path, kernel.release.as_bytes(), names.as_bytes()];
+        key.extend(self.scripts.iter().map(|(_, text)| text.as_bytes()));
+        cache.keep(&format!("{}-{}", self.kind, kernel.release), &key, &|| self.make(&busybox, kernel))
+    }
+
+    fn make(&self, busybox: &[u8], kernel: &Kernel) -> Result<Vec<u8>, Error> {
+        let mut archive = Archive::default();
+        for directory in ["bin", "modules", "lab", "proc", "sys", "dev"] {
+            archive.directory(directory);
+        }
+        archive.file("bin/busybox", 0o755, busybox);
+        let mut order = String::new();
+        for (name, bytes) in kernel.module_files(self.modules)? {
+            archive.file(&format!("modules/{name}"), 0o644, &bytes);
+            order.push_str(&name);
+            order.push('\n');
+        }
+        archive.file("lab/modules", 0o644, order.as_bytes());
+        for (name, text) in self.scripts {
+            archive.file(name, 0o755, text.as_bytes());
+        }
+        Ok(archive.finish())
+    }
+}
+
+/// Joins an initramfs and this boot's own files (for its directory `lab`) into one image.
+pub(crate) fn join(image: &Path, files: &[(&str, &[u8])], to: &Path) -> Result<(), Error> {
+    let mut bytes = fs::read(image).map_err(Error::io(image))?;
+    let mut archive = Archive::default();
+    for (name, data) in files {
+        archive.file(&format!("lab/{name}"), 0o644, data);
+    }
+    bytes.extend(archive.finish());
+    fs::write(to, bytes).map_err(Error::io(to))
+}
