@@ -1,0 +1,167 @@
+//! What goes wrong is said, and what was counted so far is printed.
+
+use super::tool::{
+    Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
+};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+
+/// That it ended with this status, having said this.
+fn assert_says(output: &Output, status: i32, words: &[&str]) {
+    let text = all(output);
+    assert_eq!(output.status.code(), Some(status), "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+fn stat(arguments: &[&str]) -> Output {
+    exitscope().arg("stat").args(arguments).output().unwrap()
+}
+
+fn endless() -> Background {
+    let guest = Background::start(Command::new(guest_program()).args(["only", "cpuid", "4000000000"]));
+    let folder = format!("/proc/{}/fd", guest.pid());
+    wait_for("a VM", || {
+        let links = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|link| link.ends_with("anon_inode:kvm-vcpu:0"))
+    });
+    guest
+}
+
+#[test]
+fn without_root_it_says_what_it_needs() {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", env!("CARGO_BIN_EXE_exitscope")]);
+    assert_says(&command.args(["stat", "-d", "1"]).output().unwrap(), 1, &["root"]);
+}
+
+#[test]
+fn kvm_may_be_loaded_while_it_waits() {
+    let module = if std::path::Path::new("/sys/module/kvm_intel").exists() { "kvm_intel" } else { "kvm_amd" };
+    succeed(Command::new("modprobe").args(["-r", module]));
+    assert!(!std::path::Path::new("/sys/module/kvm").exists(), "kvm is still loaded");
+    assert_says(&exitscope().arg("selftest").output().unwrap(), 1, &["/dev/kvm"]);
+    assert_says(&exitscope().args(["stat", "--", "true"]).output().unwrap(), 125, &["KVM is not loaded", "modprobe"]);
+    assert_says(&exitscope().arg("doctor").output().unwrap(), 1, &["modprobe"]);
+
+    let file = Scratch::new("waiting");
+    let waiting = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    succeed(Command::new("modprobe").arg(module));
+    wait_until_counting(&waiting);
+    succeed(Command::new(guest_program()).args(["only", "cpuid", "99"]));
+    waiting.signal(libc::SIGINT);
+    assert_says(&waiting.finish(), 0, &["waiting"]);
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert!(report.counts().iter().any(|((.., reason), count)| reason == "CPUID" && *count == 99));
+}
+
+#[test]
+fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
+    let (one, other) = (endless(), endless());
+    let pid = one.pid().to_string();
+    assert_says(&stat(&["-p", "1", "-d", "1"]), 1, &["-p 1", "runs no VM", &pid]);
+    assert_says(&stat(&["-p", "4194304", "-d", "1"]), 1, &["does not exist"]);
+    assert_says(&stat(&["-g", "nobody", "-d", "1"]), 1, &["no VM has that name", &pid]);
+    assert_says(&stat(&["-g", "guest", "-d", "1"]), 1, &["2 VMs have that name", &pid, "-p"]);
+
+    let file = Scratch::new("chosen");
+    let output = exitscope().args(["stat", "-p", &pid, "-d", "500ms", "-f", "json", "-o"]).arg(&file).output().unwrap();
+    assert_says(&output, 0, &[]);
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert!(report.count(one.pid(), "CPUID") > 0);
+    assert!(report.counts().keys().all(|(of, ..)| *of == u64::from(one.pid())), "{}", report.0);
+    drop(other);
+    assert_says(&stat(&["-g", "guest", "-d", "300ms"]), 0, &["CPUID", "KVM's own count", "equal"]);
+    assert_says(&stat(&["--vcpu", "7", "-d", "100ms"]), 0, &["No exit"]);
+}
+
+#[test]
+fn wrong_words_are_told_before_anything_starts() {
+    for arguments in [
+        &["--pid", "0"][..],
+        &["--pid", "x"],
+        &["--vcpu", "3-1"],
+        &["--vcpu", "99999999"],
+        &["--by", "colour"],
+        &["--sort", "colour"],
+        &["--format", "xml"],
+        &["-d", "0"],
+        &["-i", "1ns"],
+        &["--max-rows", "0"],
+        &["-p", "1", "--", "true"],
+    ] {
+        let output = stat(arguments);
+        assert_says(&output, 2, &["error:"]);
+    }
+    assert_says(&stat(&["-o", "/nowhere/file"]), 1, &["/nowhere/file", "No such file"]);
+    assert_says(&exitscope().args(["reasons", "vmx", "38"]).output().unwrap(), 1, &["38"]);
+}
+
+#[test]
+fn the_commands_status_is_passed_on() {
+    let run = |words: &[&str]| exitscope().args(["stat", "--"]).args(words).output().unwrap();
+    assert_says(&run(&["sh", "-c", "echo its output; exit 7"]), 7, &["its output", "No exit"]);
+    assert_says(&run(&["sh", "-c", "kill -9 $$"]), 137, &[]);
+    assert_says(&run(&["/nowhere/program"]), 127, &["/nowhere/program"]);
+    assert_says(&run(&["/etc/passwd"]), 126, &["/etc/passwd"]);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let guest = guest_program();
+    let mut command = exitscope();
+    command.args(["stat", "-o", "/dev/full", "--"]).arg(guest).args(["only", "cpuid", "321"]);
+    assert_says(&command.output().unwrap(), 1, &["/dev/full", "No space left", "CPUID", "321"]);
+}
+
+#[test]
+fn signals_end_it_with_what_was_counted() {
+    let guest = endless();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let watcher = Background::start(exitscope().arg("stat"));
+        wait_until_counting(&watcher);
+        let runs = std::fs::read_to_string(format!("/proc/{}/stat", guest.pid())).unwrap();
+        wait_for("the guest to run on", || {
+            std::fs::read_to_string(format!("/proc/{}/stat", guest.pid())).unwrap() != runs
+        });
+        watcher.signal(signal);
+        assert_says(&watcher.finish(), 0, &["CPUID", "KVM's own count"]);
+    }
+    // A VM that is killed in the middle is counted to its end.
+    let watcher = Background::start(exitscope().arg("stat"));
+    wait_until_counting(&watcher);
+    guest.signal(libc::SIGKILL);
+    guest.finish();
+    watcher.signal(libc::SIGINT);
+    assert_says(&watcher.finish(), 0, &["ended", "equal"]);
+}
+
+#[test]
+fn a_reader_that_had_enough_is_no_failure() {
+    let _guest = endless();
+    for arguments in [&["stat", "-i", "20ms"][..], &["stat", "-i", "20ms", "-f", "csv"], &["reasons"]] {
+        let mut child = exitscope().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut head = Command::new("head").args(["-n", "1"]).stdin(child.stdout.take().unwrap()).spawn().unwrap();
+        assert!(head.wait().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.status.signal()), (Some(0), None), "{arguments:?}: {}", all(&output));
+        assert!(!all(&output).contains("panicked"), "{}", all(&output));
+    }
+}
+
+/// Where BPF is forbidden, KVM's own statistics still tell totals and classes, and it is said which numbers are missing.
+#[test]
+fn without_bpf_the_statistics_remain() {
+    let guest = endless();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-bpf,-sys_admin,-perfmon", "--inh-caps", "-bpf,-sys_admin,-perfmon"]);
+    command.arg(env!("CARGO_BIN_EXE_exitscope"));
+    let output = command.args(["stat", "-d", "700ms"]).output().unwrap();
+    assert_says(&output, 0, &["io_exits", "reasons"]);
+    drop(guest);
+}

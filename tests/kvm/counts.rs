@@ -1,0 +1,181 @@
+//! What is counted is what happened.
+
+use super::tool::{
+    Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
+};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+#[test]
+fn the_selftest_is_exact_with_both_kinds_of_program() {
+    for source in ["btf", "tracepoint"] {
+        let output = exitscope().args(["selftest", "--source", source]).output().unwrap();
+        let text = all(&output);
+        assert!(output.status.success(), "{source}: {}\n{text}", output.status);
+        for vcpus in ["1 vCPU", "4 vCPUs"] {
+            let verdict = |line: &&str| line.starts_with("exact: ") && line.ends_with(&format!(" of {vcpus}"));
+            assert!(text.lines().any(|line| verdict(&line)), "{source}: no verdict on {vcpus}:\n{text}");
+        }
+        assert!(text.contains("CPUID          2003     2003  exact"), "{text}");
+    }
+}
+
+/// One guest, watched by both kinds of program and by perf at the same time.
+#[test]
+fn both_kinds_of_program_and_perf_count_the_same() {
+    let (btf, plain, perf) = (Scratch::new("btf"), Scratch::new("plain"), Scratch::new("perf"));
+    let tool = env!("CARGO_BIN_EXE_exitscope");
+    let stat = |command: &mut Command, source: &str, file: &Scratch| {
+        command.args(["stat", "--format", "json", "--source", source, "-o"]).arg(file).arg("--");
+    };
+    let mut command = Command::new("perf");
+    command.args(["stat", "-a", "-x", ",", "-e", "kvm:kvm_exit", "-o"]).arg(&perf).arg("--").arg(tool);
+    stat(&mut command, "btf", &btf);
+    command.arg(tool);
+    stat(&mut command, "tracepoint", &plain);
+    command.arg(guest_program()).args(["run", "3"]);
+    succeed(&mut command);
+
+    let (btf, plain) = (Report::parse(&btf.read()), Report::parse(&plain.read()));
+    btf.assert_proven();
+    assert_eq!(btf.counts(), plain.counts());
+    assert_eq!(plain.number("lost"), 0);
+    // The guest probed before it ran, so there were several VMs in its process; they stay apart.
+    assert!(btf.0["vcpus"].as_array().unwrap().len() > 3, "{}", btf.0["vcpus"]);
+    let perf = perf.read();
+    let counted = perf.lines().find(|line| line.contains("kvm:kvm_exit")).unwrap_or_else(|| panic!("{perf}"));
+    assert_eq!(counted.split(',').next().unwrap(), btf.number("total").to_string(), "{counted}");
+}
+
+/// Times belong to the exits that have them: as many as exits, and between the extremes.
+#[test]
+fn every_exit_of_a_vm_that_ended_but_its_last_has_a_time() {
+    let file = Scratch::new("times");
+    succeed(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file).arg("--").arg(guest_program()).args([
+        "only", "cpuid", "777",
+    ]));
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    let row = report.0["rows"].as_array().unwrap().iter().find(|row| row["reason"] == "CPUID").unwrap();
+    let buckets: Vec<u64> =
+        row["histogram"].as_array().unwrap().iter().map(|bucket| bucket.as_u64().unwrap()).collect();
+    let number = |key: &str| row[key].as_u64().unwrap();
+    assert_eq!((number("count"), buckets.iter().sum::<u64>()), (777, 777));
+    let (least, most) = (777 * number("min_ns"), 777 * number("max_ns"));
+    assert!((least..=most).contains(&number("time_ns")), "{row}");
+    let first = buckets.iter().position(|&entries| entries > 0).unwrap();
+    assert!(number("min_ns") >> first <= 1 && number("min_ns").ilog2() as usize == first, "{row}");
+}
+
+/// Twenty VMs come and go beside a watcher of the whole host; every second one is killed in full run.
+#[test]
+fn short_lived_vms_are_neither_lost_nor_mixed() {
+    let file = Scratch::new("many");
+    let watcher = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
+    wait_until_counting(&watcher);
+    let mut whole: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut killed = Vec::new();
+    for round in 0..10u64 {
+        let count = 500 + 37 * round;
+        let counted = Background::start(
+            Command::new(guest_program()).args(["only", "cpuid", &count.to_string()]),
+        );
+        let endless = Background::start(Command::new(guest_program()).args(["only", "port-out", "4000000000"]));
+        let task = format!("/proc/{}/task", endless.pid());
+        wait_for("a vCPU's thread", || {
+            std::fs::read_dir(&task).is_ok_and(|tasks| {
+                tasks.flatten().any(|task| {
+                    std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with("vcpu"))
+                })
+            })
+        });
+        whole.insert(counted.pid(), count);
+        killed.push(endless.pid());
+        if round % 2 == 0 {
+            endless.signal(libc::SIGKILL);
+        } else {
+            endless.signal(libc::SIGTERM);
+        }
+        endless.finish();
+        let output = counted.finish();
+        assert!(output.status.success(), "{}", all(&output));
+    }
+    watcher.signal(libc::SIGINT);
+    let output = watcher.finish();
+    assert!(output.status.success(), "{}", all(&output));
+
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    for (pid, count) in whole {
+        assert_eq!(report.count(pid, "CPUID"), count, "process {pid}");
+    }
+    // How far a killed VM came is its own affair; KVM's count, above, says that all of it is here.
+    let of = |pid: &u32| report.counts().into_iter().filter(|((of, ..), _)| *of == u64::from(*pid)).collect::<Vec<_>>();
+    let rows: Vec<_> = killed.iter().flat_map(of).collect();
+    assert!(rows.iter().map(|(_, count)| count).sum::<u64>() > 0, "no killed VM was seen");
+    assert!(rows.iter().all(|((.., reason), _)| reason != "CPUID"), "{rows:?}");
+}
+
+#[test]
+fn blocks_of_an_interval_add_up_to_the_whole() {
+    let file = Scratch::new("blocks");
+    succeed(exitscope().args(["stat", "-i", "50ms", "-f", "json", "-o"]).arg(&file).arg("--").arg(guest_program()).args([
+        "only", "cpuid", "20000",
+    ]));
+    let text = file.read();
+    let blocks: Vec<Report> = text.lines().map(Report::parse).collect();
+    assert!(blocks.len() > 1, "{text}");
+    let cpuid: u64 = blocks
+        .iter()
+        .flat_map(|block| block.counts().into_iter())
+        .filter(|((.., reason), _)| reason == "CPUID")
+        .map(|(_, count)| count)
+        .sum();
+    assert_eq!(cpuid, 20_000);
+    let sum = |key: &str| blocks.iter().map(|block| block.number(key)).sum::<u64>();
+    assert_eq!(sum("total"), sum("kvm_exits"));
+    assert_eq!(sum("lost"), 0);
+}
+
+/// A table with too little room loses nothing silently.
+#[test]
+fn full_tables_are_told() {
+    let stat = |option: &str| {
+        let file = Scratch::new("full");
+        succeed(
+            exitscope().args(["stat", option, "1", "-f", "json", "-o"]).arg(&file).arg("--").arg(guest_program()).args([
+                "run", "2",
+            ]),
+        );
+        Report::parse(&file.read())
+    };
+    let rows = stat("--max-rows");
+    let counted: u64 = rows.counts().values().sum();
+    assert_eq!(counted + rows.0["loss"]["no_row"].as_u64().unwrap(), rows.number("total"));
+    assert_eq!(rows.number("total"), rows.number("kvm_exits"), "without a row an exit still counts for its vCPU");
+    assert!(rows.number("lost") > 0);
+    let vcpus = stat("--max-vcpus");
+    assert!(vcpus.0["loss"]["no_vcpu"].as_u64().unwrap() > 0, "{}", vcpus.0["loss"]);
+    assert_eq!(vcpus.number("total"), vcpus.number("kvm_exits"));
+}
+
+/// The original exercise: statistics in dmesg, total first, then each type with number and name.
+#[test]
+fn kmsg_is_read_back_with_dmesg() {
+    succeed(Command::new("dmesg").arg("--clear"));
+    let writer = Background::start(exitscope().args(["kmsg", "--every", "1000"]));
+    wait_until_counting(&writer);
+    succeed(Command::new(guest_program()).args(["only", "cpuid", "3210"]));
+    writer.signal(libc::SIGTERM);
+    let output = writer.finish();
+    assert!(output.status.success(), "{}", all(&output));
+    let log = succeed(&mut Command::new("dmesg"));
+    let lines: Vec<&str> = log.lines().filter_map(|line| line.split_once("exitscope: ").map(|(_, text)| text)).collect();
+    let last = lines.iter().rposition(|line| line.contains("exits in all")).unwrap_or_else(|| panic!("{log}"));
+    let number = |line: &str| line.rsplit(' ').find_map(|word| word.parse::<u64>().ok());
+    let total: u64 = lines[last].split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(total >= 3210, "{}", lines[last]);
+    let types = &lines[last + 1..];
+    assert!(types.iter().any(|line| line.contains("(CPUID)") && number(line) == Some(3210)), "{lines:#?}");
+    assert_eq!(types.iter().filter_map(|line| number(line)).sum::<u64>(), total, "{lines:#?}");
+}

@@ -1,0 +1,9 @@
+//! Tests on real KVM, with VMX or SVM, as root. `make test` runs them in the lab's outer VM on several kernels; on a host
+//! that has both, `cargo test --features lab-tests --test kvm -- --test-threads=1` runs them as they are. One at a
+//! time, because some load and unload KVM and others count every VM of the host.
+
+mod bad_input;
+mod counts;
+mod guest;
+mod inner;
+mod tool;
