@@ -185,6 +185,20 @@ static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, const struct vm_key *known)
 	return index;
 }
 
+/* The slot of an index, none for 0. */
+static __always_inline struct vcpu_slot *slot_at(u32 index)
+{
+	return index ? vcpu_at(index) : 0;
+}
+
+/* The slot of a vCPU, if it is where it was last found. */
+static __always_inline struct vcpu_slot *hinted(u64 key)
+{
+	struct vcpu_slot *slot = vcpu_at(*hint_of(key));
+
+	return slot && slot->key == key ? slot : 0;
+}
+
 /* The slot of a vCPU that the hint did not find, or 0 if it has none. */
 static __noinline u32 find_vcpu(u64 key)
 {
@@ -341,7 +355,7 @@ static __always_inline void count_exit(struct vcpu_slot *slot, s64 code, u32 isa
 static __always_inline void note_kvm_exits(struct vcpu_slot *slot, u64 kvm_exits)
 {
 	if (!slot->kvm_known) {
-		/* The exit that came before the first entry is in KVM's count already. */
+		/* The exit that made the vCPU known is in KVM's count already. */
 		slot->kvm_first = kvm_exits - slot->exits;
 		slot->kvm_known = 1;
 	}

@@ -27,18 +27,6 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu)
 	return new_vcpu(key, BPF_CORE_READ(vcpu, vcpu_id), &vm);
 }
 
-static __always_inline struct vcpu_slot *slot_of(struct kvm_vcpu *vcpu)
-{
-	u64 key = (u64)vcpu;
-	struct vcpu_slot *slot = vcpu_at(*hint_of(key));
-	u32 index;
-
-	if (slot && slot->key == key)
-		return slot;
-	index = meet_vcpu(vcpu);
-	return index ? vcpu_at(index) : 0;
-}
-
 SEC("tp_btf/kvm_exit")
 int BPF_PROG(on_exit, struct kvm_vcpu *vcpu, u32 isa)
 {
@@ -46,7 +34,9 @@ int BPF_PROG(on_exit, struct kvm_vcpu *vcpu, u32 isa)
 
 	if (!vcpu)
 		return 0;
-	slot = slot_of(vcpu);
+	slot = hinted((u64)vcpu);
+	if (!slot)
+		slot = slot_at(meet_vcpu(vcpu));
 	if (!slot) {
 		__sync_fetch_and_add(&control.no_vcpu, 1);
 		return 0;
@@ -62,7 +52,9 @@ int BPF_PROG(on_entry, struct kvm_vcpu *vcpu)
 
 	if (!vcpu)
 		return 0;
-	slot = slot_of(vcpu);
+	slot = hinted((u64)vcpu);
+	if (!slot)
+		slot = slot_at(find_vcpu((u64)vcpu));
 	if (slot)
 		count_entry(slot, bpf_ktime_get_ns(), vcpu->stat.exits, 1);
 	return 0;
@@ -72,11 +64,10 @@ SEC("fentry/kvm_arch_vcpu_destroy")
 int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 {
 	u64 key = (u64)vcpu, vm;
-	u32 index = find_vcpu(key);
-	struct vcpu_slot *slot = vcpu_at(index);
+	struct vcpu_slot *slot = slot_at(find_vcpu(key));
 
 	/* A vCPU that never ran has no slot, and says nothing about its VM: it may have failed to be made. */
-	if (!index || !slot)
+	if (!slot)
 		return 0;
 	note_kvm_exits(slot, vcpu->stat.exits);
 	vm = (u64)vcpu->kvm;

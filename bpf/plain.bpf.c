@@ -52,26 +52,22 @@ static __noinline u32 meet_vcpu(u64 key, u32 vcpu_id)
 	return index;
 }
 
-static __always_inline struct vcpu_slot *slot_of(u32 vcpu_id)
+/* Never 0, which is nobody's key. */
+static __always_inline u64 key_of(u32 vcpu_id)
 {
-	/* Never 0, which is nobody's key. */
-	u64 key = bpf_get_current_pid_tgid() << 32 | (u32)(vcpu_id + 1);
-	struct vcpu_slot *slot = vcpu_at(*hint_of(key));
-	u32 index;
-
-	if (slot && slot->key == key)
-		return slot;
-	index = meet_vcpu(key, vcpu_id);
-	return index ? vcpu_at(index) : 0;
+	return bpf_get_current_pid_tgid() << 32 | (u32)(vcpu_id + 1);
 }
 
 SEC("tp/kvm/kvm_exit")
 int on_exit(void *ctx)
 {
-	struct vcpu_slot *slot = slot_of(read_field(ctx, &config.exit_vcpu_id));
-	u32 isa = read_field(ctx, &config.exit_isa);
+	u32 isa = read_field(ctx, &config.exit_isa), vcpu_id = read_field(ctx, &config.exit_vcpu_id);
 	s64 code = read_field(ctx, &config.exit_reason);
+	u64 key = key_of(vcpu_id);
+	struct vcpu_slot *slot = hinted(key);
 
+	if (!slot)
+		slot = slot_at(meet_vcpu(key, vcpu_id));
 	if (!slot) {
 		__sync_fetch_and_add(&control.no_vcpu, 1);
 		return 0;
@@ -85,8 +81,11 @@ int on_exit(void *ctx)
 SEC("tp/kvm/kvm_entry")
 int on_entry(void *ctx)
 {
-	struct vcpu_slot *slot = slot_of(read_field(ctx, &config.entry_vcpu_id));
+	u64 key = key_of(read_field(ctx, &config.entry_vcpu_id));
+	struct vcpu_slot *slot = hinted(key);
 
+	if (!slot)
+		slot = slot_at(find_vcpu(key));
 	if (slot)
 		count_entry(slot, bpf_ktime_get_ns(), 0, 0);
 	return 0;

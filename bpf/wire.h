@@ -38,7 +38,7 @@ enum {
 
 /* What a vCPU is doing, as its last event told. */
 enum vcpu_state {
-	VCPU_NEW = 0,     /* nothing seen yet */
+	VCPU_NEW = 0,     /* its first exit is being counted */
 	VCPU_GUEST = 1,   /* in the guest */
 	VCPU_HOST = 2,    /* its last exit is being handled */
 	VCPU_ENDED = 3,   /* destroyed: the counters are final */

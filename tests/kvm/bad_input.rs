@@ -25,7 +25,9 @@ fn endless() -> Background {
     let folder = format!("/proc/{}/fd", guest.pid());
     wait_for("a VM", || {
         let links = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|link| link.ends_with("anon_inode:kvm-vcpu:0"))
+        links
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .any(|link| link.ends_with("anon_inode:kvm-vcpu:0"))
     });
     guest
 }
@@ -43,7 +45,11 @@ fn kvm_may_be_loaded_while_it_waits() {
     succeed(Command::new("modprobe").args(["-r", module]));
     assert!(!std::path::Path::new("/sys/module/kvm").exists(), "kvm is still loaded");
     assert_says(&exitscope().arg("selftest").output().unwrap(), 1, &["/dev/kvm"]);
-    assert_says(&exitscope().args(["stat", "--", "true"]).output().unwrap(), 125, &["KVM is not loaded", "modprobe"]);
+    assert_says(
+        &exitscope().args(["stat", "--", "true"]).output().unwrap(),
+        125,
+        &["KVM is not loaded", "modprobe"],
+    );
     assert_says(&exitscope().arg("doctor").output().unwrap(), 1, &["modprobe"]);
 
     let file = Scratch::new("waiting");
@@ -69,7 +75,11 @@ fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
     assert_says(&stat(&["-g", "guest", "-d", "1"]), 1, &["2 VMs have that name", &pid, "-p"]);
 
     let file = Scratch::new("chosen");
-    let output = exitscope().args(["stat", "-p", &pid, "-d", "500ms", "-f", "json", "-o"]).arg(&file).output().unwrap();
+    let output = exitscope()
+        .args(["stat", "-p", &pid, "-d", "500ms", "-f", "json", "-o"])
+        .arg(&file)
+        .output()
+        .unwrap();
     assert_says(&output, 0, &[]);
     let report = Report::parse(&file.read());
     report.assert_proven();
@@ -145,11 +155,18 @@ fn signals_end_it_with_what_was_counted() {
 fn a_reader_that_had_enough_is_no_failure() {
     let _guest = endless();
     for arguments in [&["stat", "-i", "20ms"][..], &["stat", "-i", "20ms", "-f", "csv"], &["reasons"]] {
-        let mut child = exitscope().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut head = Command::new("head").args(["-n", "1"]).stdin(child.stdout.take().unwrap()).spawn().unwrap();
+        let mut child =
+            exitscope().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut head =
+            Command::new("head").args(["-n", "1"]).stdin(child.stdout.take().unwrap()).spawn().unwrap();
         assert!(head.wait().unwrap().success());
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), output.status.signal()), (Some(0), None), "{arguments:?}: {}", all(&output));
+        assert_eq!(
+            (output.status.code(), output.status.signal()),
+            (Some(0), None),
+            "{arguments:?}: {}",
+            all(&output)
+        );
         assert!(!all(&output).contains("panicked"), "{}", all(&output));
     }
 }

@@ -13,7 +13,8 @@ fn the_selftest_is_exact_with_both_kinds_of_program() {
         let text = all(&output);
         assert!(output.status.success(), "{source}: {}\n{text}", output.status);
         for vcpus in ["1 vCPU", "4 vCPUs"] {
-            let verdict = |line: &&str| line.starts_with("exact: ") && line.ends_with(&format!(" of {vcpus}"));
+            let verdict =
+                |line: &&str| line.starts_with("exact: ") && line.ends_with(&format!(" of {vcpus}"));
             assert!(text.lines().any(|line| verdict(&line)), "{source}: no verdict on {vcpus}:\n{text}");
         }
         assert!(text.contains("CPUID          2003     2003  exact"), "{text}");
@@ -51,9 +52,14 @@ fn both_kinds_of_program_and_perf_count_the_same() {
 #[test]
 fn every_exit_of_a_vm_that_ended_but_its_last_has_a_time() {
     let file = Scratch::new("times");
-    succeed(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file).arg("--").arg(guest_program()).args([
-        "only", "cpuid", "777",
-    ]));
+    succeed(
+        exitscope()
+            .args(["stat", "-f", "json", "-o"])
+            .arg(&file)
+            .arg("--")
+            .arg(guest_program())
+            .args(["only", "cpuid", "777"]),
+    );
     let report = Report::parse(&file.read());
     report.assert_proven();
     let row = report.0["rows"].as_array().unwrap().iter().find(|row| row["reason"] == "CPUID").unwrap();
@@ -77,15 +83,16 @@ fn short_lived_vms_are_neither_lost_nor_mixed() {
     let mut killed = Vec::new();
     for round in 0..10u64 {
         let count = 500 + 37 * round;
-        let counted = Background::start(
-            Command::new(guest_program()).args(["only", "cpuid", &count.to_string()]),
-        );
-        let endless = Background::start(Command::new(guest_program()).args(["only", "port-out", "4000000000"]));
+        let counted =
+            Background::start(Command::new(guest_program()).args(["only", "cpuid", &count.to_string()]));
+        let endless =
+            Background::start(Command::new(guest_program()).args(["only", "port-out", "4000000000"]));
         let task = format!("/proc/{}/task", endless.pid());
         wait_for("a vCPU's thread", || {
             std::fs::read_dir(&task).is_ok_and(|tasks| {
                 tasks.flatten().any(|task| {
-                    std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with("vcpu"))
+                    std::fs::read_to_string(task.path().join("comm"))
+                        .is_ok_and(|comm| comm.starts_with("vcpu"))
                 })
             })
         });
@@ -110,7 +117,9 @@ fn short_lived_vms_are_neither_lost_nor_mixed() {
         assert_eq!(report.count(pid, "CPUID"), count, "process {pid}");
     }
     // How far a killed VM came is its own affair; KVM's count, above, says that all of it is here.
-    let of = |pid: &u32| report.counts().into_iter().filter(|((of, ..), _)| *of == u64::from(*pid)).collect::<Vec<_>>();
+    let of = |pid: &u32| {
+        report.counts().into_iter().filter(|((of, ..), _)| *of == u64::from(*pid)).collect::<Vec<_>>()
+    };
     let rows: Vec<_> = killed.iter().flat_map(of).collect();
     assert!(rows.iter().map(|(_, count)| count).sum::<u64>() > 0, "no killed VM was seen");
     assert!(rows.iter().all(|((.., reason), _)| reason != "CPUID"), "{rows:?}");
@@ -119,9 +128,14 @@ fn short_lived_vms_are_neither_lost_nor_mixed() {
 #[test]
 fn blocks_of_an_interval_add_up_to_the_whole() {
     let file = Scratch::new("blocks");
-    succeed(exitscope().args(["stat", "-i", "50ms", "-f", "json", "-o"]).arg(&file).arg("--").arg(guest_program()).args([
-        "only", "cpuid", "20000",
-    ]));
+    succeed(
+        exitscope()
+            .args(["stat", "-i", "50ms", "-f", "json", "-o"])
+            .arg(&file)
+            .arg("--")
+            .arg(guest_program())
+            .args(["only", "cpuid", "20000"]),
+    );
     let text = file.read();
     let blocks: Vec<Report> = text.lines().map(Report::parse).collect();
     assert!(blocks.len() > 1, "{text}");
@@ -143,16 +157,23 @@ fn full_tables_are_told() {
     let stat = |option: &str| {
         let file = Scratch::new("full");
         succeed(
-            exitscope().args(["stat", option, "1", "-f", "json", "-o"]).arg(&file).arg("--").arg(guest_program()).args([
-                "run", "2",
-            ]),
+            exitscope()
+                .args(["stat", option, "1", "-f", "json", "-o"])
+                .arg(&file)
+                .arg("--")
+                .arg(guest_program())
+                .args(["run", "2"]),
         );
         Report::parse(&file.read())
     };
     let rows = stat("--max-rows");
     let counted: u64 = rows.counts().values().sum();
     assert_eq!(counted + rows.0["loss"]["no_row"].as_u64().unwrap(), rows.number("total"));
-    assert_eq!(rows.number("total"), rows.number("kvm_exits"), "without a row an exit still counts for its vCPU");
+    assert_eq!(
+        rows.number("total"),
+        rows.number("kvm_exits"),
+        "without a row an exit still counts for its vCPU"
+    );
     assert!(rows.number("lost") > 0);
     let vcpus = stat("--max-vcpus");
     assert!(vcpus.0["loss"]["no_vcpu"].as_u64().unwrap() > 0, "{}", vcpus.0["loss"]);
@@ -170,8 +191,10 @@ fn kmsg_is_read_back_with_dmesg() {
     let output = writer.finish();
     assert!(output.status.success(), "{}", all(&output));
     let log = succeed(&mut Command::new("dmesg"));
-    let lines: Vec<&str> = log.lines().filter_map(|line| line.split_once("exitscope: ").map(|(_, text)| text)).collect();
-    let last = lines.iter().rposition(|line| line.contains("exits in all")).unwrap_or_else(|| panic!("{log}"));
+    let lines: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once("exitscope: ").map(|(_, text)| text)).collect();
+    let last =
+        lines.iter().rposition(|line| line.contains("exits in all")).unwrap_or_else(|| panic!("{log}"));
     let number = |line: &str| line.rsplit(' ').find_map(|word| word.parse::<u64>().ok());
     let total: u64 = lines[last].split(' ').find_map(|word| word.parse().ok()).unwrap();
     assert!(total >= 3210, "{}", lines[last]);

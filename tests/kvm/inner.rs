@@ -8,7 +8,8 @@ fn a_linux_boot_is_counted_exactly() {
     let file = Scratch::new("boot");
     let mut command = exitscope();
     command.args(["stat", "-f", "json", "-o"]).arg(&file).arg("--");
-    let output = command.arg(built("lab")).args(["inner", "--name", "a,b \u{1b}[31m", "--ping"]).output().unwrap();
+    let output =
+        command.arg(built("lab")).args(["inner", "--name", "a,b \u{1b}[31m", "--ping"]).output().unwrap();
     let console = all(&output);
     assert!(output.status.success(), "{}\n{console}", output.status);
     assert!(console.contains("Linux version"), "{console}");

@@ -84,7 +84,8 @@ impl Report {
             let reason = row["reason"].as_str().unwrap().to_owned();
             (row["pid"].as_u64().unwrap(), row["vcpu"].as_u64().unwrap(), reason)
         };
-        let counts: BTreeMap<_, _> = rows.iter().map(|row| (key(row), row["count"].as_u64().unwrap())).collect();
+        let counts: BTreeMap<_, _> =
+            rows.iter().map(|row| (key(row), row["count"].as_u64().unwrap())).collect();
         assert_eq!(counts.len(), rows.len(), "two rows of one vCPU and reason");
         counts
     }
@@ -92,7 +93,9 @@ impl Report {
     /// How often one process exited for one reason.
     pub fn count(&self, pid: u32, reason: &str) -> u64 {
         let rows = self.counts().into_iter();
-        rows.filter(|((of, _, name), _)| *of == u64::from(pid) && name == reason).map(|(_, count)| count).sum()
+        rows.filter(|((of, _, name), _)| *of == u64::from(pid) && name == reason)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// KVM's count and ours are one number, the rows add up to it, and nothing was lost.

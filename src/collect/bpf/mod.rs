@@ -58,7 +58,7 @@ impl Bpf {
         };
         let sizes = Sizes { rows, vcpus, vms: vcpus, selected };
         let loaded = Loaded::load(source, sizes, options.select != Select::All, follow)?;
-        let bpf = Bpf {
+        let mut bpf = Bpf {
             source,
             control: table(&loaded, ".data.control", 1)?,
             rows: table(&loaded, "rows", rows)?,
@@ -73,11 +73,13 @@ impl Bpf {
             gone: Loss::default(),
             loaded,
         };
+        // Before the programs see an exit: whose it is, is decided once for each vCPU.
         match &options.select {
             Select::All => {}
             Select::Pids(pids) => pids.iter().try_for_each(|&pid| object::select(&bpf.selected, pid))?,
             Select::Descendants => object::select(&bpf.selected, std::process::id())?,
         }
+        bpf.loaded.attach()?;
         Ok(bpf)
     }
 

@@ -28,7 +28,7 @@ pub struct Sizes {
 /// Programs that are counting. They stop when this is dropped.
 pub struct Loaded {
     /// They detach when dropped, and before the object does.
-    _links: Vec<Link>,
+    links: Vec<Link>,
     object: Object,
 }
 
@@ -36,13 +36,8 @@ impl Loaded {
     /// Loads the programs of one source; `follow` attaches those that follow forks, too.
     pub fn load(source: Source, sizes: Sizes, only_selected: bool, follow: bool) -> Result<Loaded, Error> {
         let said = Said::listen();
-        Self::try_load(source, sizes, only_selected, follow).map_err(|(what, error)| Error::Kernel {
-            what,
-            cause: match said.last() {
-                Some(line) => format!("{error} (libbpf: {line})"),
-                None => error,
-            },
-        })
+        Self::try_load(source, sizes, only_selected, follow)
+            .map_err(|(what, error)| said.explain(what, &error))
     }
 
     fn try_load(
@@ -109,16 +104,20 @@ impl Loaded {
             program.set_autoload(wanted);
         }
         let object = open.load().map_err(at("loading the BPF programs"))?;
-        let mut links = Vec::new();
-        // Entries last: an exit whose entry was missed is one exit, an entry without its exit would be a fault.
-        let mut programs: Vec<_> = object.progs_mut().filter(|program| program.autoload()).collect();
-        programs.sort_by_key(|program| program.name() == "on_entry");
+        Ok(Loaded { links: Vec::new(), object })
+    }
+
+    /// Attaches the programs: from here on they count.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        let said = Said::listen();
+        // Exits last: only an exit makes a vCPU known, so that none is ever seen without what belongs to it.
+        let mut programs: Vec<_> = self.object.progs_mut().filter(|program| program.autoload()).collect();
+        programs.sort_by_key(|program| program.name() == "on_exit");
         for program in programs {
-            let name = program.name().to_string_lossy().into_owned();
-            let link = program.attach().map_err(at(&format!("attaching the BPF program {name}")))?;
-            links.push(link);
+            let what = format!("attaching the BPF program {}", program.name().display());
+            self.links.push(program.attach().map_err(|error| said.explain(what, &format!("{error:#}")))?);
         }
-        Ok(Loaded { _links: links, object })
+        Ok(())
     }
 
     /// A handle of one map.
@@ -204,12 +203,18 @@ impl Said {
         Said
     }
 
+    /// An error with the words that explain it.
+    fn explain(&self, what: String, error: &str) -> Error {
+        let cause = match self.last() {
+            Some(line) => format!("{error} (libbpf: {line})"),
+            None => error.to_owned(),
+        };
+        Error::Kernel { what, cause }
+    }
+
     /// The line that tells most: the verifier's last words, or the first warning.
     fn last(&self) -> Option<String> {
         let said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if std::env::var_os("EXITSCOPE_LIBBPF_LOG").is_some() {
-            eprintln!("{}", said.iter().cloned().collect::<Vec<_>>().join("\n"));
-        }
         let plain =
             |line: &&String| !line.contains("-- BEGIN PROG LOAD LOG --") && !line.starts_with("processed ");
         let verifier = said.iter().position(|line| line.contains("-- END PROG LOAD LOG --"));
