@@ -22,6 +22,7 @@ mod kernel;
 mod outer;
 mod qemu;
 pub mod quote;
+mod vmlinux;
 
 pub use cache::{Cache, Flavour};
 pub use error::{EXIT_LAB, EXIT_PANIC, EXIT_QEMU, EXIT_TIME_LIMIT, EXIT_WENT_DOWN, Error, Wreck};
