@@ -122,7 +122,7 @@ impl Cache {
             return Ok(None);
         }
         let kernel = Kernel::from_paths(&entry.join("vmlinuz"), &entry)?;
-        Ok(Some(Kernel { lock: Some(lock), ..kernel }))
+        Ok(Some(Kernel { _lock: Some(lock), ..kernel }))
     }
 
     fn download(

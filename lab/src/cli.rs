@@ -140,6 +140,9 @@ pub struct Fetch {
     /// Downloads the newest kernels in place of those that are there
     #[arg(long)]
     pub refresh: bool,
+    /// The suites' cloud kernels too, for `lab inner --suite`
+    #[arg(long)]
+    pub cloud: bool,
     /// The suites; the inner VM's kernel comes along
     #[arg(value_name = "SUITE", default_value = "bookworm")]
     pub suites: Vec<String>,

@@ -88,7 +88,10 @@ impl Inner {
         }
         let tap = Tap::new()?;
         let name = self.name.clone().unwrap_or_else(|| format!("inner-{}", tap.number).into());
-        let scratch = tempfile::Builder::new().prefix("inner-").tempdir().map_err(Error::io("a temporary directory"))?;
+        let scratch = tempfile::Builder::new()
+            .prefix("inner-")
+            .tempdir()
+            .map_err(Error::io("a temporary directory"))?;
         let initrd = scratch.path().join("initramfs");
         let job = self.job(&name, &tap);
         initramfs::join(&initramfs::INNER.image(cache, kernel)?, &[("job", &job)], &initrd)?;
@@ -97,7 +100,8 @@ impl Inner {
         command.stdout(Stdio::piped());
         progress(&show(&command));
         let mut qemu = Qemu::start(&mut command, Vec::new())?;
-        let console = qemu.take_stdout().ok_or_else(|| Error::Output(io::Error::other("QEMU has no output")))?;
+        let console =
+            qemu.take_stdout().ok_or_else(|| Error::Output(io::Error::other("QEMU has no output")))?;
         let reader = std::thread::spawn(move || pass_on(console));
         let outer_ping = if self.ping { self.ping_until_answered(&tap, &mut qemu, progress)? } else { None };
         let status = loop {
@@ -121,7 +125,8 @@ impl Inner {
     fn job(&self, name: &OsStr, tap: &Tap) -> Vec<u8> {
         let (address, peer) = (tap.guest(), tap.outer());
         let wait = if self.ping { "yes" } else { "no" };
-        let mut job = format!("address={address}\npeer={peer}\nwait={wait}\nkeep={}\nguest=", self.keep).into_bytes();
+        let mut job =
+            format!("address={address}\npeer={peer}\nwait={wait}\nkeep={}\nguest=", self.keep).into_bytes();
         job.extend(quote::shell(name));
         job.extend(b"\nshell=");
         job.extend(quote::shell(&self.shell));
@@ -135,13 +140,22 @@ impl Inner {
         let mut qemu = Command::new(doctor::program("qemu-system-x86_64")?);
         qemu.arg("-name").arg(guest);
         qemu.args(["-enable-kvm", "-cpu", "host", "-nodefaults", "-no-user-config", "-display", "none"]);
-        qemu.args(["-no-reboot", "-serial", "stdio", "-m", &self.memory.to_string(), "-smp", &self.smp.to_string()]);
+        qemu.args([
+            "-no-reboot",
+            "-serial",
+            "stdio",
+            "-m",
+            &self.memory.to_string(),
+            "-smp",
+            &self.smp.to_string(),
+        ]);
         qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
         let (device, number) = (&tap.device, tap.number);
         qemu.arg("-netdev").arg(format!("tap,id=net,ifname={device},script=no,downscript=no"));
         // No boot ROM: the guest boots from the kernel given, and Debian keeps the ROM in another package.
-        qemu.arg("-device").arg(format!("virtio-net-pci,netdev=net,mac=52:54:00:77:00:{number:02x},romfile="));
+        qemu.arg("-device")
+            .arg(format!("virtio-net-pci,netdev=net,mac=52:54:00:77:00:{number:02x},romfile="));
         if let Some(disk) = &self.disk {
             let mut drive = OsString::from(format!("if=virtio,format={},file=", disk_format(disk)?));
             drive.push(quote::qemu(disk.as_os_str()));
@@ -159,7 +173,9 @@ impl Inner {
     ) -> Result<Option<bool>, Error> {
         while qemu.wait(Duration::from_millis(100))?.is_none() && self.stop.load(Ordering::Relaxed) == 0 {
             let mut ping = tool("busybox")?;
-            ping.args(["ping", "-c", "1", "-W", "1", &tap.guest()]).stdout(Stdio::null()).stderr(Stdio::null());
+            ping.args(["ping", "-c", "1", "-W", "1", &tap.guest()])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             if ping.status().map_err(Error::io("busybox ping"))?.success() {
                 progress(&format!("ping {}: ok", tap.guest()));
                 return Ok(Some(true));
@@ -177,13 +193,17 @@ impl Outcome {
     pub fn status(&self) -> u8 {
         match self.shell_status {
             Some(status @ 1..) => status,
-            _ => u8::from(self.guest_ping != Some(true) || self.outer_ping == Some(false) || !self.powered_off),
+            _ => {
+                u8::from(self.guest_ping != Some(true) || self.outer_ping == Some(false) || !self.powered_off)
+            }
         }
     }
 
     /// Takes a line of the console into account.
     fn read(&mut self, line: &str) {
-        let Some((_, said)) = line.trim_end().strip_prefix("lab: guest ").and_then(|rest| rest.rsplit_once(": ")) else {
+        let Some((_, said)) =
+            line.trim_end().strip_prefix("lab: guest ").and_then(|rest| rest.rsplit_once(": "))
+        else {
             return;
         };
         match said {

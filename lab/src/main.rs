@@ -124,13 +124,14 @@ fn variable_of(variable: &OsString) -> Result<(OsString, OsString), Error> {
     }
 }
 
+fn get(cache: &Cache, suite: &str, flavour: Flavour, refresh: bool) -> Result<Kernel, Error> {
+    if refresh { cache.refresh(suite, flavour, &say) } else { cache.kernel(suite, flavour, &say) }
+}
+
 /// Makes sure of the kernel of `suite` and of the inner VM's.
 fn prepare(cache: &Cache, suite: &str, refresh: bool) -> Result<Kernel, Error> {
-    let get = |suite: &str, flavour| {
-        if refresh { cache.refresh(suite, flavour, &say) } else { cache.kernel(suite, flavour, &say) }
-    };
-    let kernel = get(suite, Flavour::Plain)?;
-    lab::inner::prepare(cache, &get(INNER_SUITE, Flavour::Cloud)?)?;
+    let kernel = get(cache, suite, Flavour::Plain, refresh)?;
+    lab::inner::prepare(cache, &get(cache, INNER_SUITE, Flavour::Cloud, refresh)?)?;
     Ok(kernel)
 }
 
@@ -139,7 +140,7 @@ fn inner(options: cli::Inner) -> anyhow::Result<u8> {
     let flavour = if options.plain { Flavour::Plain } else { Flavour::Cloud };
     let kernel = cache.find(&options.suite, flavour)?.with_context(|| {
         let (suite, place) = (&options.suite, cache.path().display());
-        format!("no inner kernel of {suite} in {place}; outside the outer VM, run: lab fetch {suite}")
+        format!("no inner kernel of {suite} in {place}; outside the outer VM, run: lab fetch --cloud {suite}")
     })?;
     let inner = Inner {
         name: options.name,
@@ -162,6 +163,11 @@ fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
     for suite in &options.suites {
         let kernel = prepare(&cache, suite, options.refresh)?;
         say(&format!("{suite}: kernel {}", kernel.release));
+        if options.cloud && suite != INNER_SUITE {
+            let kernel = get(&cache, suite, Flavour::Cloud, options.refresh)?;
+            lab::inner::prepare(&cache, &kernel)?;
+            say(&format!("{suite}: kernel {}", kernel.release));
+        }
     }
     Ok(0)
 }
