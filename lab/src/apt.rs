@@ -99,26 +99,32 @@ impl Apt {
     pub(crate) fn download(&self, packages: &[Package], directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let names = packages.iter().map(|p| format!("{}={}", p.name, p.version));
         output(self.command("apt-get")?.args(["-qq", "download"]).args(names).current_dir(directory))?;
-        let mut wanted: BTreeMap<&str, &str> =
-            packages.iter().map(|p| (p.sha256.as_str(), p.name.as_str())).collect();
-        let mut files = Vec::new();
-        for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
-            let file = entry.map_err(Error::io(directory))?.path();
-            let found = sha256(&file)?;
-            if wanted.remove(found.as_str()).is_none() {
-                let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                return Err(Error::Checksum { file, found, suite: self.suite.clone() });
-            }
-            files.push(file);
+        check(packages, directory, &self.suite)
+    }
+}
+
+/// Checks that `directory` holds the files of `packages`, each with the checksum that the index names, and
+/// nothing else; returns them.
+fn check(packages: &[Package], directory: &Path, suite: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut wanted: BTreeMap<&str, &str> =
+        packages.iter().map(|p| (p.sha256.as_str(), p.name.as_str())).collect();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
+        let file = entry.map_err(Error::io(directory))?.path();
+        let found = sha256(&file)?;
+        if wanted.remove(found.as_str()).is_none() {
+            let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(Error::Checksum { file, found, suite: suite.into() });
         }
-        match wanted.values().next() {
-            None => Ok(files),
-            Some(package) => Err(Error::Package {
-                package: (*package).into(),
-                suite: self.suite.clone(),
-                reason: "apt-get download said nothing and brought no file".into(),
-            }),
-        }
+        files.push(file);
+    }
+    match wanted.values().next() {
+        None => Ok(files),
+        Some(package) => Err(Error::Package {
+            package: (*package).into(),
+            suite: suite.into(),
+            reason: "apt-get download reported success and brought no such file".into(),
+        }),
     }
 }
 
@@ -237,10 +243,20 @@ Version: 1
     }
 
     #[test]
-    fn checksums_are_sha256() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "abc").unwrap();
+    fn only_files_with_the_indexs_checksum_pass() {
+        let directory = tempfile::tempdir().unwrap();
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2, B.1
-        assert_eq!(sha256(file.path()).unwrap(), abc);
+        let package =
+            Package { name: "a".into(), version: "1".into(), sha256: abc.into(), depends: Vec::new() };
+        let check = || check(std::slice::from_ref(&package), directory.path(), "x");
+        assert!(matches!(check(), Err(Error::Package { .. })));
+        let file = directory.path().join("a_1_amd64.deb");
+        fs::write(&file, "abc").unwrap();
+        assert_eq!(check().unwrap(), [file.clone()]);
+        fs::write(&file, "abd").unwrap();
+        assert!(matches!(check(), Err(Error::Checksum { file, .. }) if file == "a_1_amd64.deb"));
+        fs::write(&file, "abc").unwrap();
+        fs::write(directory.path().join("other"), "").unwrap();
+        assert!(matches!(check(), Err(Error::Checksum { file, .. }) if file == "other"));
     }
 }

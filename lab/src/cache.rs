@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -121,7 +122,7 @@ impl Cache {
             return Ok(None);
         }
         let kernel = Kernel::from_paths(&entry.join("vmlinuz"), &entry)?;
-        Ok(Some(Kernel { lock: Some(lock), ..kernel }))
+        Ok(Some(Kernel { _lock: Some(lock), ..kernel }))
     }
 
     fn download(
@@ -219,7 +220,7 @@ impl Cache {
     /// anything in the key makes another file.
     pub(crate) fn keep(
         &self,
-        kind: &str,
+        name: &str,
         key: &[&[u8]],
         make: &dyn Fn() -> Result<Vec<u8>, Error>,
     ) -> Result<PathBuf, Error> {
@@ -229,7 +230,7 @@ impl Cache {
             hasher.update(part);
         }
         let digest = format!("{:x}", hasher.finalize());
-        let path = self.directory.join(format!("{kind}-{}.cpio", &digest[..16]));
+        let path = self.directory.join(format!("{name}-{}", &digest[..16]));
         if !path.exists() {
             let bytes = make()?;
             let file = tempfile::NamedTempFile::new_in(&self.directory);
@@ -239,6 +240,13 @@ impl Cache {
         }
         Ok(path)
     }
+}
+
+/// What tells one version of a file from the next: its path, length and time of change.
+pub(crate) fn fingerprint(file: &Path) -> Result<Vec<u8>, Error> {
+    let metadata = fs::metadata(file).map_err(Error::io(file))?;
+    let text = format!("{} {}.{} ", metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    Ok([text.as_bytes(), file.as_os_str().as_encoded_bytes()].concat())
 }
 
 /// A suite's name becomes part of paths and of apt's source line.

@@ -20,6 +20,9 @@ pub enum Action {
     /// Runs a command as root in an outer VM
     #[command(after_long_help = RUN_HELP)]
     Run(Run),
+    /// Boots an inner VM; works in the outer VM only
+    #[command(after_long_help = INNER_HELP)]
+    Inner(Inner),
     /// Downloads the kernels of Debian suites, for offline use from then on
     Fetch(Fetch),
     /// Says what the lab needs, and how to install what is missing
@@ -39,6 +42,52 @@ Exit status: the command's own, 128+N if signal N killed it, 126 or 127 if it ca
   124  the time limit passed
   125  the lab itself failed
   128+N  the lab was stopped by signal N (141: nobody read its output any more)";
+
+const INNER_HELP: &str = "\
+The guest boots Debian's kernel with busybox, takes the address 10.77.N.2 on its tap device labN (the outer VM's end is \
+10.77.N.1, N the first that is free), pings the outer VM, runs the --exec line, and powers off. Lines that start with \
+`lab: guest NAME: ` on its console tell how far it is. The console is on standard input and output, QEMU's command \
+line on standard error.
+
+Exit status: that of the --exec line; 1 if a ping failed or the guest did not come to its end;
+  122  QEMU failed
+  125  the lab itself failed
+  128+N  the lab was stopped by signal N";
+
+/// Options of `lab inner`.
+#[derive(Args)]
+pub struct Inner {
+    /// The VM's name [default: inner-N]
+    #[arg(long)]
+    pub name: Option<OsString>,
+    /// Memory
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..))]
+    pub memory: u32,
+    /// vCPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: u32,
+    /// The Debian suite whose kernel boots
+    #[arg(long, default_value = lab::INNER_SUITE)]
+    pub suite: String,
+    /// Boots the kernel for every machine instead of the small one for virtual machines
+    #[arg(long)]
+    pub plain: bool,
+    /// A disk image for the guest, qcow2 or raw, as virtio-blk
+    #[arg(long, value_name = "IMAGE")]
+    pub disk: Option<PathBuf>,
+    /// A shell line that the guest runs once its network is up
+    #[arg(long, value_name = "SHELL-LINE", default_value = "", hide_default_value = true)]
+    pub exec: OsString,
+    /// How long the guest stays up before it powers off
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub keep: u32,
+    /// Pings the guest from the outer VM too; the guest stays up for that
+    #[arg(long)]
+    pub ping: bool,
+    /// More arguments for QEMU
+    #[arg(last = true, value_name = "QEMU-ARGUMENT", allow_hyphen_values = true)]
+    pub extra: Vec<OsString>,
+}
 
 /// Options of `lab run`.
 #[derive(Args)]
@@ -91,6 +140,9 @@ pub struct Fetch {
     /// Downloads the newest kernels in place of those that are there
     #[arg(long)]
     pub refresh: bool,
+    /// The suites' cloud kernels too, for `lab inner --suite`
+    #[arg(long)]
+    pub cloud: bool,
     /// The suites; the inner VM's kernel comes along
     #[arg(value_name = "SUITE", default_value = "bookworm")]
     pub suites: Vec<String>,

@@ -112,6 +112,9 @@ pub enum Error {
         /// What is left.
         wreck: Box<Wreck>,
     },
+    /// An inner VM's QEMU failed; what it said is on standard error.
+    #[error("the inner VM's QEMU failed ({0})")]
+    QemuFailed(ExitStatus),
     /// A signal asked to stop.
     #[error("stopped by signal {0}")]
     Cancelled(i32),
@@ -138,7 +141,7 @@ impl Error {
         match self {
             Self::TimeLimit { .. } => EXIT_TIME_LIMIT,
             Self::Panic { .. } => EXIT_PANIC,
-            Self::QemuDied { .. } => EXIT_QEMU,
+            Self::QemuDied { .. } | Self::QemuFailed(_) => EXIT_QEMU,
             Self::WentDown { .. } => EXIT_WENT_DOWN,
             // as a shell reports a program that the signal ended
             Self::Cancelled(signal) => u8::try_from(128 + signal).unwrap_or(EXIT_LAB),

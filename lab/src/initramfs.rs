@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, fingerprint};
 use crate::cpio::Archive;
 use crate::doctor;
 use crate::error::Error;
@@ -38,14 +38,14 @@ impl Recipe {
     /// emulation would take longer than reading it.
     pub(crate) fn image(&self, cache: &Cache, kernel: &Kernel) -> Result<PathBuf, Error> {
         let busybox = doctor::program("busybox")?;
-        let busybox = fs::read(&busybox).map_err(Error::io(&busybox))?;
-        let list = kernel.modules.join("modules.dep");
-        let list = fs::read(&list).map_err(Error::io(&list))?;
         let names = self.modules.join(" ");
-        let path = kernel.modules.as_os_str().as_encoded_bytes();
-        let mut key: Vec<&[u8]> = vec![&busybox, &list, path, kernel.release.as_bytes(), names.as_bytes()];
+        let parts =
+            [fingerprint(&busybox)?, fingerprint(&kernel.modules.join("modules.dep"))?, names.into_bytes()];
+        let mut key: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         key.extend(self.scripts.iter().map(|(_, text)| text.as_bytes()));
-        cache.keep(&format!("{}-{}", self.kind, kernel.release), &key, &|| self.make(&busybox, kernel))
+        cache.keep(&format!("{}-{}", self.kind, kernel.release), &key, &|| {
+            self.make(&fs::read(&busybox).map_err(Error::io(&busybox))?, kernel)
+        })
     }
 
     fn make(&self, busybox: &[u8], kernel: &Kernel) -> Result<Vec<u8>, Error> {

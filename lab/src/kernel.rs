@@ -17,7 +17,7 @@ pub struct Kernel {
     /// The module tree: what `/lib/modules/RELEASE` holds, `modules.dep` included.
     pub modules: PathBuf,
     /// Keeps the cache's copy from being replaced meanwhile.
-    pub(crate) lock: Option<File>,
+    pub(crate) _lock: Option<File>,
 }
 
 impl Kernel {
@@ -45,7 +45,7 @@ impl Kernel {
                 );
                 Error::Kernel { path: modules, reason }
             })?;
-        Ok(Self { image, release, modules: tree, lock: None })
+        Ok(Self { image, release, modules: tree, _lock: None })
     }
 
     /// The modules called `names` and all they need, in the order in which they load: file name

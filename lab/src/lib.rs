@@ -18,12 +18,17 @@ mod cpio;
 pub mod doctor;
 mod error;
 mod initramfs;
+pub mod inner;
 mod kernel;
 mod outer;
 mod qemu;
 pub mod quote;
+mod vmlinux;
 
 pub use cache::{Cache, Flavour};
 pub use error::{EXIT_LAB, EXIT_PANIC, EXIT_QEMU, EXIT_TIME_LIMIT, EXIT_WENT_DOWN, Error, Wreck};
 pub use kernel::Kernel;
 pub use outer::{Finished, OUT, Outer};
+
+/// The suite whose cloud kernel an inner VM boots unless told otherwise.
+pub const INNER_SUITE: &str = "bookworm";

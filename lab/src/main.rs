@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use lab::doctor::{self, Task};
-use lab::{Cache, EXIT_LAB, Error, Flavour, Kernel, Outer};
+use lab::inner::Inner;
+use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Outer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 mod cli;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 fn act(action: cli::Action) -> anyhow::Result<u8> {
     match action {
         cli::Action::Run(options) => run(options),
+        cli::Action::Inner(options) => inner(options),
         cli::Action::Fetch(options) => fetch(&options),
         cli::Action::Doctor => report(),
     }
@@ -62,11 +64,7 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
             None => prepare(&cache, &options.suite, false)?,
         },
     };
-    let stop = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&stop), usize::try_from(signal)?)
-            .context("cannot handle signals")?;
-    }
+    let stop = stop_on_signals()?;
     let mut outer = Outer::with(cache, kernel)?
         .smp(options.smp.unwrap_or(if options.icount { 1 } else { 2 }))
         .memory(options.memory)
@@ -96,6 +94,16 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
     Ok(finished.status)
 }
 
+/// Becomes the number of the signal that asks to stop.
+fn stop_on_signals() -> anyhow::Result<Arc<AtomicUsize>> {
+    let stop = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&stop), usize::try_from(signal)?)
+            .context("cannot handle signals")?;
+    }
+    Ok(stop)
+}
+
 /// Reading from a terminal in its background would stop the lab.
 fn may_read_stdin() -> bool {
     let stdin = std::io::stdin();
@@ -116,13 +124,37 @@ fn variable_of(variable: &OsString) -> Result<(OsString, OsString), Error> {
     }
 }
 
+fn get(cache: &Cache, suite: &str, flavour: Flavour, refresh: bool) -> Result<Kernel, Error> {
+    if refresh { cache.refresh(suite, flavour, &say) } else { cache.kernel(suite, flavour, &say) }
+}
+
 /// Makes sure of the kernel of `suite` and of the inner VM's.
 fn prepare(cache: &Cache, suite: &str, refresh: bool) -> Result<Kernel, Error> {
-    let get = |suite: &str, flavour| {
-        if refresh { cache.refresh(suite, flavour, &say) } else { cache.kernel(suite, flavour, &say) }
-    };
-    let kernel = get(suite, Flavour::Plain)?;
+    let kernel = get(cache, suite, Flavour::Plain, refresh)?;
+    lab::inner::prepare(cache, &get(cache, INNER_SUITE, Flavour::Cloud, refresh)?)?;
     Ok(kernel)
+}
+
+fn inner(options: cli::Inner) -> anyhow::Result<u8> {
+    let cache = Cache::open()?;
+    let flavour = if options.plain { Flavour::Plain } else { Flavour::Cloud };
+    let kernel = cache.find(&options.suite, flavour)?.with_context(|| {
+        let (suite, place) = (&options.suite, cache.path().display());
+        format!("no inner kernel of {suite} in {place}; outside the outer VM, run: lab fetch --cloud {suite}")
+    })?;
+    let inner = Inner {
+        name: options.name,
+        memory: options.memory,
+        smp: options.smp,
+        disk: options.disk,
+        shell: options.exec,
+        keep: options.keep,
+        ping: options.ping,
+        extra: options.extra,
+        stop: stop_on_signals()?,
+    };
+    let outcome = inner.run(&cache, &kernel, &say)?;
+    Ok(outcome.status())
 }
 
 fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
@@ -131,6 +163,11 @@ fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
     for suite in &options.suites {
         let kernel = prepare(&cache, suite, options.refresh)?;
         say(&format!("{suite}: kernel {}", kernel.release));
+        if options.cloud && suite != INNER_SUITE {
+            let kernel = get(&cache, suite, Flavour::Cloud, options.refresh)?;
+            lab::inner::prepare(&cache, &kernel)?;
+            say(&format!("{suite}: kernel {}", kernel.release));
+        }
     }
     Ok(0)
 }

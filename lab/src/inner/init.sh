@@ -1,1 +1,39 @@
 #!/bin/busybox sh
+# PID 1 of an inner VM. /lab/job sets guest, address, peer, wait, keep and shell.
+# The lines that start with "lab: guest NAME: " are the lab's; it reads them on the serial console.
+b=/bin/busybox
+$b --install -s /bin
+export PATH=/bin HOME=/ TERM=vt100
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+. /lab/job
+say() { echo "lab: guest $guest: $*"; }
+while read -r module; do insmod "/modules/$module" || say "cannot load $module"; done </lab/modules
+say "booted $(uname -r)"
+
+ip link set lo up
+ip addr add "$address/30" dev eth0 && ip link set eth0 up
+tries=0
+until ping -c 1 -W 1 "$peer" >/dev/null 2>&1; do
+	tries=$((tries + 1))
+	if [ $tries = 20 ]; then break; fi
+	usleep 100000
+done
+if [ $tries = 20 ]; then say "ping $peer: failed"; else say "ping $peer: ok"; fi
+
+if [ -n "$shell" ]; then
+	sh -c "$shell"
+	say "exec: exit $?"
+fi
+if [ "$wait" = yes ]; then
+	# Until the other side has pinged, too: the tenth word of the second line is InEchos (RFC 1213).
+	tries=0
+	until [ "$(awk '$1 == "Icmp:" { n = $10 } END { print n }' /proc/net/snmp)" -gt 0 ] || [ $tries = 300 ]; do
+		tries=$((tries + 1))
+		usleep 100000
+	done
+fi
+sleep "$keep"
+say "powering off"
+poweroff -f
