@@ -164,6 +164,14 @@ impl Vcpu {
                     regs.rip += 1;
                     self.fd.set_regs(&regs).map_err(kvm("set a vCPU's registers"))?;
                 }
+                // Seen with QEMU 7.2 emulating several processors on several threads: a walk of the guest's
+                // page tables now and then finds nothing there. Never seen with one thread.
+                Ok(VcpuExit::Shutdown) if super::host::emulated() => {
+                    return Err(self.unexpected(
+                        "shutdown (triple fault); QEMU's emulation may do that on several threads: \
+                         run it with -accel tcg,thread=single",
+                    ));
+                }
                 Ok(other) => {
                     let what = format!("{other:?}");
                     return Err(self.unexpected(what));
