@@ -1,4 +1,5 @@
-//! The guest's memory: one descriptor table and one set of page tables for all, and an area for each vCPU.
+//! The guest's memory: for each vCPU an area with all that it uses, tables included, so that none waits for
+//! another or sees what another does.
 
 use super::asm::{self, Block};
 use memmap2::{MmapOptions, MmapRaw};
@@ -7,10 +8,6 @@ use std::io;
 /// Most vCPUs of a guest.
 pub const MAX_VCPUS: usize = 64;
 
-const GDT: usize = 0x1000;
-const PML4: usize = 0x2000;
-const PDPT: usize = 0x3000;
-const DIRECTORY: usize = 0x4000;
 const AREAS: usize = 0x10_0000;
 const AREA: usize = 0x1_0000;
 // inside an area
@@ -18,6 +15,10 @@ const IDT: usize = 0;
 const HANDLERS: usize = 0x1000;
 const BLOCK: usize = 0x2000;
 const STACK_TOP: usize = 0x4000;
+const GDT: usize = 0x4000;
+const PML4: usize = 0x5000;
+const PDPT: usize = 0x6000;
+const DIRECTORY: usize = 0x7000;
 const PROGRAM: usize = 0x8000;
 
 const LARGE_PAGE: usize = 2 << 20;
@@ -44,8 +45,10 @@ pub struct Memory {
 pub struct Area {
     /// Interrupt descriptor table.
     pub idt: u64,
-    /// Its limit.
-    pub idt_limit: u16,
+    /// Global descriptor table.
+    pub gdt: u64,
+    /// Topmost page table.
+    pub cr3: u64,
     /// The vCPU's own page of notes.
     pub block: u32,
     /// First byte of the program.
@@ -56,10 +59,10 @@ pub struct Area {
     pub mmio: u32,
 }
 
-/// Guest-physical address of the descriptor table, and its limit.
-pub const GDT_AT: (u64, u16) = (GDT as u64, 23);
-/// Guest-physical address of the topmost page table.
-pub const CR3: u64 = PML4 as u64;
+/// Limit of the global descriptor table.
+pub const GDT_LIMIT: u16 = 3 * 8 - 1;
+/// Limit of the interrupt descriptor table.
+pub const IDT_LIMIT: u16 = 32 * 16 - 1;
 
 impl Memory {
     /// Memory for that many vCPUs, with tables and handlers in place.
@@ -70,15 +73,15 @@ impl Memory {
         let size = (AREAS + vcpus.min(MAX_VCPUS) * AREA).next_multiple_of(LARGE_PAGE);
         let map = MmapRaw::from(MmapOptions::new().len(size).populate().map_anon()?);
         let memory = Memory { map };
-        memory.put(GDT + 8, &CODE.1.to_le_bytes());
-        memory.put(GDT + 16, &DATA.1.to_le_bytes());
-        memory.put(PML4, &(PDPT as u64 | TABLE).to_le_bytes());
-        memory.put(PDPT, &(DIRECTORY as u64 | TABLE).to_le_bytes());
-        for at in (0..size).step_by(LARGE_PAGE).chain([MMIO]) {
-            memory.put(DIRECTORY + at / LARGE_PAGE * 8, &(at as u64 | PAGE).to_le_bytes());
-        }
         for vcpu in 0..vcpus {
             let area = Self::base(vcpu);
+            memory.put(area + GDT + 8, &CODE.1.to_le_bytes());
+            memory.put(area + GDT + 16, &DATA.1.to_le_bytes());
+            memory.put(area + PML4, &((area + PDPT) as u64 | TABLE).to_le_bytes());
+            memory.put(area + PDPT, &((area + DIRECTORY) as u64 | TABLE).to_le_bytes());
+            for at in (0..size).step_by(LARGE_PAGE).chain([MMIO]) {
+                memory.put(area + DIRECTORY + at / LARGE_PAGE * 8, &(at as u64 | PAGE).to_le_bytes());
+            }
             memory.put(area + HANDLERS, &asm::handlers());
             for vector in 0..asm::VECTORS {
                 let handler = (area + HANDLERS + vector * asm::HANDLER_SIZE) as u64;
@@ -101,7 +104,8 @@ impl Memory {
         let low = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Area {
             idt: (base + IDT) as u64,
-            idt_limit: 16 * 32 - 1,
+            gdt: (base + GDT) as u64,
+            cr3: (base + PML4) as u64,
             block: low(base + BLOCK),
             program: (base + PROGRAM) as u64,
             stack: (base + STACK_TOP) as u64,

@@ -89,14 +89,14 @@ impl Vcpu {
         fd.set_cpuid2(&processor.cpuid).map_err(kvm("set the guest's CPUID"))?;
         let mut sregs = fd.get_sregs().map_err(kvm("read a vCPU's registers"))?;
         sregs.cr0 = asm::CR0.into();
-        sregs.cr3 = memory::CR3;
+        sregs.cr3 = area.cr3;
         sregs.cr4 = processor.cr4().into();
         sregs.efer = 0x500; // LME, LMA
         sregs.cs = segment(memory::CODE.0, 11, true);
         let data = segment(memory::DATA.0, 3, false);
         (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-        sregs.gdt = table(memory::GDT_AT);
-        sregs.idt = table((area.idt, area.idt_limit));
+        sregs.gdt = table((area.gdt, memory::GDT_LIMIT));
+        sregs.idt = table((area.idt, memory::IDT_LIMIT));
         fd.set_sregs(&sregs).map_err(kvm("set a vCPU's registers"))?;
         let Area { program: rip, stack: rsp, .. } = area;
         fd.set_regs(&kvm_regs { rip, rsp, rflags: 2, ..Default::default() })
@@ -163,6 +163,14 @@ impl Vcpu {
                     let mut regs = self.fd.get_regs().map_err(kvm("read a vCPU's registers"))?;
                     regs.rip += 1;
                     self.fd.set_regs(&regs).map_err(kvm("set a vCPU's registers"))?;
+                }
+                // Seen with QEMU 7.2 emulating several processors on several threads: a walk of the guest's
+                // page tables now and then finds nothing there. Never seen with one thread.
+                Ok(VcpuExit::Shutdown) if super::host::emulated() => {
+                    return Err(self.unexpected(
+                        "shutdown (triple fault); QEMU's emulation may do that on several threads: \
+                         run it with -accel tcg,thread=single",
+                    ));
                 }
                 Ok(other) => {
                     let what = format!("{other:?}");
