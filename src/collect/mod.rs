@@ -4,6 +4,7 @@
 //! counters, cumulative since the start.
 
 mod error;
+pub mod identity;
 
 pub use error::Error;
 
