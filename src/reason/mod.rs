@@ -1,1 +1,20 @@
 //! Every exit reason that the hardware manuals define: code, name, meaning, advice.
+//!
+//! The tables are `&'static str` and plain numbers, so that they need no allocation. Each row
+//! says what the guest did, what usually causes many such exits, and what helps.
+
+mod find;
+#[cfg(test)]
+mod headers;
+pub mod kvm;
+mod name;
+mod svm;
+mod table;
+#[cfg(test)]
+mod tests;
+mod vmx;
+
+pub use find::{Found, codes, find, nearest, neighbours, number};
+pub use name::{modifiers, name};
+pub use svm::code_from_low_half as svm_code_from_low_half;
+pub use table::{Reason, all, get};

@@ -1,1 +1,3 @@
 //! From [`crate::model::Interval`] to people and machines.
+
+pub mod reasons;
