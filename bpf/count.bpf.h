@@ -18,7 +18,12 @@ enum { ISA_VMX = 1, ISA_SVM = 2 }; /* KVM_ISA_VMX and KVM_ISA_SVM of arch/x86/in
 
 /* Each in a map of its own, which the collector finds by the section's name. */
 const volatile struct config config SEC(".rodata.config") = {};
-struct control control SEC(".data.control") = {};
+struct control control SEC(".data.control") = {
+	.epoch = 1, /* not that of a zeroed row */
+	.next_row = 1,
+	.next_vcpu = 1,
+	.next_vm = 1,
+};
 
 static u16 hints[HINTS];
 

@@ -3,7 +3,9 @@
 //! [`start`] chooses the best source that works here. Whatever it is, [`Collect::sample`] gives all
 //! counters, cumulative since the start.
 
+mod bpf;
 mod error;
+pub mod host;
 pub mod identity;
 
 pub use error::Error;

@@ -118,11 +118,13 @@ pub struct Loss {
     pub skipped: u64,
     /// vCPUs that ran so fast while they were read that their figures may be of slightly different moments.
     pub torn: u64,
+    /// Processes of the watched command that could not be followed.
+    pub unfollowed: u64,
 }
 
 impl Loss {
     /// Each figure with its name, as machines read it, and what it means.
-    pub fn figures(&self) -> [(&'static str, u64, &'static str); 6] {
+    pub fn figures(&self) -> [(&'static str, u64, &'static str); 7] {
         [
             ("no_row", self.no_row, "exits without a reason: the table of rows is full (--max-rows)"),
             (
@@ -134,6 +136,7 @@ impl Loss {
             ("exit_without_entry", self.exit_without_entry, "exits without an entry before them"),
             ("skipped", self.skipped, "runs of a BPF program that the kernel skipped"),
             ("torn", self.torn, "vCPUs read in the middle of an exit"),
+            ("unfollowed", self.unfollowed, "processes of the command that could not be followed: too many at once"),
         ]
     }
 
@@ -155,6 +158,7 @@ impl Loss {
         self.exit_without_entry += other.exit_without_entry;
         self.skipped += other.skipped;
         self.torn += other.torn;
+        self.unfollowed += other.unfollowed;
     }
 
     /// This loss less an earlier one; `None` if any figure shrank.
@@ -166,6 +170,7 @@ impl Loss {
             exit_without_entry: self.exit_without_entry.checked_sub(earlier.exit_without_entry)?,
             skipped: self.skipped.checked_sub(earlier.skipped)?,
             torn: self.torn.checked_sub(earlier.torn)?,
+            unfollowed: self.unfollowed.checked_sub(earlier.unfollowed)?,
         })
     }
 }

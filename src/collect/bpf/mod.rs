@@ -1,0 +1,219 @@
+//! The BPF collector: programs in the kernel count, and this reads their tables.
+
+mod object;
+mod read;
+mod table;
+mod wire;
+
+use super::{Collect, Error, Options, Select, identity};
+use crate::model::{Loss, Sample, Source, Vm, VmId};
+use libbpf_rs::MapHandle;
+use object::{Loaded, Sizes};
+use read::{Reading, read_vcpu};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::SystemTime;
+use table::{Table, peek};
+
+/// How many processes of a command can live at the same time and be followed.
+const MAX_FOLLOWED: u32 = 16_384;
+
+/// Counts with BPF programs from [`Bpf::start`] on, until it is dropped.
+pub struct Bpf {
+    source: Source,
+    control: Table<wire::control>,
+    rows: Table<wire::row>,
+    vcpus: Table<wire::vcpu_slot>,
+    vms: Table<wire::vm_info>,
+    free_rows: MapHandle,
+    free_vcpus: MapHandle,
+    free_vms: MapHandle,
+    selected: MapHandle,
+    /// What is known of the VMs that are there, by the programs' id.
+    known: HashMap<u64, Vm>,
+    /// Which VM of its process a slot belongs to, where the programs cannot tell (see `alias`).
+    aliases: HashMap<u32, u64>,
+    /// The loss of slots that were given back.
+    gone: Loss,
+    loaded: Loaded,
+}
+
+impl Bpf {
+    /// Loads and attaches the programs of `source`.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with its reason.
+    pub fn start(source: Source, options: &Options) -> Result<Bpf, Error> {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+        // A vCPU meets some 20 reasons; a host runs some vCPUs a CPU. Both with room to spare.
+        let vcpus = options.max_vcpus.unwrap_or(cpus.saturating_mul(64).clamp(512, 8192)).clamp(1, 65_534) + 1;
+        let rows = options.max_rows.unwrap_or(cpus.saturating_mul(1024).clamp(8192, 65_534)).clamp(1, 65_534) + 1;
+        let follow = options.select == Select::Descendants;
+        let selected = match &options.select {
+            Select::All => 1,
+            Select::Pids(pids) => u32::try_from(pids.len()).unwrap_or(u32::MAX).max(1),
+            Select::Descendants => MAX_FOLLOWED,
+        };
+        let sizes = Sizes { rows, vcpus, vms: vcpus, selected };
+        let loaded = Loaded::load(source, sizes, options.select != Select::All, follow)?;
+        let bpf = Bpf {
+            source,
+            control: table(&loaded, ".data.control", 1)?,
+            rows: table(&loaded, "rows", rows)?,
+            vcpus: table(&loaded, "vcpus", vcpus)?,
+            vms: table(&loaded, "vms", vcpus)?,
+            free_rows: loaded.map("free_rows")?,
+            free_vcpus: loaded.map("free_vcpus")?,
+            free_vms: loaded.map("free_vms")?,
+            selected: loaded.map("selected")?,
+            known: HashMap::new(),
+            aliases: HashMap::new(),
+            gone: Loss::default(),
+            loaded,
+        };
+        match &options.select {
+            Select::All => {}
+            Select::Pids(pids) => pids.iter().try_for_each(|&pid| object::select(&bpf.selected, pid))?,
+            Select::Descendants => object::select(&bpf.selected, std::process::id())?,
+        }
+        Ok(bpf)
+    }
+
+    /// The VM of a slot, looked at closely when it is new.
+    fn vm_of(&mut self, index: u32) -> Option<VmId> {
+        let slot = self.vcpus.at(index);
+        let info = self.vms.at(peek!(slot, vm));
+        let id = peek!(info, id);
+        if id == 0 {
+            return None;
+        }
+        let id = if self.source == Source::Tracepoint { self.alias(index, id) } else { id };
+        self.known.entry(id).or_insert_with(|| {
+            let pid = peek!(info, pid);
+            let args: [u8; wire::ARGS_BYTES as usize] =
+                peek!(info, args).map(i8::cast_unsigned);
+            let args = &args[..(peek!(info, args_len) as usize).min(args.len())];
+            let comm: Vec<u8> =
+                peek!(info, comm).iter().map(|c| c.cast_unsigned()).take_while(|&c| c != 0).collect();
+            let started = Some(peek!(info, started_ns)).filter(|&ns| ns != 0);
+            let found = identity::identify(pid, started, args, &String::from_utf8_lossy(&comm));
+            Vm { id: VmId(id), pid, name: found.name, vmm: found.vmm, ended: false }
+        });
+        Some(VmId(id))
+    }
+
+    /// On the plain tracepoints a VM is known as its process. Where two threads of one process run a vCPU of the
+    /// same number, they run two VMs: the second gets an id of its own.
+    fn alias(&mut self, index: u32, id: u64) -> u64 {
+        if let Some(&alias) = self.aliases.get(&index) {
+            return alias;
+        }
+        let number = peek!(self.vcpus.at(index), vcpu_id);
+        let taken: HashSet<u64> = self
+            .aliases
+            .iter()
+            .filter(|&(&other, _)| peek!(self.vcpus.at(other), vcpu_id) == number)
+            .map(|(_, &alias)| alias)
+            .collect();
+        let alias =
+            (0..).map(|nth: u64| id | nth << 40).find(|alias| !taken.contains(alias)).unwrap_or(id);
+        self.aliases.insert(index, alias);
+        alias
+    }
+
+    /// Gives the places of vCPUs that ended, and were read, back to the programs.
+    fn recycle(&mut self, ended: &[u32]) -> Result<(), Error> {
+        for &index in ended {
+            let slot = self.vcpus.at(index);
+            for mut row in [peek!(slot, first_row), peek!(slot, first_odd)] {
+                while row != 0 {
+                    let next = peek!(self.rows.at(row), next);
+                    self.rows.clear(row);
+                    object::give_back(&self.free_rows, row)?;
+                    row = next;
+                }
+            }
+            self.vcpus.clear(index);
+            self.aliases.remove(&index);
+            object::give_back(&self.free_vcpus, index)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collect for Bpf {
+    fn sample(&mut self) -> Result<Sample, Error> {
+        let control = self.control.at(0);
+        let epoch = peek!(control, epoch);
+        // SAFETY: the pointer is into a live mapping; the programs only read this field.
+        unsafe { (&raw mut (*control).epoch).write_volatile(epoch + 1) };
+        let monotonic_ns = monotonic_ns();
+        let wall = SystemTime::now();
+        let mut loss = self.gone;
+        let mut vcpus = Vec::new();
+        let mut ended = Vec::new();
+        let mut live_vms: HashSet<u32> = HashSet::new();
+        let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
+        let used = peek!(control, next_vcpu).min(self.vcpus.len());
+        for index in 1..used {
+            let slot = self.vcpus.at(index);
+            let has_ended = match peek!(slot, state) {
+                wire::VCPU_ENDED => true,
+                _ if peek!(slot, key) == 0 => continue,
+                wire::VCPU_IGNORED => {
+                    live_vms.insert(peek!(slot, vm));
+                    continue;
+                }
+                _ => false,
+            };
+            let Some(vm) = self.vm_of(index) else { continue };
+            let Reading { sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
+            loss.add(&of_slot);
+            if has_ended {
+                self.gone.add(&of_slot);
+                ended.push(index);
+            } else {
+                live_vms.insert(peek!(slot, vm));
+            }
+            let known = &self.known[&vm.0];
+            let entry = vms.entry(vm).or_insert_with(|| Vm { ended: true, ..known.clone() });
+            entry.ended &= has_ended;
+            vcpus.push(sample);
+        }
+        // A VM whose last vCPU ended gives its place back together with it.
+        let over: HashSet<u32> =
+            ended.iter().map(|&i| peek!(self.vcpus.at(i), vm)).filter(|vm| !live_vms.contains(vm)).collect();
+        self.recycle(&ended)?;
+        for vm in over {
+            self.vms.clear(vm);
+            object::give_back(&self.free_vms, vm)?;
+        }
+        self.known.retain(|id, _| vms.get(&VmId(*id)).is_some_and(|vm| !vm.ended));
+        loss.no_vcpu = peek!(control, no_vcpu);
+        loss.unfollowed = peek!(control, unfollowed);
+        loss.skipped = self.loaded.skipped()?;
+        vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
+        Ok(Sample { monotonic_ns, wall, source: self.source, vms: vms.into_values().collect(), vcpus, loss })
+    }
+
+    fn stop_following(&mut self) -> Result<(), Error> {
+        object::deselect(&self.selected, std::process::id())
+    }
+
+    fn note(&self) -> Option<String> {
+        (self.source == Source::Tracepoint).then(|| {
+            "counting on the plain tracepoints: this costs more for each exit, and KVM's own count is not read".to_owned()
+        })
+    }
+}
+
+fn table<T: table::Wire>(loaded: &Loaded, name: &str, len: u32) -> Result<Table<T>, Error> {
+    Table::map(&loaded.map(name)?, len)
+        .map_err(|error| Error::Kernel { what: format!("mapping the BPF table {name}"), cause: error.to_string() })
+}
+
+fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for writing, and CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

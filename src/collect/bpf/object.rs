@@ -1,0 +1,222 @@
+//! Loads and attaches the BPF programs. The only module that talks to libbpf.
+
+use super::super::Error;
+use super::super::host;
+use super::wire;
+use crate::model::Source;
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, libbpf_sys};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Mutex;
+
+/// A compiled object, at an address that an ELF reader can work with.
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static EXITS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o")));
+static PLAIN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain.bpf.o")));
+
+/// The sizes of the kernel's tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub rows: u32,
+    pub vcpus: u32,
+    pub vms: u32,
+    pub selected: u32,
+}
+
+/// Programs that are counting. They stop when this is dropped.
+pub struct Loaded {
+    links: Vec<(String, Link)>,
+    object: Object,
+}
+
+impl Loaded {
+    /// Loads the programs of one source; `follow` attaches those that follow forks, too.
+    pub fn load(source: Source, sizes: Sizes, only_selected: bool, follow: bool) -> Result<Loaded, Error> {
+        let said = Said::listen();
+        Self::try_load(source, sizes, only_selected, follow).map_err(|(what, error)| Error::Kernel {
+            what,
+            cause: match said.last() {
+                Some(line) => format!("{error} (libbpf: {line})"),
+                None => error,
+            },
+        })
+    }
+
+    fn try_load(
+        source: Source,
+        sizes: Sizes,
+        only_selected: bool,
+        follow: bool,
+    ) -> Result<Loaded, (String, String)> {
+        let at = |what: &str| {
+            let what = what.to_owned();
+            move |error: libbpf_rs::Error| (what, format!("{error:#}"))
+        };
+        let mut config = wire::config {
+            only_selected: only_selected.into(),
+            max_rows: sizes.rows,
+            max_vcpus: sizes.vcpus,
+            max_vms: sizes.vms,
+            ..wire::config::default()
+        };
+        let image = if source == Source::Tracepoint {
+            let field = |event: &str, name: &str| {
+                let (offset, size) = host::tracepoint_field(event, name)
+                    .map_err(|error| (format!("reading the fields of the tracepoint {event}"), error.to_string()))?;
+                Ok(wire::field { offset, size })
+            };
+            config.exit_reason = field("kvm/kvm_exit", "exit_reason")?;
+            config.exit_isa = field("kvm/kvm_exit", "isa")?;
+            config.exit_vcpu_id = field("kvm/kvm_exit", "vcpu_id")?;
+            config.entry_vcpu_id = field("kvm/kvm_entry", "vcpu_id")?;
+            if follow {
+                config.fork_child = field("sched/sched_process_fork", "child_pid")?;
+            }
+            &PLAIN.0
+        } else {
+            &EXITS.0
+        };
+
+        let mut open = ObjectBuilder::default().open_memory(image).map_err(at("opening the BPF programs"))?;
+        for mut map in open.maps_mut() {
+            let entries = match map.name().to_str().unwrap_or_default() {
+                "rows" | "free_rows" => sizes.rows,
+                "vcpus" | "free_vcpus" | "vcpu_by_key" | "vcpu_by_thread" => sizes.vcpus,
+                "vms" | "free_vms" | "vm_by_key" => sizes.vms,
+                "selected" => sizes.selected,
+                name => {
+                    if name.ends_with(".rodata.config") {
+                        map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
+                    }
+                    continue;
+                }
+            };
+            map.set_max_entries(entries).map_err(at("sizing the BPF tables"))?;
+        }
+        for mut program in open.progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            let wanted = match name.as_str() {
+                "on_fork" => follow,
+                // The plain source learns from it that a vCPU ended; the other has a better sign for that.
+                "on_leave" => follow || source == Source::Tracepoint,
+                _ => true,
+            };
+            program.set_autoload(wanted);
+        }
+        let object = open.load().map_err(at("loading the BPF programs"))?;
+        let mut links = Vec::new();
+        // Entries last: an exit whose entry was missed is one exit, an entry without its exit would be a fault.
+        let mut programs: Vec<_> = object.progs_mut().filter(|program| program.autoload()).collect();
+        programs.sort_by_key(|program| program.name() == "on_entry");
+        for program in programs {
+            let name = program.name().to_string_lossy().into_owned();
+            let link = program.attach().map_err(at(&format!("attaching the BPF program {name}")))?;
+            links.push((name, link));
+        }
+        Ok(Loaded { links, object })
+    }
+
+    /// A handle of one map.
+    pub fn map(&self, name: &str) -> Result<MapHandle, Error> {
+        let map = self
+            .object
+            .maps()
+            .find(|map| map.name().to_str().is_some_and(|found| found == name || found.ends_with(name)));
+        let map = map.ok_or_else(|| kernel(&format!("looking for the BPF map {name}"), "there is none"))?;
+        MapHandle::try_from(&map).map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
+    }
+
+    /// Takes forks and exits of processes no longer into account.
+    pub fn unfollow(&mut self) {
+        self.links.retain(|(name, _)| name != "on_fork");
+    }
+
+    /// How often the kernel skipped a program, because it was running already on that CPU.
+    pub fn skipped(&self) -> Result<u64, Error> {
+        let mut skipped = 0;
+        for program in self.object.progs() {
+            if !program.autoload() {
+                continue;
+            }
+            let mut info = libbpf_sys::bpf_prog_info::default();
+            let mut size = u32::try_from(size_of_val(&info)).unwrap_or(u32::MAX);
+            // SAFETY: `info` is plain data of `size` bytes, and the descriptor is the program's, open while
+            // `object` is.
+            let refused = unsafe {
+                libbpf_sys::bpf_obj_get_info_by_fd(
+                    program.as_fd().as_raw_fd(),
+                    (&raw mut info).cast(),
+                    &raw mut size,
+                )
+            };
+            if refused != 0 {
+                let error = std::io::Error::from_raw_os_error(refused.abs());
+                return Err(kernel("asking the kernel for skipped runs", &error.to_string()));
+            }
+            skipped += info.recursion_misses;
+        }
+        Ok(skipped)
+    }
+}
+
+/// Gives an index back to the programs.
+pub fn give_back(list: &MapHandle, index: u32) -> Result<(), Error> {
+    list.update(&[], &index.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| kernel("giving a table's place back", &error.to_string()))
+}
+
+/// Adds a process to those whose VMs are counted.
+pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
+    selected
+        .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+        .map_err(|error| kernel("choosing a process", &error.to_string()))
+}
+
+/// Takes a process back out of those.
+pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
+    selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
+}
+
+fn kernel(what: &str, cause: &str) -> Error {
+    Error::Kernel { what: what.to_owned(), cause: cause.to_owned() }
+}
+
+fn bytes_of(config: &wire::config) -> &[u8] {
+    // SAFETY: a struct of 32-bit integers has no padding, and any bytes may be looked at.
+    unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }
+}
+
+/// What libbpf says while it works, kept instead of printed: its warnings belong to the error they explain.
+struct Said;
+
+static SAID: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+impl Said {
+    fn listen() -> Said {
+        SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+            let mut said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            said.extend(text.lines().map(str::to_owned));
+            let surplus = said.len().saturating_sub(200);
+            said.drain(..surplus);
+        })));
+        Said
+    }
+
+    /// The line that tells most: the verifier's last words, or the first warning.
+    fn last(&self) -> Option<String> {
+        let said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if std::env::var_os("EXITSCOPE_LIBBPF_LOG").is_some() {
+            return Some(said.iter().cloned().collect::<Vec<_>>().join("\n"));
+        }
+        let plain = |line: &&String| !line.contains("-- BEGIN PROG LOAD LOG --") && !line.starts_with("processed ");
+        let verifier = said.iter().position(|line| line.contains("-- END PROG LOAD LOG --"));
+        let line = match verifier {
+            Some(end) => said.iter().take(end).rev().find(plain),
+            None => said.iter().find(plain),
+        };
+        line.map(|line| line.trim_start_matches("libbpf: ").trim().to_owned())
+    }
+}
