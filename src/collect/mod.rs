@@ -7,6 +7,7 @@ mod bpf;
 mod error;
 pub mod host;
 pub mod identity;
+pub mod kvmstat;
 
 pub use error::Error;
 
