@@ -19,14 +19,52 @@ const char class_names[KVM_CLASSES][CLASS_NAME_BYTES] SEC(".rodata.names") = { K
 /* magic.h's ANON_INODE_FS_MAGIC: only the kernel gives names in there. */
 #define ANON_INODE_FS 0x09041934
 
+/* A process with more files than that has its VM's among the first. */
+#define MAX_FILES 65536
+#define MAX_THREADS 65536
+
+/* Of task_struct's flags. */
+#define PF_EXITING 0x4
+#define PF_USER_WORKER 0x4000 /* a kernel's thread in a user's process, e.g. KVM's since 6.15 */
+/* So many threads of that kind a process may have. */
+#define MAX_WORKERS 256
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct mm_struct {
 	unsigned long arg_start, arg_end;
 };
 
+struct file;
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;
+	struct list_head thread_head;
+};
+
 struct task_struct {
 	int pid, tgid;
+	unsigned int flags;
+	struct list_head thread_node;
+	struct files_struct *files;
+	struct signal_struct *signal;
 	struct task_struct *group_leader;
 	u64 start_boottime;
 	struct mm_struct *mm;
@@ -218,12 +256,68 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
+static long visit(u32 fd, struct fdtable **known)
+{
+	struct fdtable *table = *known;
+	struct file *file = 0, **files = BPF_CORE_READ(table, fd);
+	struct kvm_vcpu *vcpu;
+
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	if (!file || !is_vcpu(file))
+		return 0;
+	vcpu = BPF_CORE_READ(file, private_data);
+	if (vcpu)
+		report(vcpu, KVMSTAT_LEFT);
+	return 0;
+}
+
+struct threads {
+	struct list_head *at, *head;
+	u32 alive;
+};
+
+/* Stops at the first thread that may still run the process's code. */
+static long look_at_thread(u32 i, struct threads *threads)
+{
+	struct list_head *at = threads->at;
+	struct task_struct *task;
+	u32 flags;
+
+	if (!at || at == threads->head)
+		return 1;
+	task = (void *)at - bpf_core_field_offset(struct task_struct, thread_node);
+	flags = BPF_CORE_READ(task, flags);
+	threads->alive = !(flags & (PF_EXITING | PF_USER_WORKER));
+	threads->at = BPF_CORE_READ(at, next);
+	return threads->alive;
+}
+
+/*
+ * The last thread of a process that can run a vCPU ends, and the files are still open. Threads that end at
+ * the same time may both be the last; the later figures count.
+ */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_leave, struct task_struct *task)
 {
-	u32 pid = BPF_CORE_READ(task, tgid);
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	struct threads threads = {};
+	struct list_head *head;
+	struct fdtable *table;
+	u32 pid = BPF_CORE_READ(task, tgid), files;
 
-	if (BPF_CORE_READ(task, pid) == pid)
-		bpf_map_delete_elem(&selected, &pid);
+	if (BPF_CORE_READ(signal, live.counter) > MAX_WORKERS)
+		return 0;
+	head = (void *)signal + bpf_core_field_offset(struct signal_struct, thread_head);
+	threads.head = head;
+	threads.at = BPF_CORE_READ(head, next);
+	bpf_loop(MAX_THREADS, look_at_thread, &threads, 0);
+	if (threads.alive)
+		return 0;
+	table = BPF_CORE_READ(task, files, fdt);
+	if (table) {
+		files = BPF_CORE_READ(table, max_fds);
+		bpf_loop(files < MAX_FILES ? files : MAX_FILES, visit, &table, 0);
+	}
+	bpf_map_delete_elem(&selected, &pid);
 	return 0;
 }

@@ -32,6 +32,7 @@ enum kvmstat_event {
 	KVMSTAT_SEEN = 0,  /* the walk over all open files came across it */
 	KVMSTAT_BORN = 1,  /* it is being created */
 	KVMSTAT_ENDED = 2, /* it is being destroyed: the figures are final */
+	KVMSTAT_LEFT = 3,  /* its process is ending, and no other may have it */
 };
 
 /* One vCPU of one process. The same vCPU is met more than once if several processes hold its file. */

@@ -22,7 +22,8 @@ impl Debugfs {
             .ok_or("debugfs is not mounted; mount it with: mount -t debugfs debugfs /sys/kernel/debug")?;
         let directory = mounted.join("kvm");
         directory.read_dir().map_err(|error| format!("{}: {error}", directory.display()))?;
-        let family = if follow { Some(Family::new().map_err(|error| format!("/proc: {error}"))?) } else { None };
+        let family =
+            if follow { Some(Family::new().map_err(|error| format!("/proc: {error}"))?) } else { None };
         Ok(Debugfs { directory, family })
     }
 
@@ -38,7 +39,9 @@ impl Debugfs {
             let entry = entry.map_err(failed)?;
             let Some((thread, descriptor)) = entry.file_name().to_str().and_then(vm_of) else { continue };
             // A VM that ended meanwhile is none.
-            let (Some(figures), Some((pid, stat))) = (figures(&entry.path()), process_of(thread)) else { continue };
+            let (Some(figures), Some((pid, stat))) = (figures(&entry.path()), process_of(thread)) else {
+                continue;
+            };
             let Some(started_ns) = identity::start_ns(&stat) else { continue };
             readings.push(Reading {
                 time_ns: 0,
@@ -49,7 +52,10 @@ impl Debugfs {
                 process: Process {
                     pid,
                     started_ns,
-                    comm: fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned(),
+                    comm: fs::read_to_string(format!("/proc/{pid}/comm"))
+                        .unwrap_or_default()
+                        .trim_end()
+                        .to_owned(),
                     args: Vec::new(),
                 },
                 followed: followed.contains(&(pid, started_ns)),
@@ -84,7 +90,9 @@ fn process_of(thread: u32) -> Option<(u32, Vec<u8>)> {
 
 fn figures(directory: &Path) -> Option<Figures> {
     let figure = |name: &str| fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok();
-    let class = |class: usize| figure(&reason::name(ExitCode { isa: Isa::KvmStat, code: i64::try_from(class).ok()? }));
+    let class = |class: usize| {
+        figure(&reason::name(ExitCode { isa: Isa::KvmStat, code: i64::try_from(class).ok()? }))
+    };
     Some(Figures { exits: figure("exits")?, classes: std::array::from_fn::<_, CLASSES, _>(class) })
 }
 
@@ -109,7 +117,9 @@ impl Family {
     fn look(&mut self) -> io::Result<&HashSet<(u32, u64)>> {
         let mut living = Vec::new();
         for entry in Path::new("/proc").read_dir()? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
             let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { continue };
             if let (Some(parent), Some(started)) = (identity::parent(&stat), identity::start_ns(&stat)) {
                 living.push((pid, parent, started));
@@ -173,7 +183,8 @@ mod tests {
 
     #[test]
     fn family() {
-        let mut family = Family { members: HashSet::new(), strangers: HashSet::from([(9, 90)]), closed: false };
+        let mut family =
+            Family { members: HashSet::new(), strangers: HashSet::from([(9, 90)]), closed: false };
         // 13 is the child of 12, which is the child of 11; 9 and its child were there before.
         let living = [(13, 12, 130), (12, 11, 120), (11, 1, 110), (9, 1, 90), (8, 9, 80), (20, 2, 200)];
         family.adopt(1, &living);

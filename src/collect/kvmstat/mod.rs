@@ -62,7 +62,10 @@ impl KvmStat {
                 match Debugfs::open(follow) {
                     Ok(debugfs) => Layer::Debugfs { debugfs, cause },
                     Err(other) => {
-                        return Err(Error::Source { source_name: "kvmstat", cause: format!("{cause}, and {other}") });
+                        return Err(Error::Source {
+                            source_name: "kvmstat",
+                            cause: format!("{cause}, and {other}"),
+                        });
                     }
                 }
             }
@@ -75,7 +78,8 @@ impl KvmStat {
         if let Layer::Walk(walk) = &layer
             && select == Select::Descendants
         {
-            walk.follow(std::process::id()).map_err(|cause| kernel("following this process's children", cause))?;
+            walk.follow(std::process::id())
+                .map_err(|cause| kernel("following this process's children", cause))?;
         }
         let tracker = Tracker::new(select, told);
         let mut stat = KvmStat { layer, tracker, backend, names: HashMap::new(), lost: Lost::default() };
@@ -108,7 +112,13 @@ impl Collect for KvmStat {
             let name = self.names.entry(vm.id).or_insert_with(|| {
                 identity::identify(process.pid, Some(process.started_ns), &process.args, &process.comm)
             });
-            vms.push(Vm { id: vm.id, pid: process.pid, name: name.name.clone(), vmm: name.vmm.clone(), ended });
+            vms.push(Vm {
+                id: vm.id,
+                pid: process.pid,
+                name: name.name.clone(),
+                vmm: name.vmm.clone(),
+                ended,
+            });
             vcpus.extend(vm.samples());
         }
         self.names.retain(|id, _| vms.iter().any(|vm| vm.id == *id && !vm.ended));

@@ -34,7 +34,10 @@ impl Figures {
 pub enum Event {
     Seen,
     Born,
+    /// It is destroyed.
     Ended,
+    /// Its process is ending; if no other has the vCPU, it is destroyed next.
+    Left,
 }
 
 /// One vCPU at one moment, in the hands of one process.
@@ -90,6 +93,8 @@ struct Vcpu {
     last: Figures,
     /// In how many looks it has not been found.
     missed: u32,
+    /// A process that ended had it; nobody was seen to have it since.
+    left: bool,
     /// Its counters are final.
     ended: bool,
 }
@@ -128,8 +133,12 @@ impl Tracker {
         for reading in readings {
             self.take(reading, first);
         }
+        // The news of an end may come after the descriptor is gone.
         let patience = if self.told { 2 } else { 1 };
         for vm in &mut self.vms {
+            for vcpu in vm.vcpus.values_mut() {
+                vcpu.ended |= vcpu.left && vcpu.missed > 0;
+            }
             let gone = vm.vcpus.values().all(|vcpu| vcpu.ended || vcpu.missed >= patience);
             if !gone {
                 continue;
@@ -150,7 +159,12 @@ impl Tracker {
                 && !vm.ended()
                 && match event {
                     Event::Ended => vm.vcpus.values().any(|vcpu| vcpu.key == key),
-                    _ => self.told || vm.holders.iter().any(|holder| holder.is(&process)),
+                    // Two processes that one walk finds with the same VM share it.
+                    _ => {
+                        self.told
+                            || vm.holders.iter().any(|holder| holder.is(&process))
+                            || vm.vcpus.values().any(|vcpu| vcpu.missed == 0 && !vcpu.left)
+                    }
                 }
         });
         // Nobody has told of an end, but these are not the counters of the VM that was at this address.
@@ -188,7 +202,15 @@ impl Tracker {
             }
         }
         let base = if first && event == Event::Seen { figures } else { Figures::default() };
-        let new = || Vcpu { key, before: Figures::default(), base, last: base, missed: 0, ended: false };
+        let new = || Vcpu {
+            key,
+            before: Figures::default(),
+            base,
+            last: base,
+            missed: 1,
+            left: false,
+            ended: false,
+        };
         let vcpu = vm.vcpus.entry(vcpu_id).or_insert_with(new);
         if vcpu.key != key {
             // Its creation failed before, and was not told of.
@@ -200,8 +222,11 @@ impl Tracker {
             vcpu.base = Figures::default();
         }
         vcpu.last = figures;
-        vcpu.missed = 0;
-        vcpu.ended = event == Event::Ended;
+        match event {
+            Event::Seen | Event::Born => (vcpu.missed, vcpu.left) = (0, false),
+            Event::Left => vcpu.left = true,
+            Event::Ended => vcpu.ended = true,
+        }
     }
 
     /// The VMs that are wanted, and whether each has ended.

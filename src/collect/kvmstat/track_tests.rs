@@ -40,7 +40,7 @@ fn sample(tracker: &mut Tracker) -> Vec<(u64, u32, u64, u64, bool)> {
     found
 }
 
-use Event::{Born, Ended, Seen};
+use Event::{Born, Ended, Left, Seen};
 
 #[test]
 fn counts_from_the_start_or_from_birth() {
@@ -121,7 +121,10 @@ fn several_holders_are_one_vm_of_the_oldest() {
 fn only_the_selected() {
     let life = |select| {
         let mut tracker = Tracker::new(select, true);
-        tracker.look(vec![at(1, Born, 0x100, 77, 0), at(2, Born, 0x200, 78, 0), at(3, Ended, 0x100, 5, 9)], false);
+        tracker.look(
+            vec![at(1, Born, 0x100, 77, 0), at(2, Born, 0x200, 78, 0), at(3, Ended, 0x100, 5, 9)],
+            false,
+        );
         sample(&mut tracker).iter().map(|&(_, pid, ..)| pid).collect::<Vec<_>>()
     };
     assert_eq!(life(Select::All), [77, 78]);
@@ -148,5 +151,28 @@ fn a_creation_that_failed_leaves_nothing() {
     tracker.look(vec![], false);
     sample(&mut tracker);
     assert_eq!(sample(&mut tracker), []);
+    assert_eq!(tracker.cut_off, 0);
+}
+
+#[test]
+fn a_process_that_ends_takes_its_vm_along_unless_another_has_it() {
+    let mut tracker = Tracker::new(Select::All, false);
+    tracker.look(vec![at(1, Seen, 0x100, 10, 5), at(2, Seen, 0x200, 11, 5)], true);
+    // Found by the walk, gone after it: the figures are final, the next look makes sure. One lived in between only.
+    let life = vec![
+        at(3, Seen, 0x100, 10, 6),
+        at(4, Left, 0x100, 10, 9),
+        at(5, Left, 0x200, 11, 8),
+        at(6, Left, 0x300, 12, 40),
+    ];
+    tracker.look(life, false);
+    assert_eq!(sample(&mut tracker), [(1, 10, 4, 2, false), (2, 11, 3, 2, true), (3, 12, 40, 20, true)]);
+    tracker.look(vec![], false);
+    assert_eq!(sample(&mut tracker), [(1, 10, 4, 2, true)]);
+    // A child that has the files, too.
+    tracker.look(vec![at(7, Seen, 0x400, 13, 5), at(7, Seen, 0x400, 14, 5)], false);
+    tracker.look(vec![at(8, Left, 0x400, 13, 6), at(9, Seen, 0x400, 14, 7)], false);
+    tracker.look(vec![at(10, Seen, 0x400, 14, 8)], false);
+    assert_eq!(sample(&mut tracker), [(4, 13, 8, 4, false)]);
     assert_eq!(tracker.cut_off, 0);
 }

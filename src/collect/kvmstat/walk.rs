@@ -2,7 +2,9 @@
 
 use super::track::{CLASSES, Event, Figures, Process, Reading};
 use super::wire;
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{
+    Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder,
+};
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -12,9 +14,6 @@ struct Aligned<T: ?Sized>(T);
 
 /// At an address that an ELF reader can work with.
 static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kvmstat.bpf.o")));
-
-/// The programs that run only where the kernel can hook its own functions.
-const HOOKS: [&str; 2] = ["on_create", "on_destroy"];
 
 /// The loaded programs.
 pub struct Walk {
@@ -41,18 +40,26 @@ pub struct Lost {
 impl Walk {
     /// Loads the programs, with those that follow forks if wanted.
     pub fn load(follow: bool) -> Result<Walk, libbpf_rs::Error> {
-        // A function to be hooked may not be there: then it is the object that does not load.
-        Self::load_with(follow, true).or_else(|_| Self::load_with(follow, false))
+        // A kernel that may refuse a program refuses it at load, and libbpf says so; here that is no more than a
+        // question.
+        let print = libbpf_rs::set_print(None);
+        let loaded = Self::load_with(follow, true, true)
+            .or_else(|_| Self::load_with(follow, false, true))
+            .or_else(|_| Self::load_with(follow, true, false))
+            .or_else(|_| Self::load_with(follow, false, false));
+        libbpf_rs::set_print(print);
+        loaded
     }
 
-    fn load_with(follow: bool, hooks: bool) -> Result<Walk, libbpf_rs::Error> {
+    fn load_with(follow: bool, hooks: bool, leave: bool) -> Result<Walk, libbpf_rs::Error> {
         let mut open = ObjectBuilder::default().open_memory(&IMAGE.0)?;
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             program.set_autoload(match name.as_str() {
                 "walk" => true,
-                name if HOOKS.contains(&name) => hooks,
-                _ => follow,
+                "on_leave" => leave,
+                "on_fork" => follow,
+                _ => hooks,
             });
         }
         let object = open.load()?;
@@ -125,10 +132,12 @@ impl Walk {
 
     /// What was lost since the start.
     pub fn lost(&self) -> Result<Lost, String> {
-        let bytes = self.lost.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| error.to_string())?;
-        let mut words = bytes.iter().flat_map(|bytes| bytes.chunks_exact(8)).map(|word| {
-            u64::from_ne_bytes(word.try_into().unwrap_or_default())
-        });
+        let bytes =
+            self.lost.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| error.to_string())?;
+        let mut words = bytes
+            .iter()
+            .flat_map(|bytes| bytes.chunks_exact(8))
+            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
         Ok(Lost { changes: words.next().unwrap_or(0), processes: words.next().unwrap_or(0) })
     }
 }
@@ -157,6 +166,7 @@ fn reading(found: &wire::kvmstat_vcpu, args: &[u8]) -> Reading {
         event: match found.event {
             wire::KVMSTAT_BORN => Event::Born,
             wire::KVMSTAT_ENDED => Event::Ended,
+            wire::KVMSTAT_LEFT => Event::Left,
             _ => Event::Seen,
         },
         vcpu: found.vcpu,
@@ -188,7 +198,10 @@ mod tests {
             .chunks_exact(wire::CLASS_NAME_BYTES as usize)
             .map(|name| String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap()).into_owned())
             .collect();
-        let table: Vec<_> = (0..).zip(&names).map(|(code, _)| crate::reason::name(ExitCode { isa: Isa::KvmStat, code })).collect();
+        let table: Vec<_> = (0..)
+            .zip(&names)
+            .map(|(code, _)| crate::reason::name(ExitCode { isa: Isa::KvmStat, code }))
+            .collect();
         assert_eq!(names.len(), CLASSES);
         assert_eq!(names, table);
         assert!(crate::reason::get(ExitCode { isa: Isa::KvmStat, code: 36 }).is_none());
