@@ -4,6 +4,7 @@
 //! [`model::Sample`], two samples make a [`model::Interval`], and [`view`] shows it.
 
 pub mod collect;
+pub mod doctor;
 pub mod guest;
 pub mod model;
 pub mod reason;

@@ -1,7 +1,9 @@
 //! What this host offers, each fact found by a probe.
 
+mod facts;
 mod tracefs;
 
+pub use facts::{Device, Facts, ModuleBtf, capability};
 pub use tracefs::{TracefsError, debugfs, tracefs, tracepoint_field};
 
 use std::fs;

@@ -5,6 +5,8 @@
 //! each VM ([`debugfs`]). [`track`] makes counters since the start of either. Neither costs an exit anything.
 
 mod debugfs;
+#[cfg(test)]
+mod live_tests;
 mod track;
 #[cfg(test)]
 mod track_tests;
