@@ -218,7 +218,11 @@ fn debugfs(facts: &Facts) -> Check {
         Some(place) if facts.kvm_debugfs => fine("debugfs", format!("{}/kvm is there", place.display())),
         _ if facts.bpf.is_ok() => fine("debugfs", "not there; only needed where BPF is forbidden"),
         Some(place) => {
-            warning("debugfs", format!("{}/kvm cannot be read", place.display()), "run this as root")
+            warning(
+                "debugfs",
+                format!("{}/kvm/exits cannot be read", place.display()),
+                "run this as root, on a kernel that is not locked down",
+            )
         }
         None => warning(
             "debugfs",
@@ -382,7 +386,7 @@ mod tests {
         broken   BPF           creating a BPF map: Operation not permitted (os error 1) (kernel.unprivileged_bpf_disabled=2, lockdown=none); run this as root: sudo exitscope doctor
         warning  capabilities  CAP_BPF and CAP_PERFMON missing; run this as root: sudo exitscope doctor
         warning  tracefs       /sys/kernel/tracing: KVM's events cannot be read; load KVM's modules and run this as root; only the source `tracepoint` needs it
-        warning  debugfs       /sys/kernel/debug/kvm cannot be read; run this as root
+        warning  debugfs       /sys/kernel/debug/kvm/exits cannot be read; run this as root, on a kernel that is not locked down
         fine     BPF timing    off
         fine     memory lock   not counted for BPF by this kernel
 

@@ -27,7 +27,7 @@ pub struct Facts {
     pub bpf: Result<(), String>,
     /// `kernel.unprivileged_bpf_disabled`.
     pub unprivileged_bpf_disabled: Option<String>,
-    /// The kernel's lockdown, `none` included; `None` where it has none.
+    /// See [`lockdown`].
     pub lockdown: Option<String>,
     /// The capabilities in effect, a bit each (capabilities(7)).
     pub capabilities: u64,
@@ -37,7 +37,7 @@ pub struct Facts {
     pub kvm_events: bool,
     /// Where debugfs is mounted.
     pub debugfs: Option<PathBuf>,
-    /// KVM's directory in it can be read.
+    /// KVM's statistics in it can be read.
     pub kvm_debugfs: bool,
     /// `kernel.bpf_stats_enabled`: the kernel times each run of a BPF program, which costs time itself.
     pub bpf_stats: bool,
@@ -101,14 +101,14 @@ impl Facts {
             module_btf,
             bpf: try_bpf(),
             unprivileged_bpf_disabled: line("/proc/sys/kernel/unprivileged_bpf_disabled"),
-            lockdown: line("/sys/kernel/security/lockdown").map(|text| chosen(&text)),
+            lockdown: lockdown(),
             capabilities: effective(&fs::read_to_string("/proc/self/status").unwrap_or_default()),
             kvm_events: events.is_some_and(|events| {
                 ["kvm_exit", "kvm_entry"]
                     .iter()
                     .all(|event| fs::read(events.join(event).join("format")).is_ok())
             }),
-            kvm_debugfs: debugfs.as_ref().is_some_and(|place| place.join("kvm").read_dir().is_ok()),
+            kvm_debugfs: debugfs.as_ref().is_some_and(|place| fs::read(place.join("kvm/exits")).is_ok()),
             tracefs,
             debugfs,
             bpf_stats: line("/proc/sys/kernel/bpf_stats_enabled").is_some_and(|value| value != "0"),
@@ -127,6 +127,12 @@ impl Facts {
     pub fn kvm_types(&self) -> bool {
         self.vmlinux_btf && self.module_btf.iter().all(|&(_, btf)| btf != ModuleBtf::Missing)
     }
+}
+
+/// The kernel's lockdown, `none` included (kernel_lockdown(7)); `None` where it has none, or securityfs is not mounted
+/// and does not tell.
+pub fn lockdown() -> Option<String> {
+    line("/sys/kernel/security/lockdown").map(|text| chosen(&text))
 }
 
 fn line(path: impl AsRef<Path>) -> Option<String> {

@@ -3,7 +3,7 @@
 mod facts;
 mod tracefs;
 
-pub use facts::{Device, Facts, ModuleBtf, capability};
+pub use facts::{Device, Facts, ModuleBtf, capability, lockdown};
 pub use tracefs::{TracefsError, debugfs, tracefs, tracepoint_field};
 
 use std::fs;

@@ -21,7 +21,14 @@ impl Debugfs {
         let mounted = host::debugfs()
             .ok_or("debugfs is not mounted; mount it with: mount -t debugfs debugfs /sys/kernel/debug")?;
         let directory = mounted.join("kvm");
-        directory.read_dir().map_err(|error| format!("{}: {error}", directory.display()))?;
+        // The sum over all VMs. Lockdown lets the directory be listed, and no file be opened.
+        let exits = directory.join("exits");
+        fs::read(&exits).map_err(|error| match host::lockdown().as_deref() {
+            Some(degree @ ("integrity" | "confidentiality")) => {
+                format!("{}: {error}, because of the kernel's lockdown={degree}", exits.display())
+            }
+            _ => format!("{}: {error}", exits.display()),
+        })?;
         let family =
             if follow { Some(Family::new().map_err(|error| format!("/proc: {error}"))?) } else { None };
         Ok(Debugfs { directory, family })
