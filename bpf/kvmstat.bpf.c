@@ -149,16 +149,17 @@ u64 lost_processes SEC(".data.lost");
 static __always_inline void describe(struct kvmstat_vcpu *out, struct kvm_vcpu *vcpu, struct task_struct *task)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	u32 class = 0;
+	/* A key on the stack: old verifiers (6.1) take none that lies in a ring buffer. */
+	u32 class = 0, pid = BPF_CORE_READ(task, tgid);
 
 	out->time_ns = bpf_ktime_get_ns();
 	out->vcpu = (u64)vcpu;
 	out->kvm = (u64)BPF_CORE_READ(vcpu, kvm);
 	out->vcpu_id = BPF_CORE_READ(vcpu, vcpu_id);
-	out->pid = BPF_CORE_READ(task, tgid);
+	out->pid = pid;
 	out->started_ns = BPF_CORE_READ(leader, start_boottime);
 	bpf_core_read(out->comm, sizeof(out->comm), &leader->comm);
-	out->followed = bpf_map_lookup_elem(&selected, &out->pid) != 0;
+	out->followed = bpf_map_lookup_elem(&selected, &pid) != 0;
 	out->exits = BPF_CORE_READ(vcpu, stat.exits);
 #define READ_FIELD(field)                                                \
 	if (bpf_core_field_exists(vcpu->stat.field)) {                   \
