@@ -124,4 +124,6 @@ struct control {
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 };
 
+#include "kvmstat.h"
+
 #endif

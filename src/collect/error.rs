@@ -3,7 +3,7 @@
 /// Why nothing can be counted. The text names the cause, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// KVM is not there at all.
+    /// KVM is not there, or nothing that drives it.
     #[error(
         "KVM is not loaded: there is no /sys/module/kvm; load it with: modprobe kvm_intel, or: modprobe kvm_amd"
     )]

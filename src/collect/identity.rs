@@ -111,19 +111,29 @@ fn living_cmdline(pid: u32, started_ns: Option<u64>) -> Option<Vec<u8>> {
     let mut cmdline = Vec::new();
     File::open(format!("/proc/{pid}/cmdline")).ok()?.take(MAX_CMDLINE).read_to_end(&mut cmdline).ok()?;
     // Looked at afterwards: if it still is the same process now, it was when its command line was read.
-    if let Some(started_ns) = started_ns
-        && start_ticks(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)? != started_ns / ns_per_tick()?
-    {
-        return None;
+    if let Some(started_ns) = started_ns {
+        let tick = ns_per_tick()?;
+        if start_ns(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)? / tick != started_ns / tick {
+            return None;
+        }
     }
     (!cmdline.is_empty()).then_some(cmdline)
 }
 
-/// Field 22 of `/proc/PID/stat` (proc(5)): when it started after boot, in ticks of `_SC_CLK_TCK`.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
+/// When a process started after boot by its `/proc/PID/stat` (proc(5), field 22), in nanoseconds, to the tick.
+pub(super) fn start_ns(stat: &[u8]) -> Option<u64> {
+    field_of_stat(stat, 22)?.checked_mul(ns_per_tick()?)
+}
+
+/// A process's parent by its `/proc/PID/stat` (proc(5), field 4).
+pub(super) fn parent(stat: &[u8]) -> Option<u32> {
+    field_of_stat(stat, 4)?.try_into().ok()
+}
+
+fn field_of_stat(stat: &[u8], number: usize) -> Option<u64> {
     // Field 2 is the command's name in parentheses, and may hold spaces and parentheses itself.
     let after_name = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
-    std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 fn ns_per_tick() -> Option<u64> {
@@ -346,16 +356,17 @@ mod tests {
         let mut stat = b"12 (a) R 1 (b) S 1".to_vec();
         stat.extend(" 0".repeat(17).bytes());
         stat.extend(b" 4711 0 0\n");
-        assert_eq!(start_ticks(&stat), Some(4711));
-        assert_eq!(start_ticks(b"12 (a) S 1"), None);
-        assert_eq!(start_ticks(b""), None);
+        assert_eq!(field_of_stat(&stat, 22), Some(4711));
+        assert_eq!(parent(&stat), Some(1));
+        assert_eq!(field_of_stat(b"12 (a) S 1", 22), None);
+        assert_eq!(field_of_stat(b"", 22), None);
     }
 
     #[test]
     fn another_process_with_the_same_id_is_not_asked() {
         let pid = std::process::id();
         let stat = std::fs::read("/proc/self/stat").unwrap();
-        let started = start_ticks(&stat).unwrap() * ns_per_tick().unwrap();
+        let started = start_ns(&stat).unwrap();
         let given = b"qemu-kvm\0-name\0gone\0";
         assert_eq!(identify(pid, Some(started - 1), given, "").name, "gone");
         let own = std::env::args().next().unwrap();

@@ -7,7 +7,7 @@ mod bpf;
 mod error;
 pub mod host;
 pub mod identity;
-mod kvmstat;
+pub mod kvmstat;
 
 pub use error::Error;
 
@@ -71,7 +71,8 @@ pub trait Collect {
 /// # Errors
 /// [`Error::NoKvm`] where there is no KVM (yet); otherwise why no source works.
 pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
-    if !host::kvm_is_there() {
+    // Without a backend nothing can run a VM: it is a module that is still to be loaded.
+    if matches!(host::backend(), host::Backend::NoKvm | host::Backend::None) {
         return Err(Error::NoKvm);
     }
     let bpf = |source| bpf::Bpf::start(source, options).map(|bpf| Box::new(bpf) as Box<dyn Collect>);
@@ -79,7 +80,7 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
     match options.source {
         Some(Source::KvmStat) => statistics(),
         Some(source) => bpf(source),
-        None if !host::kvm_exit_fires() => statistics(),
+        None if !kvmstat::kvm_exit_fires() => statistics(),
         None => bpf(Source::Btf).or_else(|first| match bpf(Source::Tracepoint) {
             Ok(source) => Ok(source),
             // The better source's reason is the one to mend.

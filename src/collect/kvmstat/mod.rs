@@ -1,0 +1,183 @@
+//! KVM's own statistics (`struct kvm_vcpu_stat`), for hosts where `kvm_exit` never fires: exits in total and by
+//! KVM's classes, no reasons and no times.
+//!
+//! A BPF program reads them out of the kernel for each vCPU ([`walk`]); where BPF is forbidden, debugfs has them for
+//! each VM ([`debugfs`]). [`track`] makes counters since the start of either. Neither costs an exit anything.
+
+mod debugfs;
+#[cfg(test)]
+mod live_tests;
+mod track;
+#[cfg(test)]
+mod track_tests;
+mod walk;
+mod wire;
+
+use super::host::{self, Backend};
+use super::{Collect, Error, Options, Select, identity};
+use crate::model::{Loss, Sample, Source, Vm, VmId};
+use debugfs::Debugfs;
+use std::collections::HashMap;
+use std::time::SystemTime;
+use track::{Reading, Tracker};
+use walk::{Lost, Walk};
+
+/// Whether exits on this host pass the tracepoint `kvm_exit`: those of the vendor modules for Intel and AMD do.
+pub fn kvm_exit_fires() -> bool {
+    matches!(host::backend(), Backend::Vendor(_))
+}
+
+/// Reads KVM's own statistics from [`KvmStat::start`] on.
+pub struct KvmStat {
+    layer: Layer,
+    tracker: Tracker,
+    backend: Backend,
+    /// What VMs are called; asked once, while they live.
+    names: HashMap<VmId, identity::Identity>,
+    lost: Lost,
+}
+
+enum Layer {
+    Walk(Walk),
+    Debugfs {
+        debugfs: Debugfs,
+        /// Why it is not the better one.
+        cause: String,
+    },
+}
+
+impl KvmStat {
+    /// Starts counting, from the figures that are found now.
+    ///
+    /// # Errors
+    /// If neither BPF nor debugfs lets us see the statistics; the text says what to do about both.
+    pub fn start(options: &Options) -> Result<KvmStat, Error> {
+        let follow = options.select == Select::Descendants;
+        let backend = host::backend();
+        if backend == Backend::NoKvm {
+            return Err(Error::NoKvm);
+        }
+        let layer = match Walk::load(follow) {
+            Ok(walk) => Layer::Walk(walk),
+            Err(error) => {
+                let cause = format!("BPF is not usable ({error:#})");
+                match Debugfs::open(follow) {
+                    Ok(debugfs) => Layer::Debugfs { debugfs, cause },
+                    Err(other) => {
+                        return Err(Error::Source {
+                            source_name: "kvmstat",
+                            cause: format!("{cause}, and {other}"),
+                        });
+                    }
+                }
+            }
+        };
+        Self::begin(layer, options.select.clone(), backend)
+    }
+
+    fn begin(layer: Layer, select: Select, backend: Backend) -> Result<KvmStat, Error> {
+        let told = matches!(&layer, Layer::Walk(walk) if walk.told);
+        if let Layer::Walk(walk) = &layer
+            && select == Select::Descendants
+        {
+            walk.follow(std::process::id())
+                .map_err(|cause| kernel("following this process's children", cause))?;
+        }
+        let tracker = Tracker::new(select, told);
+        let mut stat = KvmStat { layer, tracker, backend, names: HashMap::new(), lost: Lost::default() };
+        let readings = stat.look()?;
+        stat.tracker.look(readings, true);
+        Ok(stat)
+    }
+
+    fn look(&mut self) -> Result<Vec<Reading>, Error> {
+        match &mut self.layer {
+            Layer::Walk(walk) => walk.look(),
+            Layer::Debugfs { debugfs, .. } => debugfs.look(),
+        }
+        .map_err(|cause| kernel("reading KVM's statistics", cause))
+    }
+}
+
+impl Collect for KvmStat {
+    fn source(&self) -> Source {
+        Source::KvmStat
+    }
+
+    fn sample(&mut self) -> Result<Sample, Error> {
+        let readings = self.look()?;
+        let (monotonic_ns, wall) = (monotonic_ns(), SystemTime::now());
+        self.tracker.look(readings, false);
+        if let Layer::Walk(walk) = &self.layer {
+            self.lost = walk.lost().map_err(|cause| kernel("reading what was lost", cause))?;
+        }
+        let mut vms = Vec::new();
+        let mut vcpus = Vec::new();
+        for (vm, ended) in self.tracker.wanted() {
+            let process = &vm.process;
+            let name = self.names.entry(vm.id).or_insert_with(|| {
+                identity::identify(process.pid, Some(process.started_ns), &process.args, &process.comm)
+            });
+            vms.push(Vm {
+                id: vm.id,
+                pid: process.pid,
+                name: name.name.clone(),
+                vmm: name.vmm.clone(),
+                ended,
+            });
+            vcpus.extend(vm.samples());
+        }
+        self.names.retain(|id, _| vms.iter().any(|vm| vm.id == *id && !vm.ended));
+        self.tracker.forget_ended();
+        let loss = Loss { unfollowed: self.lost.processes, ..Loss::default() };
+        Ok(Sample { monotonic_ns, wall, source: Source::KvmStat, vms, vcpus, loss })
+    }
+
+    fn stop_following(&mut self) -> Result<(), Error> {
+        match &mut self.layer {
+            Layer::Walk(walk) => walk.unfollow(std::process::id()),
+            Layer::Debugfs { debugfs, .. } => debugfs.unfollow(),
+        }
+        .map_err(|cause| kernel("letting go of this process's children", cause))
+    }
+
+    fn note(&self) -> Option<String> {
+        let mut note = "KVM's own statistics: exits in total and by KVM's classes, which overlap; \
+                        no exit reasons and no times"
+            .to_owned();
+        match &self.backend {
+            Backend::Software(modules) => {
+                note += &format!(
+                    ", because KVM's backend here is {}, whose exits never pass kvm_exit",
+                    modules.join(" and ")
+                );
+            }
+            Backend::None => note += ", because no backend of KVM is loaded here (kvm_intel or kvm_amd)",
+            Backend::Vendor(_) | Backend::NoKvm => {}
+        }
+        if let Layer::Debugfs { cause, .. } = &self.layer {
+            note += &format!("; for whole VMs only, shown as their vCPU 0, because {cause}");
+        }
+        if self.tracker.cut_off > 0 {
+            note += &format!(
+                "; what {} VMs did between the last look at them and their end is not counted",
+                self.tracker.cut_off
+            );
+        }
+        if self.lost.changes > 0 {
+            note += &format!("; {} births and ends of vCPUs came too fast to be told of", self.lost.changes);
+        }
+        Some(note)
+    }
+}
+
+fn kernel(what: &str, cause: String) -> Error {
+    Error::Kernel { what: what.to_owned(), cause }
+}
+
+fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for writing, and CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
