@@ -217,13 +217,11 @@ fn debugfs(facts: &Facts) -> Check {
     match &facts.debugfs {
         Some(place) if facts.kvm_debugfs => fine("debugfs", format!("{}/kvm is there", place.display())),
         _ if facts.bpf.is_ok() => fine("debugfs", "not there; only needed where BPF is forbidden"),
-        Some(place) => {
-            warning(
-                "debugfs",
-                format!("{}/kvm/exits cannot be read", place.display()),
-                "run this as root, on a kernel that is not locked down",
-            )
-        }
+        Some(place) => warning(
+            "debugfs",
+            format!("{}/kvm/exits cannot be read", place.display()),
+            "run this as root, on a kernel that is not locked down",
+        ),
         None => warning(
             "debugfs",
             "not mounted",
