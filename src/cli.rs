@@ -80,7 +80,7 @@ pub enum SourceChoice {
     /// BPF programs on the plain tracepoints, which need no BTF.
     Tracepoint,
     /// KVM's own statistics: totals and classes, no reasons, no times.
-    Kvm,
+    Kvmstat,
 }
 
 impl From<SourceChoice> for Option<Source> {
@@ -89,7 +89,7 @@ impl From<SourceChoice> for Option<Source> {
             SourceChoice::Auto => None,
             SourceChoice::Btf => Some(Source::Btf),
             SourceChoice::Tracepoint => Some(Source::Tracepoint),
-            SourceChoice::Kvm => Some(Source::KvmStat),
+            SourceChoice::Kvmstat => Some(Source::KvmStat),
         }
     }
 }

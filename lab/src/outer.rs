@@ -353,7 +353,7 @@ impl Outer {
         if self.icount {
             qemu.args(["tcg,thread=single", "-icount", "shift=0,sleep=off"]);
         } else {
-            qemu.arg("tcg,thread=multi");
+            qemu.arg("tcg,thread=single");
         }
         qemu.args(["-smp", &self.smp.to_string(), "-m", &self.memory.to_string()]);
         qemu.arg("-kernel").arg(vmlinux::boot_image(&self.cache, &self.kernel)?).arg("-initrd").arg(initrd);

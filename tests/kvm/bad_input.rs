@@ -87,7 +87,7 @@ fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
     assert!(report.counts().keys().all(|(of, ..)| *of == u64::from(one.pid())), "{}", report.0);
     drop(other);
     assert_says(&stat(&["-g", "guest", "-d", "300ms"]), 0, &["CPUID", "KVM's own count", "equal"]);
-    assert_says(&stat(&["--vcpu", "7", "-d", "100ms"]), 0, &["No exit"]);
+    assert_says(&stat(&["--vcpu", "7", "-d", "100ms"]), 0, &["nothing to count"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn wrong_words_are_told_before_anything_starts() {
 #[test]
 fn the_commands_status_is_passed_on() {
     let run = |words: &[&str]| exitscope().args(["stat", "--"]).args(words).output().unwrap();
-    assert_says(&run(&["sh", "-c", "echo its output; exit 7"]), 7, &["its output", "No exit"]);
+    assert_says(&run(&["sh", "-c", "echo its output; exit 7"]), 7, &["its output", "nothing to count"]);
     assert_says(&run(&["sh", "-c", "kill -9 $$"]), 137, &[]);
     assert_says(&run(&["/nowhere/program"]), 127, &["/nowhere/program"]);
     assert_says(&run(&["/etc/passwd"]), 126, &["/etc/passwd"]);
