@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -220,6 +221,10 @@ impl Outer {
         let mut qemu = self.qemu(&initrd, &out, &console, &numbers)?;
         let log = fs::File::create(&messages).map_err(Error::io(&messages))?;
         qemu.stdin(Stdio::null()).stdout(log.try_clone().map_err(Error::io(&messages))?).stderr(log);
+
+        // A terminal's Ctrl-C is for the lab, which then ends QEMU; the other way round it would look like
+        // QEMU's own failure.
+        qemu.process_group(0);
 
         let start = Instant::now();
         let mut qemu = Qemu::start(&mut qemu, inherited)?;
@@ -468,10 +473,11 @@ fn post_mortem(qemu: &mut Qemu, console: &Path, messages: &Path) -> Verdict {
     if let Some(line) = line("Kernel panic - not syncing") {
         return Verdict::Wrecked(Box::new(move |wreck| Error::Panic { line, wreck }));
     }
+    let said = tail(&fs::read(messages).unwrap_or_default());
     match status {
-        Some(status) if !status.success() => {
-            let stderr = tail(&fs::read(messages).unwrap_or_default());
-            Verdict::Wrecked(Box::new(move |wreck| Error::QemuDied { status, stderr, wreck }))
+        // SIGTERM ends it with status 0 all the same.
+        Some(status) if !status.success() || said.contains("terminating on signal") => {
+            Verdict::Wrecked(Box::new(move |wreck| Error::QemuDied { status, stderr: said, wreck }))
         }
         _ => {
             let line = line("lab: ").unwrap_or_default();

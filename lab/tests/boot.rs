@@ -180,6 +180,9 @@ fn no_qemu_is_left_behind() {
     assert_eq!(lab.wait().unwrap().signal(), Some(9));
     // The kernel kills it, in its own time; a QEMU that stays makes this wait for ever.
     wait_until_gone(qemu);
+    let (mut lab, qemu) = started(&ready);
+    assert!(Command::new("kill").arg(qemu.to_string()).status().unwrap().success());
+    assert_eq!(lab.wait().unwrap().code(), Some(122));
     let (mut lab, qemu) = started(&["sh", "-c", "echo ready; while :; do echo; done"]);
     drop(lab.stdout.take());
     assert_eq!(lab.wait().unwrap().code(), Some(141));
