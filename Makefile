@@ -26,6 +26,7 @@ test: test-host test-kvm
 test-host:
 	@scripts/setup test
 	cargo test --workspace --locked
+	cargo test --locked --package lab --features lab-tests --test boot -- --test-threads=1
 
 test-kvm:
 	@scripts/setup test
@@ -33,8 +34,10 @@ test-kvm:
 	@$(LAB) fetch $(SUITES)
 	@for suite in $(SUITES); do \
 		echo "== on KVM: $$suite"; \
-		$(RUNNER)="$(LAB) run --suite $$suite --time-limit 900 --" \
+		$(RUNNER)="$(LAB) run --suite $$suite --smp 2 --time-limit 900 --" \
 			cargo test --locked --features lab-tests --test kvm -- --test-threads=1 || exit; \
+		$(RUNNER)="$(LAB) run --suite $$suite --time-limit 300 --" \
+			cargo test --locked --features lab-tests --test inner || exit; \
 	done
 
 check:

@@ -101,9 +101,9 @@ pub struct Run {
     /// Its module tree: /lib/modules/RELEASE, or a directory with lib/modules/RELEASE in it
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub modules: Option<PathBuf>,
-    /// CPUs [default: 2, with --icount 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub smp: Option<u32>,
+    /// CPUs, which take turns: a guest that calibrates its clock may hang on more than one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: u32,
     /// Memory; half of it is there for files that the command writes
     #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..))]
     pub memory: u32,

@@ -150,7 +150,7 @@ impl Inner {
             &self.smp.to_string(),
         ]);
         qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
-        qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
+        qemu.args(["-append", "console=ttyS0 panic=-1"]);
         let (device, number) = (&tap.device, tap.number);
         qemu.arg("-netdev").arg(format!("tap,id=net,ifname={device},script=no,downscript=no"));
         // No boot ROM: the guest boots from the kernel given, and Debian keeps the ROM in another package.

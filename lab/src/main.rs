@@ -66,7 +66,7 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
     };
     let stop = stop_on_signals()?;
     let mut outer = Outer::with(cache, kernel)?
-        .smp(options.smp.unwrap_or(if options.icount { 1 } else { 2 }))
+        .smp(options.smp)
         .memory(options.memory)
         .time_limit(Duration::from_secs(options.time_limit))
         .icount(options.icount)

@@ -139,7 +139,7 @@ impl Loss {
             (
                 "unfollowed",
                 self.unfollowed,
-                "processes of the command that could not be followed: too many at once",
+                "forks of the command that could not be followed: too many processes at once",
             ),
         ]
     }

@@ -136,6 +136,7 @@ pub fn lossy() -> Interval {
         exit_without_entry: 1,
         skipped: 40,
         torn: 2,
+        unfollowed: 1,
     };
     interval.vcpus[1].exits += 1_200;
     interval.vcpus[2].kvm_exits = None;

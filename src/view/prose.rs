@@ -270,6 +270,7 @@ fn advice(figure: &str) -> &'static str {
             "Counts may be too low by as many; stop other programs on KVM's tracepoints (`bpftool prog`)."
         }
         "torn" => "Their figures may differ by the exit being handled; the next interval makes up for it.",
+        "unfollowed" => "Their VMs are not in these figures; watch the whole host, without a command.",
         _ => "",
     }
 }

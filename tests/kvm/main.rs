@@ -5,5 +5,5 @@
 mod bad_input;
 mod counts;
 mod guest;
-mod inner;
+#[path = "../common/mod.rs"]
 mod tool;

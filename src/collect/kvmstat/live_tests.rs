@@ -144,7 +144,6 @@ fn layer_like(layer: &Layer) -> Layer {
 }
 
 #[test]
-#[ignore = "needs root, /dev/kvm, debugfs and QEMU"]
 fn the_walk_follows_a_guest() {
     let stat = KvmStat::start(&Options::default()).unwrap();
     assert!(matches!(stat.layer, Layer::Walk(_)));
@@ -152,7 +151,6 @@ fn the_walk_follows_a_guest() {
 }
 
 #[test]
-#[ignore = "needs root, /dev/kvm, debugfs and QEMU"]
 fn debugfs_follows_a_guest() {
     let layer = Layer::Debugfs { debugfs: Debugfs::open(true).unwrap(), cause: "this is a test".into() };
     let stat = KvmStat::begin(layer, Select::Descendants, host::backend()).unwrap();
@@ -160,7 +158,6 @@ fn debugfs_follows_a_guest() {
 }
 
 #[test]
-#[ignore = "needs root, /dev/kvm, debugfs and QEMU"]
 fn descendants_are_followed_until_told() {
     let mut stat = KvmStat::start(&Options { select: Select::Descendants, ..Options::default() }).unwrap();
     let ours = Guest::start();

@@ -5,7 +5,7 @@
 //! each VM ([`debugfs`]). [`track`] makes counters since the start of either. Neither costs an exit anything.
 
 mod debugfs;
-#[cfg(test)]
+#[cfg(all(test, feature = "lab-tests"))]
 mod live_tests;
 mod track;
 #[cfg(test)]

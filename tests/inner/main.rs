@@ -1,6 +1,10 @@
-//! A Linux guest, booted as the original exercise boots it.
+//! A Linux guest, booted as the original exercise boots it. As root, in the lab's outer VM (`make test`).
 
-use super::tool::{Report, Scratch, all, built, exitscope};
+#[allow(dead_code)]
+#[path = "../common/mod.rs"]
+mod tool;
+
+use tool::{Report, Scratch, all, built, exitscope};
 
 /// A whole boot, counted from the first exit to the last: the total is KVM's own, to the exit.
 #[test]
