@@ -1,5 +1,5 @@
-//! Against a real guest. They need root, `/dev/kvm`, debugfs and QEMU, and run when they are asked for:
-//! `cargo test -- --ignored kvmstat`.
+//! Against a real guest, with KVM's own figures from debugfs beside ours. Run by `make test` in the lab; on a host, as root
+//! with debugfs mounted and QEMU installed: `cargo test --features lab-tests --lib live_tests`.
 
 use super::*;
 use crate::model::VcpuSample;
