@@ -1,5 +1,7 @@
 //! What can go wrong between the kernel and a sample.
 
+use super::host::{Facts, capability};
+
 /// Why nothing can be counted. The text names the cause, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,4 +34,63 @@ pub enum Error {
         /// The kernel's answer.
         cause: String,
     },
+}
+
+/// What this kernel must grant to a process that loads BPF programs.
+const NEEDED: [(u32, &str); 2] = [(capability::BPF, "CAP_BPF"), (capability::PERFMON, "CAP_PERFMON")];
+
+impl Error {
+    /// This error, or the lack of permission that is behind it.
+    pub(super) fn or_not_permitted(self, facts: &Facts) -> Error {
+        if matches!(self, Error::NoKvm) {
+            return self;
+        }
+        let lacking: Vec<&str> =
+            NEEDED.iter().filter(|(capability, _)| !facts.can(*capability)).map(|(_, name)| *name).collect();
+        if !lacking.is_empty() {
+            let refused = facts.bpf.as_ref().err().map(|error| format!(": {error}")).unwrap_or_default();
+            return Error::NotPermitted {
+                found: format!("this process lacks {}{refused}", lacking.join(" and ")),
+                advice: "run this as root, e.g. with sudo".to_owned(),
+            };
+        }
+        if facts.lockdown.as_deref() == Some("confidentiality") {
+            return Error::NotPermitted {
+                found: format!("lockdown=confidentiality forbids them to read the kernel's memory: {self}"),
+                advice: "start the kernel with lockdown=integrity or without lockdown".to_owned(),
+            };
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first() -> Error {
+        Error::Kernel { what: "loading".into(), cause: "Operation not permitted".into() }
+    }
+
+    #[test]
+    fn what_lacks_is_told() {
+        let all = (1 << capability::BPF) | (1 << capability::PERFMON);
+        let facts = Facts { capabilities: all, lockdown: None, bpf: Ok(()), ..Facts::probe() };
+        assert_eq!(first().or_not_permitted(&facts).to_string(), first().to_string());
+
+        let admin = Facts { capabilities: 1 << capability::SYS_ADMIN, ..facts.clone() };
+        assert_eq!(first().or_not_permitted(&admin).to_string(), first().to_string());
+
+        let user = Facts { capabilities: 0, bpf: Err("making a map: no".into()), ..facts.clone() };
+        assert_eq!(
+            first().or_not_permitted(&user).to_string(),
+            "this kernel does not let us load BPF programs (this process lacks CAP_BPF and CAP_PERFMON: \
+             making a map: no); run this as root, e.g. with sudo"
+        );
+        assert!(matches!(Error::NoKvm.or_not_permitted(&user), Error::NoKvm));
+
+        let locked = Facts { lockdown: Some("confidentiality".into()), ..facts };
+        let text = first().or_not_permitted(&locked).to_string();
+        assert!(text.contains("lockdown=confidentiality") && text.contains("loading"), "{text}");
+    }
 }

@@ -75,18 +75,26 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
     if matches!(host::backend(), host::Backend::NoKvm | host::Backend::None) {
         return Err(Error::NoKvm);
     }
-    let bpf = |source| bpf::Bpf::start(source, options).map(|bpf| Box::new(bpf) as Box<dyn Collect>);
-    let statistics = || kvmstat::KvmStat::start(options).map(|stat| Box::new(stat) as Box<dyn Collect>);
-    match options.source {
-        Some(Source::KvmStat) => statistics(),
-        Some(source) => bpf(source),
-        None if !kvmstat::kvm_exit_fires() => statistics(),
-        None => bpf(Source::Btf).or_else(|first| match bpf(Source::Tracepoint) {
-            Ok(source) => Ok(source),
-            // The better source's reason is the one to mend.
-            Err(_) => statistics().map_err(|_| first),
+    let bpf = |source| bpf::Bpf::start(source, options);
+    let statistics = || kvmstat::KvmStat::start(options);
+    let started = match options.source {
+        Some(Source::KvmStat) => statistics().map(boxed),
+        Some(source) => bpf(source).map(boxed),
+        None if !kvmstat::kvm_exit_fires() => statistics().map(boxed),
+        None => bpf(Source::Btf).map(boxed).or_else(|first| {
+            let cause = first.to_string();
+            match bpf(Source::Tracepoint) {
+                Ok(plain) => Ok(boxed(plain.because(cause))),
+                // The better source's reason is the one to mend.
+                Err(_) => statistics().map(|stat| boxed(stat.because(cause))).map_err(|_| first),
+            }
         }),
-    }
+    };
+    started.map_err(|error| error.or_not_permitted(&host::Facts::probe()))
+}
+
+fn boxed<'a>(source: impl Collect + 'a) -> Box<dyn Collect + 'a> {
+    Box::new(source)
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.

@@ -43,12 +43,11 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let by = args.by.unwrap_or(if args.format == Format::Table { By::default() } else { By::ALL });
     let options = view::Options { format: args.format, by, sort: args.sort, ..view::Options::default() };
     // Before anything is counted: an hour of counting for a file that cannot be written would be lost.
-    let mut output = Output::open(args.output.as_deref(), beside_command, options)?;
+    let output = Output::open(args.output.as_deref(), beside_command, options)?;
     let Some(mut watch) = Watch::start(&watch::options(&args.watch, select), &events, !beside_command)?
     else {
         return Ok(ExitCode::SUCCESS);
     };
-    output.explain(watch.explanation());
     let child = if beside_command { Some(start_command(args, &mut watch, &events)?) } else { None };
 
     let mut run = Run { args, watch, output, block: None, whole: None };
@@ -148,6 +147,8 @@ impl Run<'_> {
 
     fn print_block(&mut self) -> io::Result<()> {
         let Some(block) = self.block.take() else { return Ok(()) };
+        // What is known about the numbers changes as VMs come and go.
+        self.output.explain(self.watch.explanation());
         let printed = if self.args.interval.is_some() { self.output.write(&block) } else { Ok(()) };
         match &mut self.whole {
             Some(whole) => whole.extend(&block),

@@ -39,6 +39,7 @@ fn both_kinds_of_program_and_perf_count_the_same() {
 
     let (btf, plain) = (Report::parse(&btf.read()), Report::parse(&plain.read()));
     btf.assert_proven();
+    plain.assert_proven();
     assert_eq!(btf.counts(), plain.counts());
     assert_eq!(plain.number("lost"), 0);
     // The guest probed before it ran, so there were several VMs in its process; they stay apart.

@@ -1,5 +1,6 @@
 //! The BPF collector: programs in the kernel count, and this reads their tables.
 
+mod check;
 mod object;
 mod read;
 mod table;
@@ -7,6 +8,7 @@ mod wire;
 
 use super::{Collect, Error, Options, Select, identity, monotonic_ns};
 use crate::model::{Loss, Sample, Source, Vm, VmId};
+use check::{Check, Ours};
 use libbpf_rs::MapHandle;
 use object::{Loaded, Sizes};
 use read::{Reading, read_vcpu};
@@ -16,6 +18,18 @@ use table::{Table, peek};
 
 /// How many processes of a command can live at the same time and be followed.
 const MAX_FOLLOWED: u32 = 16_384;
+
+/// How vCPUs of one process are put to VMs: the first of each number makes the first VM, and so on.
+#[derive(Default)]
+struct Guess {
+    /// VMs before this one have ended.
+    first: u64,
+    /// Which VM the next vCPU of a number makes.
+    next: HashMap<u32, u64>,
+}
+
+/// Which VM of its process an id stands for is in its upper bits.
+const NTH: u32 = 40;
 
 /// Counts with BPF programs from [`Bpf::start`] on, until it is dropped.
 pub struct Bpf {
@@ -32,8 +46,17 @@ pub struct Bpf {
     known: HashMap<u64, Vm>,
     /// Which VM of its process a slot belongs to, where the programs cannot tell (see `alias`).
     aliases: HashMap<u32, u64>,
+    /// What was given out of those, by the programs' id.
+    guesses: HashMap<u64, Guess>,
+    /// VMs without a vCPU that the programs would still find.
+    resting: HashSet<u32>,
+    vm_by_key: MapHandle,
     /// The loss of slots that were given back.
     gone: Loss,
+    /// KVM's own count, where the programs do not read it.
+    check: Option<Check>,
+    /// Why it had to be this source.
+    because: Option<String>,
     loaded: Loaded,
 }
 
@@ -57,6 +80,8 @@ impl Bpf {
             Select::Descendants => MAX_FOLLOWED,
         };
         let sizes = Sizes { rows, vcpus, vms: vcpus, selected };
+        // Before ours, so that it has counted whatever ours will.
+        let check = (source == Source::Tracepoint).then(|| Check::start(options));
         let loaded = Loaded::load(source, sizes, options.select != Select::All, follow)?;
         let mut bpf = Bpf {
             source,
@@ -70,7 +95,12 @@ impl Bpf {
             selected: loaded.map("selected")?,
             known: HashMap::new(),
             aliases: HashMap::new(),
+            guesses: HashMap::new(),
+            resting: HashSet::new(),
+            vm_by_key: loaded.map("vm_by_key")?,
             gone: Loss::default(),
+            check,
+            because: None,
             loaded,
         };
         // Before the programs see an exit: whose it is, is decided once for each vCPU.
@@ -80,7 +110,16 @@ impl Bpf {
             Select::Descendants => object::select(&bpf.selected, std::process::id())?,
         }
         bpf.loaded.attach()?;
+        if let Some(check) = &mut bpf.check {
+            check.attached();
+        }
         Ok(bpf)
+    }
+
+    /// Has [`Collect::note`] say why it had to be this source.
+    pub fn because(mut self, cause: String) -> Bpf {
+        self.because = Some(cause);
+        self
     }
 
     /// The VM of a slot, looked at closely when it is new.
@@ -112,13 +151,11 @@ impl Bpf {
             return alias;
         }
         let number = peek!(self.vcpus.at(index), vcpu_id);
-        let taken: HashSet<u64> = self
-            .aliases
-            .iter()
-            .filter(|&(&other, _)| peek!(self.vcpus.at(other), vcpu_id) == number)
-            .map(|(_, &alias)| alias)
-            .collect();
-        let alias = (0..).map(|nth: u64| id | nth << 40).find(|alias| !taken.contains(alias)).unwrap_or(id);
+        let guess = self.guesses.entry(id).or_default();
+        let next = guess.next.entry(number).or_default();
+        let nth = guess.first.max(*next);
+        *next = nth + 1;
+        let alias = id | nth << NTH;
         self.aliases.insert(index, alias);
         alias
     }
@@ -145,6 +182,9 @@ impl Bpf {
 
 impl Collect for Bpf {
     fn sample(&mut self) -> Result<Sample, Error> {
+        if let Some(check) = &mut self.check {
+            check.before();
+        }
         let control = self.control.at(0);
         let epoch = peek!(control, epoch);
         // SAFETY: the pointer is into a live mapping; the programs only read this field.
@@ -153,6 +193,7 @@ impl Collect for Bpf {
         let wall = SystemTime::now();
         let mut loss = self.gone;
         let mut vcpus = Vec::new();
+        let mut ours = Vec::new();
         let mut ended = Vec::new();
         let mut live_vms: HashSet<u32> = HashSet::new();
         let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
@@ -180,18 +221,41 @@ impl Collect for Bpf {
             let known = &self.known[&vm.0];
             let entry = vms.entry(vm).or_insert_with(|| Vm { ended: true, ..known.clone() });
             entry.ended &= has_ended;
+            ours.push(Ours {
+                slot: index,
+                pid: known.pid,
+                vcpu: sample.vcpu,
+                exits: sample.exits,
+                ended: has_ended,
+            });
             vcpus.push(sample);
         }
+        loss.no_vcpu = peek!(control, no_vcpu);
+        if let Some(check) = &mut self.check {
+            let counts = check.after(&ours, loss.no_vcpu);
+            vcpus.iter_mut().zip(counts).for_each(|(vcpu, kvm)| vcpu.kvm_exits = kvm);
+        }
         // A VM whose last vCPU ended gives its place back together with it.
-        let over: HashSet<u32> =
-            ended.iter().map(|&i| peek!(self.vcpus.at(i), vm)).filter(|vm| !live_vms.contains(vm)).collect();
+        let over: HashSet<u32> = ended.iter().map(|&i| peek!(self.vcpus.at(i), vm)).collect();
+        let over: Vec<u32> =
+            over.into_iter().chain(self.resting.drain()).filter(|vm| !live_vms.contains(vm)).collect();
         self.recycle(&ended)?;
         for vm in over {
+            // Where a process stands for its VMs, it may make more.
+            if object::find(&self.vm_by_key, peek!(self.vms.at(vm), key))? == Some(vm) {
+                self.resting.insert(vm);
+                continue;
+            }
+            self.guesses.remove(&peek!(self.vms.at(vm), id));
             self.vms.clear(vm);
             object::give_back(&self.free_vms, vm)?;
         }
+        for VmId(id) in vms.values().filter(|vm| vm.ended).map(|vm| vm.id) {
+            if let Some(guess) = self.guesses.get_mut(&(id & ((1 << NTH) - 1))) {
+                guess.first = guess.first.max((id >> NTH) + 1);
+            }
+        }
         self.known.retain(|id, _| vms.get(&VmId(*id)).is_some_and(|vm| !vm.ended));
-        loss.no_vcpu = peek!(control, no_vcpu);
         loss.unfollowed = peek!(control, unfollowed);
         loss.skipped = self.loaded.skipped()?;
         vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
@@ -199,6 +263,9 @@ impl Collect for Bpf {
     }
 
     fn stop_following(&mut self) -> Result<(), Error> {
+        if let Some(check) = &mut self.check {
+            check.stop_following()?;
+        }
         object::deselect(&self.selected, std::process::id())
     }
 
@@ -207,9 +274,9 @@ impl Collect for Bpf {
     }
 
     fn note(&self) -> Option<String> {
-        (self.source == Source::Tracepoint).then(|| {
-            "counting on the plain tracepoints: this costs more for each exit, and KVM's own count is not read".to_owned()
-        })
+        let check = self.check.as_ref()?.note();
+        let cause = self.because.as_ref().map(|cause| format!(", because: {cause}")).unwrap_or_default();
+        Some(format!("counting on the plain tracepoints, which costs more for each exit{cause}; {check}"))
     }
 }
 

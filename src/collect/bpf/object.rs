@@ -165,6 +165,14 @@ pub fn give_back(list: &MapHandle, index: u32) -> Result<(), Error> {
         .map_err(|error| kernel("giving a table's place back", &error.to_string()))
 }
 
+/// The index that the programs have for a key.
+pub fn find(map: &MapHandle, key: u64) -> Result<Option<u32>, Error> {
+    let found = map
+        .lookup(&key.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| kernel("looking a VM up", &error.to_string()))?;
+    Ok(found.and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?))))
+}
+
 /// Adds a process to those whose VMs are counted.
 pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected

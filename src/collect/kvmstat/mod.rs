@@ -35,6 +35,36 @@ pub struct KvmStat {
     /// What VMs are called; asked once, while they live.
     names: HashMap<VmId, identity::Identity>,
     lost: Lost,
+    /// Why it had to be this source.
+    because: Option<String>,
+}
+
+/// KVM's count of one vCPU, for a comparison with another source's.
+#[derive(Clone, Copy, Debug)]
+pub struct Count {
+    /// One of this source's; no other knows it.
+    pub vm: VmId,
+    /// The process that runs the VM.
+    pub pid: u32,
+    /// The vCPU's number.
+    pub vcpu: u32,
+    /// Exits since the start.
+    pub exits: u64,
+    /// What is known of its end.
+    pub end: End,
+    /// It stands for all vCPUs of the VM together.
+    pub whole_vm: bool,
+}
+
+/// What is known of a VM's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It lives.
+    None,
+    /// The count is final.
+    Final,
+    /// Nobody knows what it counted after the last look at it.
+    CutOff,
 }
 
 enum Layer {
@@ -84,7 +114,8 @@ impl KvmStat {
                 .map_err(|cause| kernel("following this process's children", cause))?;
         }
         let tracker = Tracker::new(select, told);
-        let mut stat = KvmStat { layer, tracker, backend, names: HashMap::new(), lost: Lost::default() };
+        let mut stat =
+            KvmStat { layer, tracker, backend, names: HashMap::new(), lost: Lost::default(), because: None };
         let readings = stat.look()?;
         stat.tracker.look(readings, true);
         Ok(stat)
@@ -97,6 +128,58 @@ impl KvmStat {
         }
         .map_err(|cause| kernel("reading KVM's statistics", cause))
     }
+
+    /// One look at everything, and what was lost up to it.
+    fn take_in(&mut self) -> Result<(), Error> {
+        let readings = self.look()?;
+        self.tracker.look(readings, false);
+        if let Layer::Walk(walk) = &self.layer {
+            self.lost = walk.lost().map_err(|cause| kernel("reading what was lost", cause))?;
+        }
+        Ok(())
+    }
+
+    /// Has [`Collect::note`] say why it had to be this source.
+    pub fn because(mut self, cause: String) -> KvmStat {
+        self.because = Some(cause);
+        self
+    }
+
+    /// KVM's count of every vCPU since the start. One of a VM that ended is in one of these, then gone. For whoever
+    /// takes no samples of this source.
+    ///
+    /// # Errors
+    /// If the kernel refuses what it granted at the start.
+    pub fn counts(&mut self) -> Result<Vec<Count>, Error> {
+        self.take_in()?;
+        let whole_vm = self.only_whole_vms().is_some();
+        let counts = self.tracker.wanted().flat_map(|(vm, ended)| {
+            let end = match (ended, vm.cut_off) {
+                (false, _) => End::None,
+                (true, false) => End::Final,
+                (true, true) => End::CutOff,
+            };
+            let count =
+                move |(vcpu, exits)| Count { vm: vm.id, pid: vm.process.pid, vcpu, exits, end, whole_vm };
+            vm.exits().map(count)
+        });
+        let counts = counts.collect();
+        self.tracker.forget_ended();
+        Ok(counts)
+    }
+
+    /// Births and ends of vCPUs that nobody was told of: from then on any count may be incomplete.
+    pub fn lost_changes(&self) -> u64 {
+        self.lost.changes
+    }
+
+    /// Why counts are those of whole VMs, if they are; they are shown as vCPU 0 then.
+    pub fn only_whole_vms(&self) -> Option<&str> {
+        match &self.layer {
+            Layer::Walk(_) => None,
+            Layer::Debugfs { cause, .. } => Some(cause),
+        }
+    }
 }
 
 impl Collect for KvmStat {
@@ -105,12 +188,8 @@ impl Collect for KvmStat {
     }
 
     fn sample(&mut self) -> Result<Sample, Error> {
-        let readings = self.look()?;
+        self.take_in()?;
         let (monotonic_ns, wall) = (monotonic_ns(), SystemTime::now());
-        self.tracker.look(readings, false);
-        if let Layer::Walk(walk) = &self.layer {
-            self.lost = walk.lost().map_err(|cause| kernel("reading what was lost", cause))?;
-        }
         let mut vms = Vec::new();
         let mut vcpus = Vec::new();
         for (vm, ended) in self.tracker.wanted() {
@@ -155,7 +234,10 @@ impl Collect for KvmStat {
             Backend::None => note += ", because no backend of KVM is loaded here (kvm_intel or kvm_amd)",
             Backend::Vendor(_) | Backend::NoKvm => {}
         }
-        if let Layer::Debugfs { cause, .. } = &self.layer {
+        if let Some(cause) = &self.because {
+            note += &format!(", because the programs that count more do not work here ({cause})");
+        }
+        if let Some(cause) = self.only_whole_vms() {
             note += &format!("; for whole VMs only, shown as their vCPU 0, because {cause}");
         }
         if self.tracker.cut_off > 0 {

@@ -81,6 +81,8 @@ pub struct Tracked {
     kvm: u64,
     holders: Vec<Process>,
     wanted: bool,
+    /// It ended, and nobody knows what it did after it was last looked at.
+    pub cut_off: bool,
     vcpus: BTreeMap<u32, Vcpu>,
 }
 
@@ -146,6 +148,7 @@ impl Tracker {
             // A birth that nothing followed is a creation that failed.
             let stillborn = |vcpu: &Vcpu| self.told && vcpu.last.exits == 0;
             let cut_off = vm.vcpus.values().any(|vcpu| !vcpu.ended && !stillborn(vcpu));
+            vm.cut_off |= cut_off;
             self.cut_off += u64::from(cut_off && vm.wanted);
             vm.vcpus.values_mut().for_each(|vcpu| vcpu.ended = true);
         }
@@ -167,12 +170,18 @@ impl Tracker {
                     }
                 }
         });
+        // Births are told: an end that finds nobody is that of a VM whose end was known before, by its process's, or
+        // of one that ended before the first look.
+        if self.told && found.is_none() && matches!(event, Event::Ended | Event::Left) {
+            return;
+        }
         // Nobody has told of an end, but these are not the counters of the VM that was at this address.
         let replaced = found.filter(|&at| {
             !self.told && self.vms[at].vcpus.get(&vcpu_id).is_some_and(|vcpu| figures.exits < vcpu.last.exits)
         });
         if let Some(at) = replaced {
             self.cut_off += u64::from(self.vms[at].wanted);
+            self.vms[at].cut_off = true;
             self.vms[at].vcpus.values_mut().for_each(|vcpu| vcpu.ended = true);
         }
         let at = found.filter(|_| replaced.is_none()).unwrap_or_else(|| {
@@ -182,6 +191,7 @@ impl Tracker {
                 kvm,
                 holders: Vec::new(),
                 wanted: false,
+                cut_off: false,
                 vcpus: BTreeMap::new(),
             });
             self.next_id += 1;
@@ -243,6 +253,11 @@ impl Tracker {
 impl Tracked {
     fn ended(&self) -> bool {
         !self.vcpus.is_empty() && self.vcpus.values().all(|vcpu| vcpu.ended)
+    }
+
+    /// How often each of its vCPUs exited, by number.
+    pub fn exits(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.vcpus.iter().map(|(&number, vcpu)| (number, vcpu.total().exits))
     }
 
     /// What its vCPUs counted.
