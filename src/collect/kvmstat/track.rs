@@ -2,7 +2,7 @@
 
 use crate::collect::Select;
 use crate::model::{Counters, ExitCode, Isa, ReasonCount, VcpuSample, VmId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// How many classes there are; a class's index is its code in [`Isa::KvmStat`].
 pub const CLASSES: usize = super::wire::KVM_CLASSES as usize;
@@ -116,13 +116,15 @@ pub struct Tracker {
     told: bool,
     next_id: u64,
     vms: Vec<Tracked>,
+    /// vCPUs that ended with their process, and whose destruction will still be told.
+    left: HashSet<u64>,
     /// VMs of which nobody knows what they did after they were last looked at.
     pub cut_off: u64,
 }
 
 impl Tracker {
     pub fn new(select: Select, told: bool) -> Tracker {
-        Tracker { select, told, next_id: 1, vms: Vec::new(), cut_off: 0 }
+        Tracker { select, told, next_id: 1, vms: Vec::new(), left: HashSet::new(), cut_off: 0 }
     }
 
     /// Takes in what one look at all vCPUs found, and what was told meanwhile. On the `first` look the counters that
@@ -170,9 +172,13 @@ impl Tracker {
                     }
                 }
         });
-        // Births are told: an end that finds nobody is that of a VM whose end was known before, by its process's, or
-        // of one that ended before the first look.
-        if self.told && found.is_none() && matches!(event, Event::Ended | Event::Left) {
+        // It was reported as ended when its process had left; the kernel took its time to destroy it.
+        if event == Event::Born {
+            self.left.remove(&key);
+        } else if found.is_none() && self.left.contains(&key) {
+            if event == Event::Ended {
+                self.left.remove(&key);
+            }
             return;
         }
         // Nobody has told of an end, but these are not the counters of the VM that was at this address.
@@ -211,7 +217,7 @@ impl Tracker {
                 vm.holders.push(process);
             }
         }
-        let base = if first && event == Event::Seen { figures } else { Figures::default() };
+        let base = if first && event != Event::Born { figures } else { Figures::default() };
         let new = || Vcpu {
             key,
             before: Figures::default(),
@@ -235,7 +241,7 @@ impl Tracker {
         match event {
             Event::Seen | Event::Born => (vcpu.missed, vcpu.left) = (0, false),
             Event::Left => vcpu.left = true,
-            Event::Ended => vcpu.ended = true,
+            Event::Ended => (vcpu.ended, vcpu.left) = (true, false),
         }
     }
 
@@ -246,7 +252,10 @@ impl Tracker {
 
     /// Forgets what has ended, now that it was reported.
     pub fn forget_ended(&mut self) {
-        self.vms.retain(|vm| !vm.ended());
+        let ended = self.vms.extract_if(.., |vm| vm.ended());
+        let left = ended.flat_map(|vm| vm.vcpus.into_values()).filter(|vcpu| vcpu.left).map(|vcpu| vcpu.key);
+        // Where ends are not told, an address may soon be another's.
+        self.left.extend(left.filter(|_| self.told));
     }
 }
 

@@ -85,6 +85,23 @@ fn addresses_and_process_ids_come_back() {
     assert_eq!(tracker.cut_off, 0);
 }
 
+/// The process leaves, the walk finds nobody, and only then does the kernel destroy the vCPU.
+#[test]
+fn a_late_destruction_ends_nothing_twice() {
+    let mut tracker = Tracker::new(Select::All, true);
+    tracker.look(vec![at(1, Seen, 0x100, 10, 100), at(2, Ended, 0x300, 12, 55)], true);
+    assert_eq!(sample(&mut tracker), [(1, 10, 0, 0, false), (2, 12, 0, 0, true)]);
+    tracker.look(vec![at(3, Left, 0x100, 10, 130)], false);
+    tracker.look(vec![], false);
+    assert_eq!(sample(&mut tracker), [(1, 10, 30, 15, true)]);
+    tracker.look(vec![at(4, Left, 0x100, 10, 130), at(5, Ended, 0x100, 10, 130)], false);
+    assert_eq!(sample(&mut tracker), []);
+    // The address is another VM's.
+    tracker.look(vec![at(6, Born, 0x100, 11, 0), at(7, Ended, 0x100, 11, 9)], false);
+    assert_eq!(sample(&mut tracker), [(3, 11, 9, 4, true)]);
+    assert_eq!(tracker.cut_off, 0);
+}
+
 #[test]
 fn untold_ends_are_found_out_and_admitted() {
     let mut tracker = Tracker::new(Select::All, false);
