@@ -170,7 +170,7 @@ fn rate(context: &Context, group: &Group) -> Value {
 }
 
 /// All columns, from left to right.
-pub const COLUMNS: [Column; 18] = [
+pub const COLUMNS: [Column; 19] = [
     Column {
         key: "vm",
         heading: "vm",
@@ -192,6 +192,20 @@ pub const COLUMNS: [Column; 18] = [
         machine: true,
         needs: Needs::Vm,
         value: |context, group| context.vm(group).map_or(Value::Nothing, |vm| Value::Id(vm.pid.into())),
+    },
+    Column {
+        key: "vm_id",
+        heading: "id",
+        unit: "",
+        help: "number that tells the VMs of one process apart; never used twice in one run",
+        right: true,
+        dispensable: Some(0),
+        machine: true,
+        needs: Needs::Vm,
+        value: |_, group| {
+            let id = group.vm.and_then(|vm| i64::try_from(vm.0).ok());
+            id.map_or(Value::Nothing, Value::Id)
+        },
     },
     Column {
         key: "vcpu",

@@ -113,6 +113,7 @@ struct Vcpus<'a>(&'a Interval);
 struct Vcpu<'a> {
     vm: Option<&'a str>,
     pid: Option<u32>,
+    vm_id: u64,
     vcpu: u32,
     exits: u64,
     kvm_exits: Option<u64>,
@@ -126,6 +127,7 @@ impl Serialize for Vcpus<'_> {
             seq.serialize_element(&Vcpu {
                 vm: vm.map(|vm| vm.name.as_str()),
                 pid: vm.map(|vm| vm.pid),
+                vm_id: span.vm.0,
                 vcpu: span.vcpu,
                 exits: span.exits,
                 kvm_exits: span.kvm_exits,

@@ -6,6 +6,7 @@ use super::{Options, text};
 use crate::model::{By, Group, Interval, Source, group, sort};
 use crate::reason;
 use anstyle::{AnsiColor, Style};
+use std::collections::HashSet;
 use unicode_width::UnicodeWidthStr;
 
 /// Spaces between columns.
@@ -75,9 +76,12 @@ impl Page {
 
         // The heading names the VM if there is only one.
         let by = By { vm: options.by.vm && interval.vms.len() > 1, ..options.by };
+        let pids: HashSet<u32> = interval.vms.values().map(|vm| vm.pid).collect();
+        let ambiguous = pids.len() < interval.vms.len();
         let mut cells: Vec<Cells> = COLUMNS
             .iter()
             .filter(|column| column.dispensable.is_some() && column.is_there(by, interval.source))
+            .filter(|column| ambiguous || column.key != "vm_id")
             .map(|column| Cells::new(column, &context, &groups))
             .collect();
         if let Some(first) = cells.first_mut().filter(|_| by != By::NOTHING) {

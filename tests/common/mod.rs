@@ -77,12 +77,13 @@ impl Report {
         self.0[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {}", self.0))
     }
 
-    /// Counts by process, vCPU and reason.
-    pub fn counts(&self) -> BTreeMap<(u64, u64, String), u64> {
+    /// Counts by process, VM, vCPU and reason.
+    pub fn counts(&self) -> BTreeMap<(u64, u64, u64, String), u64> {
         let rows = self.0["rows"].as_array().expect("rows");
         let key = |row: &Value| {
             let reason = row["reason"].as_str().unwrap().to_owned();
-            (row["pid"].as_u64().unwrap(), row["vcpu"].as_u64().unwrap(), reason)
+            let number = |key: &str| row[key].as_u64().unwrap();
+            (number("pid"), number("vm_id"), number("vcpu"), reason)
         };
         let counts: BTreeMap<_, _> =
             rows.iter().map(|row| (key(row), row["count"].as_u64().unwrap())).collect();
@@ -90,10 +91,19 @@ impl Report {
         counts
     }
 
+    /// The same without regard to the VM. What a process runs one after the other is added up.
+    pub fn counts_by_process(&self) -> BTreeMap<(u64, u64, String), u64> {
+        let mut sums = BTreeMap::new();
+        for ((pid, _, vcpu, reason), count) in self.counts() {
+            *sums.entry((pid, vcpu, reason)).or_insert(0) += count;
+        }
+        sums
+    }
+
     /// How often one process exited for one reason.
     pub fn count(&self, pid: u32, reason: &str) -> u64 {
         let rows = self.counts().into_iter();
-        rows.filter(|((of, _, name), _)| *of == u64::from(pid) && name == reason)
+        rows.filter(|((of, _, _, name), _)| *of == u64::from(pid) && name == reason)
             .map(|(_, count)| count)
             .sum()
     }

@@ -179,6 +179,6 @@ fn without_bpf_the_statistics_remain() {
     command.args(["--bounding-set", "-bpf,-sys_admin,-perfmon", "--inh-caps", "-bpf,-sys_admin,-perfmon"]);
     command.arg(env!("CARGO_BIN_EXE_exitscope"));
     let output = command.args(["stat", "-d", "700ms"]).output().unwrap();
-    assert_says(&output, 0, &["io_exits", "reasons"]);
+    assert_says(&output, 0, &["irq_exits", "reasons", "BPF"]);
     drop(guest);
 }

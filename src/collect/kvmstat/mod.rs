@@ -221,35 +221,31 @@ impl Collect for KvmStat {
     }
 
     fn note(&self) -> Option<String> {
-        let mut note = "KVM's own statistics: exits in total and by KVM's classes, which overlap; \
-                        no exit reasons and no times"
-            .to_owned();
+        let mut notes = Vec::new();
         match &self.backend {
             Backend::Software(modules) => {
-                note += &format!(
-                    ", because KVM's backend here is {}, whose exits never pass kvm_exit",
-                    modules.join(" and ")
-                );
+                let modules = modules.join(" and ");
+                notes.push(format!("KVM's backend here is {modules}, whose exits never pass kvm_exit"));
             }
-            Backend::None => note += ", because no backend of KVM is loaded here (kvm_intel or kvm_amd)",
+            Backend::None => notes.push("no backend of KVM is loaded here (kvm_intel or kvm_amd)".to_owned()),
             Backend::Vendor(_) | Backend::NoKvm => {}
         }
         if let Some(cause) = &self.because {
-            note += &format!(", because the programs that count more do not work here ({cause})");
+            notes.push(format!("the programs that count more do not work here ({cause})"));
         }
         if let Some(cause) = self.only_whole_vms() {
-            note += &format!("; for whole VMs only, shown as their vCPU 0, because {cause}");
+            notes.push(format!("they are those of whole VMs, shown as their vCPU 0, because {cause}"));
         }
         if self.tracker.cut_off > 0 {
-            note += &format!(
-                "; what {} VMs did between the last look at them and their end is not counted",
+            notes.push(format!(
+                "what {} VMs did between the last look at them and their end is not counted",
                 self.tracker.cut_off
-            );
+            ));
         }
         if self.lost.changes > 0 {
-            note += &format!("; {} births and ends of vCPUs came too fast to be told of", self.lost.changes);
+            notes.push(format!("{} births and ends of vCPUs came too fast to be told of", self.lost.changes));
         }
-        Some(note)
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 }
 
