@@ -2,20 +2,47 @@
 # make test   every test, those on real KVM included, on three kernels
 # make check  formatting and lints
 # make build  the release build: target/release/exitscope
+# make man    the manual pages of that build: target/man/*.1
+# make install PREFIX=/usr/local
+#             installs what `make build` has made, with its manual pages and completions; builds nothing, so that
+#             `sudo make install` leaves nothing of root's behind. DESTDIR is put in front of every path.
+# make uninstall
+#             removes that again
 #
 # Debian packages that are missing are installed, after saying which.
 
 SHELL := /bin/bash
 SUITES ?= bookworm trixie trixie-backports
 LAB := $(CURDIR)/target/debug/lab
+PREFIX ?= /usr/local
+BINARY ?= target/release/exitscope
+MAN := $(DESTDIR)$(PREFIX)/share/man/man1
+BASH := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/exitscope
+ZSH := $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_exitscope
+FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
 # Cargo runs the tests on KVM through this: inside an outer VM.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 
-.PHONY: build demo test test-host test-kvm check clean
+.PHONY: build man install uninstall demo test test-host test-kvm check clean
 
 build:
 	@scripts/setup build
 	cargo build --release --locked
+
+man: build
+	$(BINARY) generate --man target/man
+
+install:
+	@test -x $(BINARY) || { echo "install: there is no $(BINARY); make it first, as yourself: make build" >&2; exit 1; }
+	install -D -m 755 $(BINARY) "$(DESTDIR)$(PREFIX)/bin/exitscope"
+	install -d "$(MAN)" "$(dir $(BASH))" "$(dir $(ZSH))" "$(dir $(FISH))"
+	$(BINARY) generate --man "$(MAN)"
+	$(BINARY) generate --completions bash >"$(BASH)"
+	$(BINARY) generate --completions zsh >"$(ZSH)"
+	$(BINARY) generate --completions fish >"$(FISH)"
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/exitscope" "$(MAN)"/exitscope.1 "$(MAN)"/exitscope-*.1 "$(BASH)" "$(ZSH)" "$(FISH)"
 
 demo:
 	@scripts/setup demo
