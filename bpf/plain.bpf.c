@@ -16,6 +16,12 @@ struct {
 	__type(value, u32);
 } vcpu_by_thread SEC(".maps");
 
+/*
+ * What a program on a plain tracepoint returns: with 0 the kernel keeps the event from everybody else who counts
+ * or records it with perf (trace_call_bpf() in perf_trace_run_bpf_submit(), kernel/trace/bpf_trace.c).
+ */
+enum { PASS = 1 };
+
 /* How many vCPUs of one thread are taken back when the thread ends. */
 enum { MAX_VCPUS_OF_THREAD = 64 };
 
@@ -70,12 +76,12 @@ int on_exit(void *ctx)
 		slot = slot_at(meet_vcpu(key, vcpu_id));
 	if (!slot) {
 		__sync_fetch_and_add(&control.no_vcpu, 1);
-		return 0;
+		return PASS;
 	}
 	if (isa == ISA_SVM && config.exit_reason.size == 4)
 		code = widen_svm_code(code);
 	count_exit(slot, code, isa, bpf_ktime_get_ns());
-	return 0;
+	return PASS;
 }
 
 SEC("tp/kvm/kvm_entry")
@@ -88,7 +94,7 @@ int on_entry(void *ctx)
 		slot = slot_at(find_vcpu(key));
 	if (slot)
 		count_entry(slot, bpf_ktime_get_ns(), 0, 0);
-	return 0;
+	return PASS;
 }
 
 /* A thread ends, and its vCPUs with it; the first thread of a process stands for the process. */
@@ -122,5 +128,5 @@ SEC("tp/sched/sched_process_fork")
 int on_fork(void *ctx)
 {
 	follow(bpf_get_current_pid_tgid() >> 32, read_field(ctx, &config.fork_child));
-	return 0;
+	return PASS;
 }
