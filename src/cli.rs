@@ -28,7 +28,7 @@ pub enum Command {
     /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for. With
     /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; the report goes to standard
     /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
-    /// COMMAND cannot be run, 127 where it is not found). It needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE.
+    /// COMMAND cannot be run, 127 where it is not found). It needs root.
     Stat(Stat),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///

@@ -62,7 +62,7 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
 /// Starts the command. Its VMs are watched because this process is while it forks.
 fn start_command(args: &cli::Stat, watch: &mut Watch, events: &Events) -> anyhow::Result<libc::pid_t> {
     let mut words = args.command.iter();
-    let program = words.next().map(OsString::clone).unwrap_or_default();
+    let program = words.next().cloned().unwrap_or_default();
     let started = Command::new(&program).args(words).spawn();
     let child = started.map_err(|cause| CannotRun { program, cause })?;
     watch.stop_following()?;
