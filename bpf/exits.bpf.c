@@ -19,12 +19,13 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu)
 	if (index)
 		return index;
 	leader = BPF_CORE_READ(task, group_leader);
-	vm.key = (u64)BPF_CORE_READ(vcpu, kvm);
+	/* Read as a typed pointer: before 5.18 the first argument was the reason, and loading fails here. */
+	vm.key = (u64)vcpu->kvm;
 	vm.started_ns = BPF_CORE_READ(leader, start_boottime);
 	vm.args_from = BPF_CORE_READ(task, mm, arg_start);
 	vm.args_to = BPF_CORE_READ(task, mm, arg_end);
 	bpf_core_read(vm.comm, sizeof(vm.comm), &leader->comm);
-	return new_vcpu(key, BPF_CORE_READ(vcpu, vcpu_id), &vm);
+	return new_vcpu(key, vcpu->vcpu_id, &vm);
 }
 
 SEC("tp_btf/kvm_exit")

@@ -8,10 +8,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why does my VM exit, how often, and what does it cost?
+/// Count the VM exits of KVM guests: which, how many, how long
 ///
-/// exitscope counts the exits of every KVM virtual machine on this host, exactly: by VM, vCPU and reason, with the
-/// time that the host spends on each.
+/// Why does my VM exit, how often, and what does it cost? exitscope counts the exits of every KVM virtual machine on
+/// this host, exactly: by VM, vCPU and reason, with the time that the host spends on each.
 #[derive(Debug, Parser)]
 #[command(name = "exitscope", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
@@ -29,18 +29,20 @@ pub enum Command {
     /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; the report goes to standard
     /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
     /// COMMAND cannot be run, 127 where it is not found). It needs root.
+    ///
+    /// Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong command line.
     Stat(Stat),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. The exit status is 1 where no reason has that name or number.
     Reasons(Reasons),
-    /// Write the statistics to the kernel log every so many exits, for dmesg.
+    /// Write the statistics to the kernel log (dmesg) each time N more exits have happened
     Kmsg(Kmsg),
-    /// Run a guest that makes known numbers of each exit, and compare them with what is counted.
+    /// Run a guest whose exits are known, and compare them with what is counted
     ///
     /// Prints the cost of each kind of exit too. The exit status is 1 at any difference.
     Selftest(Selftest),
-    /// Say what this host has of what exitscope needs, and what to do about the rest.
+    /// Say whether exits can be counted on this host, and what to do if not
     ///
     /// The exit status is 1 if exits cannot be counted at all.
     Doctor,
@@ -52,19 +54,19 @@ pub enum Command {
 /// Which VMs to watch, and how.
 #[derive(Args, Clone, Debug)]
 pub struct Watch {
-    /// Watch only the VMs of these processes.
+    /// Watch only the VMs of these processes, e.g. 4242,4250
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Vec<u32>,
-    /// Watch only the VM of this name (see the column VM); give the option again for more.
+    /// Watch only the VM with this name (column vm); may be given several times
     #[arg(short, long, value_name = "NAME")]
     pub guest: Vec<String>,
-    /// Where to count: auto chooses the best that works.
+    /// What to count with
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
-    /// Room for so many pairs of vCPU and reason [default: 1024 for each CPU, 8192 to 65534]
+    /// Room for N pairs of vCPU and reason [default: 1024 per CPU, at least 8192, at most 65534]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_rows: Option<u32>,
-    /// Room for so many vCPUs [default: 64 for each CPU, 512 to 8192]
+    /// Room for N vCPUs [default: 64 per CPU, at least 512, at most 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_vcpus: Option<u32>,
 }
@@ -72,12 +74,12 @@ pub struct Watch {
 /// Where to count.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum SourceChoice {
-    /// The best that works.
+    /// The best that works here
     #[default]
     Auto,
     /// BPF programs typed by the kernel's BTF.
     Btf,
-    /// BPF programs on the plain tracepoints, which need no BTF.
+    /// BPF programs on the plain tracepoints; no BTF needed, dearer
     Tracepoint,
     /// KVM's own statistics: totals and classes, no reasons, no times.
     Kvmstat,
@@ -103,25 +105,25 @@ pub struct Stat {
     /// Watch only these vCPUs, by number, e.g. 0,2-3.
     #[arg(long, value_name = "LIST", value_parser = parse_numbers)]
     pub vcpu: Option<Numbers>,
-    /// Stop after this time, e.g. 10s, 1min, 500ms.
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
     /// Print a block for each interval of this length, at least 10ms.
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
-    /// What to tell rows apart by: vm, vcpu, reason. JSON and CSV tell everything apart unless asked otherwise.
+    /// Tell rows apart by these, separated by commas: vm, vcpu, reason [default: vm,reason; all three for json and csv]
     #[arg(long, value_name = "KEYS")]
     pub by: Option<By>,
-    /// What to sort rows by.
+    /// Sort rows by: count, rate, time, min, avg, max, p50, p95, p99, name, vm, vcpu
     #[arg(short, long, default_value_t, value_name = "KEY")]
     pub sort: Sort,
-    /// How to print: table, json (an object a line) or csv.
+    /// table, json (one object a line) or csv
     #[arg(short, long, default_value_t)]
     pub format: Format,
-    /// Print to this file.
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// A command to run and to watch the VMs of, until it ends.
+    /// Run this command, and count the VMs that it starts until it ends
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
     pub command: Vec<OsString>,
 }
@@ -129,10 +131,10 @@ pub struct Stat {
 /// Options of `reasons`.
 #[derive(Args, Debug)]
 pub struct Reasons {
-    /// The instruction set, vmx or svm, or the reason.
-    #[arg(value_name = "vmx|svm")]
+    /// vmx or svm; may be left out
+    #[arg(value_name = "vmx|svm|REASON")]
     pub first: Option<String>,
-    /// A name, e.g. EPT_VIOLATION or npf, or a number, e.g. 48 or 0x400.
+    /// A name (EPT_VIOLATION, npf) or a number (48, 0x400)
     #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
     pub second: Option<String>,
 }
@@ -156,13 +158,13 @@ pub struct Kmsg {
     /// Which VMs.
     #[command(flatten)]
     pub watch: Watch,
-    /// Write each time that so many more exits have happened.
+    /// Write after every N exits
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub every: u64,
-    /// Write at most so many lines a second; what waits is written with the next figures.
+    /// Write at most N lines a second; what is held back comes with the next report
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_lines: u32,
-    /// Stop after this time.
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
 }
@@ -170,10 +172,10 @@ pub struct Kmsg {
 /// Options of `selftest`.
 #[derive(Args, Debug)]
 pub struct Selftest {
-    /// How many vCPUs at once; without it, 1 and then 4.
+    /// Run N vCPUs at once [default: first 1, then 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub vcpus: Option<u32>,
-    /// Where to count.
+    /// What to count with
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
 }

@@ -186,14 +186,14 @@ fn capabilities(facts: &Facts) -> Check {
         let found = format!("{} missing", missing.join(" and "));
         return warning("capabilities", found, "run this as root: sudo exitscope doctor");
     }
-    fine(
-        "capabilities",
-        if admin {
-            "CAP_SYS_ADMIN, which contains CAP_BPF and CAP_PERFMON"
-        } else {
-            "CAP_BPF and CAP_PERFMON"
-        },
-    )
+    if !admin {
+        return warning(
+            "capabilities",
+            "CAP_SYS_ADMIN missing, without which the types of KVM's modules cannot be read",
+            "run this as root: sudo exitscope doctor",
+        );
+    }
+    fine("capabilities", "CAP_SYS_ADMIN, which contains CAP_BPF and CAP_PERFMON")
 }
 
 fn tracefs(facts: &Facts) -> Check {

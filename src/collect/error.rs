@@ -37,7 +37,12 @@ pub enum Error {
 }
 
 /// What this kernel must grant to a process that loads BPF programs.
-const NEEDED: [(u32, &str); 2] = [(capability::BPF, "CAP_BPF"), (capability::PERFMON, "CAP_PERFMON")];
+const NEEDED: [(u32, &str); 3] = [
+    (capability::BPF, "CAP_BPF"),
+    (capability::PERFMON, "CAP_PERFMON"),
+    // To look through the types of modules (BPF_BTF_GET_FD_BY_ID, kernel/bpf/syscall.c).
+    (capability::SYS_ADMIN, "CAP_SYS_ADMIN"),
+];
 
 impl Error {
     /// This error, or the lack of permission that is behind it.
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_lacks_is_told() {
-        let all = (1 << capability::BPF) | (1 << capability::PERFMON);
+        let all = (1 << capability::BPF) | (1 << capability::PERFMON) | (1 << capability::SYS_ADMIN);
         let facts = Facts { capabilities: all, lockdown: None, bpf: Ok(()), ..Facts::probe() };
         assert_eq!(first().or_not_permitted(&facts).to_string(), first().to_string());
 
@@ -84,7 +89,8 @@ mod tests {
         let user = Facts { capabilities: 0, bpf: Err("making a map: no".into()), ..facts.clone() };
         assert_eq!(
             first().or_not_permitted(&user).to_string(),
-            "this kernel does not let us load BPF programs (this process lacks CAP_BPF and CAP_PERFMON: \
+            "this kernel does not let us load BPF programs (this process lacks CAP_BPF and CAP_PERFMON and \
+             CAP_SYS_ADMIN: \
              making a map: no); run this as root, e.g. with sudo"
         );
         assert!(matches!(Error::NoKvm.or_not_permitted(&user), Error::NoKvm));

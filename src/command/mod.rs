@@ -70,6 +70,9 @@ fn run_doctor() -> anyhow::Result<ExitCode> {
 
 fn generate(args: &cli::Generate) -> anyhow::Result<ExitCode> {
     let mut command = Cli::command();
+    if args.completions.is_none() && args.man.is_none() {
+        anyhow::bail!("nothing to generate: give --man or --completions");
+    }
     if let Some(shell) = args.completions {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "exitscope", &mut script);
