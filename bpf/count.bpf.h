@@ -161,28 +161,28 @@ static __noinline u32 find_vm(const struct vm_key *known)
 static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, const struct vm_key *known)
 {
 	u64 task = bpf_get_current_pid_tgid();
-	u32 pid = task >> 32, vm, index;
-	struct vcpu_slot *slot;
+	u32 pid = task >> 32, index = take(&free_vcpus, &control.next_vcpu, config.max_vcpus);
+	struct vcpu_slot *slot = vcpu_at(index);
 
-	/* Before the slot: without a VM it is of no use, and a slot is easier to come by later. */
-	vm = find_vm(known);
-	index = vm ? take(&free_vcpus, &control.next_vcpu, config.max_vcpus) : 0;
-	slot = vcpu_at(index);
 	if (!index || !slot)
 		return 0;
-	/* The collector left it zeroed. Until `key` is set, nobody looks at it. */
-	slot->vm = vm;
+	/* After the slot: a VM without one would never be given back. */
+	slot->vm = find_vm(known);
+	if (!slot->vm)
+		goto give_back;
+	/* The collector left the rest zeroed. Until `key` is set, nobody looks at it. */
 	slot->vcpu_id = vcpu_id;
 	slot->thread = task;
 	slot->state = VCPU_NEW;
 	if (config.only_selected && !bpf_map_lookup_elem(&selected, &pid))
 		slot->state = VCPU_IGNORED;
-	if (bpf_map_update_elem(&vcpu_by_key, &key, &index, BPF_NOEXIST)) {
-		bpf_map_push_elem(&free_vcpus, &index, 0);
-		return 0;
-	}
+	if (bpf_map_update_elem(&vcpu_by_key, &key, &index, BPF_NOEXIST))
+		goto give_back;
 	WRITE_ONCE(slot->key, key);
 	return index;
+give_back:
+	bpf_map_push_elem(&free_vcpus, &index, 0);
+	return 0;
 }
 
 /* The slot of an index, none for 0. */
@@ -380,6 +380,9 @@ static __always_inline void count_entry(struct vcpu_slot *slot, u64 now, u64 kvm
 		row = row_at(index);
 		if (row && index) {
 			ns = now - slot->exit_ns;
+			/* The clock may step back by a little from one CPU to another (kernel/time/timekeeping.c). */
+			if ((s64)ns < 0)
+				ns = 0;
 			row->time_ns += ns;
 			row->histogram[bucket_of(ns)]++;
 			epoch = READ_ONCE(control.epoch);

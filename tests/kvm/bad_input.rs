@@ -85,7 +85,16 @@ fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
     report.assert_proven();
     assert!(report.count(one.pid(), "CPUID") > 0);
     assert!(report.counts().keys().all(|(of, ..)| *of == u64::from(one.pid())), "{}", report.0);
+    // A VM that was not chosen and ends meanwhile leaves no trace.
+    let watcher = Background::start(exitscope().args(["stat", "-p", &pid, "-f", "json", "-o"]).arg(&file));
+    wait_until_counting(&watcher);
     drop(other);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    watcher.signal(libc::SIGINT);
+    assert_says(&watcher.finish(), 0, &[]);
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert_eq!(report.0["vcpus"].as_array().unwrap().len(), 1, "{}", report.0["vcpus"]);
     assert_says(&stat(&["-g", "guest", "-d", "300ms"]), 0, &["CPUID", "KVM's own count", "equal"]);
     assert_says(&stat(&["--vcpu", "7", "-d", "100ms"]), 0, &["nothing to count"]);
 }

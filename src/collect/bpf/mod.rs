@@ -209,6 +209,14 @@ impl Collect for Bpf {
                 }
                 _ => false,
             };
+            // Whatever was counted has a row, or is known to have found none: this one was ignored.
+            if has_ended
+                && [peek!(slot, first_row), peek!(slot, first_odd)] == [0, 0]
+                && peek!(slot, no_row) == 0
+            {
+                ended.push(index);
+                continue;
+            }
             let Some(vm) = self.vm_of(index) else { continue };
             let Reading { sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
             loss.add(&of_slot);
