@@ -77,20 +77,20 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
     }
     let bpf = |source| bpf::Bpf::start(source, options);
     let statistics = || kvmstat::KvmStat::start(options);
-    let started = match options.source {
-        Some(Source::KvmStat) => statistics().map(boxed),
-        Some(source) => bpf(source).map(boxed),
-        None if !kvmstat::kvm_exit_fires() => statistics().map(boxed),
+    let explained = |error: Error| error.or_not_permitted(&host::Facts::probe());
+    match options.source {
+        Some(Source::KvmStat) => statistics().map(boxed).map_err(explained),
+        Some(source) => bpf(source).map(boxed).map_err(explained),
+        None if !kvmstat::kvm_exit_fires() => statistics().map(boxed).map_err(explained),
         None => bpf(Source::Btf).map(boxed).or_else(|first| {
-            let cause = first.to_string();
-            match bpf(Source::Tracepoint) {
-                Ok(plain) => Ok(boxed(plain.because(cause))),
+            let plain = bpf(Source::Tracepoint).map(|plain| boxed(plain.because(first.to_string())));
+            plain.or_else(|_| {
                 // The better source's reason is the one to mend.
-                Err(_) => statistics().map(|stat| boxed(stat.because(cause))).map_err(|_| first),
-            }
+                let first = explained(first);
+                statistics().map(|stat| boxed(stat.because(first.to_string()))).map_err(|_| first)
+            })
         }),
-    };
-    started.map_err(|error| error.or_not_permitted(&host::Facts::probe()))
+    }
 }
 
 fn boxed<'a>(source: impl Collect + 'a) -> Box<dyn Collect + 'a> {

@@ -70,7 +70,7 @@ impl Check {
             note +=
                 ", but births and ends of vCPUs came too fast to be told of, so that it is not known whole";
         } else if self.book.cut_off > 0 {
-            note += &format!(", but is not known of {} VMs that ended unseen", self.book.cut_off);
+            note += &format!(", but is not known of {} that ended unseen", self.book.cut_off);
         }
         if self.book.unseen > 0 {
             note +=
@@ -106,7 +106,7 @@ struct Book {
     places: BTreeMap<Place, Sums>,
     /// What was shown of our vCPUs that are still in their table.
     slots: HashMap<u32, Shown>,
-    /// VMs whose last figures nobody knows.
+    /// How many VMs or vCPUs there were whose last figures nobody knows.
     cut_off: u64,
     /// What KVM counted in places where we never saw a vCPU.
     unseen: u64,
@@ -266,6 +266,8 @@ impl Book {
         let (unseen, unseen_over) = (&mut self.unseen, &mut self.unseen_over);
         self.places.retain(|place, sums| {
             let stays = taken.contains(place) || !sums.kvm.is_empty();
+            // It came and went between two looks at KVM's statistics.
+            self.cut_off += u64::from(!stays && !sums.known);
             if !sums.seen {
                 let range = sums.range();
                 let exits = range.low.saturating_sub(range.slack);
