@@ -22,7 +22,7 @@ pub struct Check {
 impl Check {
     /// To be called before our programs are attached.
     pub fn start(options: &Options) -> Check {
-        let stat = KvmStat::start(options).map_err(|error| error.to_string());
+        let stat = KvmStat::start(options).map(KvmStat::patiently).map_err(|error| error.to_string());
         Check { stat, book: Book::default(), before: Vec::new() }
     }
 

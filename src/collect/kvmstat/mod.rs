@@ -145,6 +145,12 @@ impl KvmStat {
         self
     }
 
+    /// For looks that follow each other faster than the kernel destroys a VM.
+    pub fn patiently(mut self) -> KvmStat {
+        self.tracker.patience = 200;
+        self
+    }
+
     /// KVM's count of every vCPU since the start. One of a VM that ended is in one of these, then gone. For whoever
     /// takes no samples of this source.
     ///

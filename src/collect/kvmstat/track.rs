@@ -114,6 +114,8 @@ pub struct Tracker {
     /// Births and ends are told: a VM that is not found any more is about to be reported as ended, and an address is
     /// not another VM's before that.
     told: bool,
+    /// After how many looks that did not find a VM its end counts as missed, where ends are told.
+    pub patience: u32,
     next_id: u64,
     vms: Vec<Tracked>,
     /// vCPUs that ended with their process, and whose destruction will still be told.
@@ -124,7 +126,7 @@ pub struct Tracker {
 
 impl Tracker {
     pub fn new(select: Select, told: bool) -> Tracker {
-        Tracker { select, told, next_id: 1, vms: Vec::new(), left: HashSet::new(), cut_off: 0 }
+        Tracker { select, told, patience: 2, next_id: 1, vms: Vec::new(), left: HashSet::new(), cut_off: 0 }
     }
 
     /// Takes in what one look at all vCPUs found, and what was told meanwhile. On the `first` look the counters that
@@ -138,7 +140,7 @@ impl Tracker {
             self.take(reading, first);
         }
         // The news of an end may come after the descriptor is gone.
-        let patience = if self.told { 2 } else { 1 };
+        let patience = if self.told { self.patience } else { 1 };
         for vm in &mut self.vms {
             for vcpu in vm.vcpus.values_mut() {
                 vcpu.ended |= vcpu.left && vcpu.missed > 0;
