@@ -155,7 +155,7 @@ fn blocks_of_an_interval_add_up_to_the_whole() {
         assert!(of(0) > of(1), "{source}: vCPU 0 did the same, and others were probed");
         let sum = |key: &str| blocks.iter().map(|block| block.number(key)).sum::<u64>();
         assert_eq!(sum("total"), sum("kvm_exits"), "{source}");
-        assert_eq!(sum("lost"), 0);
+        assert_eq!(sum("lost"), 0, "{source}: {text}");
     }
 }
 

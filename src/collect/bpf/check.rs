@@ -121,6 +121,8 @@ struct Sums {
     kvm: BTreeMap<VmId, Kvm>,
     /// Those that ended.
     over: Range,
+    /// In how many samples nobody was here.
+    idle: u32,
     /// KVM's count is not known whole.
     unknown: bool,
     /// Whether KVM, and whether we, ever knew a vCPU here.
@@ -265,10 +267,14 @@ impl Book {
         self.unseen = self.unseen_over;
         let (unseen, unseen_over) = (&mut self.unseen, &mut self.unseen_over);
         self.places.retain(|place, sums| {
-            let stays = taken.contains(place) || !sums.kvm.is_empty();
+            let in_use = taken.contains(place) || !sums.kvm.is_empty();
+            // What KVM told last may be of a VM that came and went since our table was read: its exits are still to
+            // be found there.
+            sums.idle = if in_use { 0 } else { sums.idle + 1 };
+            let stays = sums.idle < 2;
             // It came and went between two looks at KVM's statistics.
             self.cut_off += u64::from(!stays && !sums.known);
-            if !sums.seen {
+            if !sums.seen && (in_use || !stays) {
                 let range = sums.range();
                 let exits = range.low.saturating_sub(range.slack);
                 *unseen += exits;

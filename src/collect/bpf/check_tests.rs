@@ -38,6 +38,7 @@ fn a_vm_seen_from_its_first_exit_to_its_last_is_compared_to_the_exit() {
         book.begin(vec![]);
         let last = kvm(1, 10, 0, kvms, Final);
         assert_eq!(book.compare(vec![last], &[ours(1, 10, 0, own, true)], vec![], 0), [Some(kvms)]);
+        book.compare(vec![], &[], vec![], 0);
         assert!(book.places.is_empty() && book.slots.is_empty(), "{book:?}");
     }
     // A process id that is used again, and a slot too.
@@ -70,6 +71,16 @@ fn vms_of_one_process_are_compared_together() {
 }
 
 #[test]
+fn a_vm_that_came_and_went_after_our_table_was_read_is_not_forgotten() {
+    let mut book = Book::default();
+    book.begin(vec![]);
+    book.compare(vec![], &[], vec![kvm(1, 10, 0, 139, Final)], 0);
+    let own = [ours(1, 10, 0, 139, true), ours(2, 10, 0, 4, false)];
+    let shown = book.compare(vec![], &own, vec![kvm(2, 10, 0, 4, Lives)], 0);
+    assert_eq!(shown, [Some(139), Some(4)]);
+}
+
+#[test]
 fn what_is_not_known_is_not_compared() {
     let mut book = Book::default();
     book.begin(vec![kvm(1, 10, 0, 0, Lives)]);
@@ -80,6 +91,7 @@ fn what_is_not_known_is_not_compared() {
     // KVM saw a vCPU, and we did not.
     let all = vec![kvm(3, 20, 0, 9, Lives), kvm(4, 30, 0, 77, Final)];
     book.compare(all.clone(), &own, vec![all[0]], 0);
+    book.compare(vec![all[0]], &own, vec![all[0]], 0);
     assert_eq!((book.unseen, book.unseen_over), (77, 77));
 }
 
