@@ -39,8 +39,9 @@ impl Check {
     }
 
     /// To be called when our tables have been read, with what was found there and with the exits that found no place
-    /// there: KVM's own count for each.
-    pub fn after(&mut self, ours: &[Ours], no_vcpu: u64) -> Vec<Option<u64>> {
+    /// there: KVM's own count for each. One that ended is marked as not ended yet where KVM's last word on it is
+    /// about to come.
+    pub fn after(&mut self, ours: &mut [Ours], no_vcpu: u64) -> Vec<Option<u64>> {
         let before = std::mem::take(&mut self.before);
         let Some(after) = self.read() else { return vec![None; ours.len()] };
         let shown = self.book.compare(before, ours, after, no_vcpu);
@@ -150,13 +151,15 @@ struct Kvm {
     first: Option<u64>,
     before: u64,
     after: u64,
+    /// It is being destroyed: `after` is an older figure.
+    vanished: bool,
 }
 
 impl Kvm {
     fn range(&self, ended: bool) -> Range {
         Range {
             low: self.before.saturating_sub(self.first.unwrap_or(0)),
-            high: self.after,
+            high: if self.vanished && !ended { u64::MAX } else { self.after },
             // One that was seen from its first exit to its last leaves nothing open.
             slack: u64::from(!ended || self.first.is_some()),
         }
@@ -166,7 +169,7 @@ impl Kvm {
 impl Range {
     fn add(&mut self, other: Range) {
         self.low += other.low;
-        self.high += other.high;
+        self.high = self.high.saturating_add(other.high);
         self.slack += other.slack;
     }
 }
@@ -187,19 +190,22 @@ impl Book {
     }
 
     fn begin(&mut self, counts: Vec<Count>) {
-        self.take(counts, |kvm, exits| *kvm = Kvm { first: Some(exits), before: exits, after: exits });
+        self.take(counts, |kvm, Count { exits, .. }| {
+            *kvm = Kvm { first: Some(exits), before: exits, after: exits, vanished: false };
+        });
     }
 
     /// Takes in what KVM counted up to a moment, and what ended before it.
-    fn take(&mut self, counts: Vec<Count>, set: impl Fn(&mut Kvm, u64)) {
+    fn take(&mut self, counts: Vec<Count>, set: impl Fn(&mut Kvm, Count)) {
         let mut cut_off = HashSet::new();
-        for Count { vm, pid, vcpu, exits, end, whole_vm } in counts {
+        for count in counts {
+            let Count { vm, pid, vcpu, exits, end, whole_vm, .. } = count;
             self.whole_vms |= whole_vm;
             let place = self.place(pid, vcpu);
             let sums = self.places.entry(place).or_default();
             let kvm = sums.kvm.entry(vm).or_default();
             sums.known = true;
-            set(kvm, exits);
+            set(kvm, count);
             if end == End::CutOff {
                 sums.unknown = true;
                 cut_off.insert(vm);
@@ -216,15 +222,15 @@ impl Book {
     fn compare(
         &mut self,
         before: Vec<Count>,
-        ours: &[Ours],
+        ours: &mut [Ours],
         after: Vec<Count>,
         no_vcpu: u64,
     ) -> Vec<Option<u64>> {
-        self.take(before, |kvm, exits| (kvm.before, kvm.after) = (exits, exits));
+        self.take(before, |kvm, count| (kvm.before, kvm.after) = (count.exits, count.exits));
         // What ended since is still in the range of both.
         let (ended, living): (Vec<_>, Vec<_>) = after.into_iter().partition(|count| count.end != End::None);
         let still = ended.iter().map(|count| Count { end: End::None, ..*count }).chain(living).collect();
-        self.take(still, |kvm, exits| kvm.after = exits);
+        self.take(still, |kvm, count| (kvm.after, kvm.vanished) = (count.exits, count.vanished));
         for count in ended.iter().filter(|count| count.end == End::CutOff) {
             let place = self.place(count.pid, count.vcpu);
             self.places.entry(place).or_default().unknown = true;
@@ -250,7 +256,14 @@ impl Book {
                 }
             }
         }
-        self.take(ended, |kvm, exits| kvm.after = exits);
+        // Until KVM's last word was heard before ours: then both are final.
+        let mut wait: HashSet<Place> = ended.iter().map(|count| self.place(count.pid, count.vcpu)).collect();
+        self.take(ended, |kvm, count| kvm.after = count.exits);
+        let vanished = self.places.iter().filter(|(_, sums)| sums.kvm.values().any(|kvm| kvm.vanished));
+        wait.extend(vanished.map(|(&place, _)| place));
+        for of in ours.iter_mut() {
+            of.ended &= !wait.contains(&self.place(of.pid, of.vcpu));
+        }
         self.forget(ours, &shown);
         shown
     }
@@ -301,7 +314,7 @@ impl Sums {
         let slack = if whole_vms { slack.max(members) } else { slack };
         // What found no place in our tables is told as a loss, and may be missing here.
         let low = low.saturating_sub(slack + no_vcpu);
-        Some(counted.clamp(low, high.max(low) + slack))
+        Some(counted.clamp(low, high.max(low).saturating_add(slack)))
     }
 }
 

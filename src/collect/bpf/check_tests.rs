@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn kvm(vm: u64, pid: u32, vcpu: u32, exits: u64, end: End) -> Count {
-    Count { vm: VmId(vm), pid, vcpu, exits, end, whole_vm: false }
+    Count { vm: VmId(vm), pid, vcpu, exits, end, vanished: false, whole_vm: false }
 }
 
 fn ours(slot: u32, pid: u32, vcpu: u32, exits: u64, ended: bool) -> Ours {
@@ -18,7 +18,7 @@ fn a_difference_is_shown_only_where_it_is_real() {
     let mut look = |a, own, b| {
         let found = book.compare(
             vec![kvm(1, 10, 0, a, Lives)],
-            &[ours(1, 10, 0, own, false)],
+            &mut [ours(1, 10, 0, own, false)],
             vec![kvm(1, 10, 0, b, Lives)],
             0,
         );
@@ -37,14 +37,14 @@ fn a_vm_seen_from_its_first_exit_to_its_last_is_compared_to_the_exit() {
         let mut book = Book::default();
         book.begin(vec![]);
         let last = kvm(1, 10, 0, kvms, Final);
-        assert_eq!(book.compare(vec![last], &[ours(1, 10, 0, own, true)], vec![], 0), [Some(kvms)]);
-        book.compare(vec![], &[], vec![], 0);
+        assert_eq!(book.compare(vec![last], &mut [ours(1, 10, 0, own, true)], vec![], 0), [Some(kvms)]);
+        book.compare(vec![], &mut [], vec![], 0);
         assert!(book.places.is_empty() && book.slots.is_empty(), "{book:?}");
     }
     // A process id that is used again, and a slot too.
     let mut book = Book::default();
-    book.compare(vec![kvm(1, 10, 0, 50, Final)], &[ours(1, 10, 0, 50, true)], vec![], 0);
-    let next = book.compare(vec![kvm(2, 10, 0, 3, Final)], &[ours(1, 10, 0, 3, true)], vec![], 0);
+    book.compare(vec![kvm(1, 10, 0, 50, Final)], &mut [ours(1, 10, 0, 50, true)], vec![], 0);
+    let next = book.compare(vec![kvm(2, 10, 0, 3, Final)], &mut [ours(1, 10, 0, 3, true)], vec![], 0);
     assert_eq!(next, [Some(3)]);
 }
 
@@ -55,7 +55,7 @@ fn vms_of_one_process_are_compared_together() {
     // One has ended for KVM, and is still in our table with a part of what the other did.
     let found = book.compare(
         vec![kvm(1, 10, 0, 100, Final)],
-        &[ours(1, 10, 0, 120, true), ours(2, 10, 0, 30, false), ours(3, 10, 1, 5, false)],
+        &mut [ours(1, 10, 0, 120, true), ours(2, 10, 0, 30, false), ours(3, 10, 1, 5, false)],
         vec![kvm(2, 10, 0, 50, Lives), kvm(2, 10, 1, 5, Lives)],
         0,
     );
@@ -63,7 +63,7 @@ fn vms_of_one_process_are_compared_together() {
     // Ten more than we saw: shown with one of them, once.
     let found = book.compare(
         vec![kvm(2, 10, 0, 70, Final), kvm(2, 10, 1, 5, Final)],
-        &[ours(2, 10, 0, 40, true), ours(3, 10, 1, 5, true)],
+        &mut [ours(2, 10, 0, 40, true), ours(3, 10, 1, 5, true)],
         vec![],
         0,
     );
@@ -74,24 +74,41 @@ fn vms_of_one_process_are_compared_together() {
 fn a_vm_that_came_and_went_after_our_table_was_read_is_not_forgotten() {
     let mut book = Book::default();
     book.begin(vec![]);
-    book.compare(vec![], &[], vec![kvm(1, 10, 0, 139, Final)], 0);
-    let own = [ours(1, 10, 0, 139, true), ours(2, 10, 0, 4, false)];
-    let shown = book.compare(vec![], &own, vec![kvm(2, 10, 0, 4, Lives)], 0);
+    book.compare(vec![], &mut [], vec![kvm(1, 10, 0, 139, Final)], 0);
+    let mut own = [ours(1, 10, 0, 139, true), ours(2, 10, 0, 4, false)];
+    let shown = book.compare(vec![], &mut own, vec![kvm(2, 10, 0, 4, Lives)], 0);
     assert_eq!(shown, [Some(139), Some(4)]);
+}
+
+/// Its descriptor is closed, and the kernel takes its time to destroy it.
+#[test]
+fn one_that_is_being_destroyed_waits_for_kvms_last_word() {
+    let mut book = Book::default();
+    book.begin(vec![]);
+    let gone = Count { vanished: true, ..kvm(1, 10, 0, 0, Lives) };
+    let mut own = [ours(1, 10, 0, 135, true)];
+    assert_eq!(book.compare(vec![], &mut own, vec![gone], 0), [Some(135)]);
+    assert!(!own[0].ended);
+    let mut own = [ours(1, 10, 0, 135, true)];
+    assert_eq!(book.compare(vec![gone], &mut own, vec![kvm(1, 10, 0, 137, Final)], 0), [Some(135)]);
+    assert!(!own[0].ended);
+    let mut own = [ours(1, 10, 0, 135, true)];
+    assert_eq!(book.compare(vec![], &mut own, vec![], 0), [Some(137)]);
+    assert!(own[0].ended);
 }
 
 #[test]
 fn what_is_not_known_is_not_compared() {
     let mut book = Book::default();
     book.begin(vec![kvm(1, 10, 0, 0, Lives)]);
-    let own = [ours(1, 10, 0, 9, false), ours(2, 20, 0, 9, false)];
-    let shown = book.compare(vec![], &own, vec![kvm(1, 10, 0, 5, CutOff)], 0);
+    let mut own = [ours(1, 10, 0, 9, false), ours(2, 20, 0, 9, false)];
+    let shown = book.compare(vec![], &mut own, vec![kvm(1, 10, 0, 5, CutOff)], 0);
     assert_eq!((shown, book.cut_off), (vec![None, None], 1));
-    assert_eq!(book.compare(vec![], &own, vec![kvm(3, 20, 0, 9, Lives)], 0), [None, Some(9)]);
+    assert_eq!(book.compare(vec![], &mut own, vec![kvm(3, 20, 0, 9, Lives)], 0), [None, Some(9)]);
     // KVM saw a vCPU, and we did not.
     let all = vec![kvm(3, 20, 0, 9, Lives), kvm(4, 30, 0, 77, Final)];
-    book.compare(all.clone(), &own, vec![all[0]], 0);
-    book.compare(vec![all[0]], &own, vec![all[0]], 0);
+    book.compare(all.clone(), &mut own, vec![all[0]], 0);
+    book.compare(vec![all[0]], &mut own, vec![all[0]], 0);
     assert_eq!((book.unseen, book.unseen_over), (77, 77));
 }
 
@@ -100,12 +117,12 @@ fn whole_vms_and_exits_without_a_place() {
     let mut book = Book::default();
     let count = |exits| Count { whole_vm: true, ..kvm(1, 10, 0, exits, Lives) };
     book.begin(vec![count(1000)]);
-    let own = [ours(1, 10, 0, 40, false), ours(2, 10, 7, 60, false)];
-    assert_eq!(book.compare(vec![count(1101)], &own, vec![count(1101)], 0), [Some(40), Some(60)]);
-    assert_eq!(book.compare(vec![count(1112)], &own, vec![count(1112)], 0), [Some(50), Some(60)]);
+    let mut own = [ours(1, 10, 0, 40, false), ours(2, 10, 7, 60, false)];
+    assert_eq!(book.compare(vec![count(1101)], &mut own, vec![count(1101)], 0), [Some(40), Some(60)]);
+    assert_eq!(book.compare(vec![count(1112)], &mut own, vec![count(1112)], 0), [Some(50), Some(60)]);
     let mut book = Book::default();
     book.begin(vec![]);
-    let full = book.compare(vec![kvm(1, 10, 0, 90, Final)], &[ours(1, 10, 0, 60, true)], vec![], 30);
+    let full = book.compare(vec![kvm(1, 10, 0, 90, Final)], &mut [ours(1, 10, 0, 60, true)], vec![], 30);
     assert_eq!(full, [Some(60)]);
 }
 
@@ -124,8 +141,8 @@ proptest! {
             let a = kvm(1, 10, 0, exits + before, Lives);
             exits += before + between;
             let b = kvm(1, 10, 0, exits, if end == 0 { Final } else { Lives });
-            let all = [ours(1, 10, 0, own[0], false), ours(2, 10, 0, own[1], false)];
-            let shown = book.compare(vec![a], &all, vec![b], 0);
+            let mut all = [ours(1, 10, 0, own[0], false), ours(2, 10, 0, own[1], false)];
+            let shown = book.compare(vec![a], &mut all, vec![b], 0);
             for (shown, last) in shown.iter().zip(&mut last) {
                 prop_assert!(shown.unwrap() >= *last);
                 *last = shown.unwrap();
@@ -157,7 +174,7 @@ proptest! {
                 continue;
             };
             let own = counted(between).1 - start;
-            let shown = book.compare(vec![at(a)], &[ours(1, 10, 0, own, false)], vec![at(now)], 0);
+            let shown = book.compare(vec![at(a)], &mut [ours(1, 10, 0, own, false)], vec![at(now)], 0);
             prop_assert_eq!(shown, [Some(own)]);
         }
     }

@@ -193,7 +193,7 @@ impl Collect for Bpf {
         let wall = SystemTime::now();
         let mut loss = self.gone;
         let mut vcpus = Vec::new();
-        let mut ours = Vec::new();
+        let (mut ours, mut of_slots) = (Vec::new(), Vec::new());
         let mut ended = Vec::new();
         let mut live_vms: HashSet<u32> = HashSet::new();
         let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
@@ -220,28 +220,26 @@ impl Collect for Bpf {
             let Some(vm) = self.vm_of(index) else { continue };
             let Reading { sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
             loss.add(&of_slot);
-            if has_ended {
-                self.gone.add(&of_slot);
-                ended.push(index);
-            } else {
-                live_vms.insert(peek!(slot, vm));
-            }
-            let known = &self.known[&vm.0];
-            let entry = vms.entry(vm).or_insert_with(|| Vm { ended: true, ..known.clone() });
-            entry.ended &= has_ended;
-            ours.push(Ours {
-                slot: index,
-                pid: known.pid,
-                vcpu: sample.vcpu,
-                exits: sample.exits,
-                ended: has_ended,
-            });
+            let pid = self.known[&vm.0].pid;
+            ours.push(Ours { slot: index, pid, vcpu: sample.vcpu, exits: sample.exits, ended: has_ended });
+            of_slots.push(of_slot);
             vcpus.push(sample);
         }
         loss.no_vcpu = peek!(control, no_vcpu);
         if let Some(check) = &mut self.check {
-            let counts = check.after(&ours, loss.no_vcpu);
+            let counts = check.after(&mut ours, loss.no_vcpu);
             vcpus.iter_mut().zip(counts).for_each(|(vcpu, kvm)| vcpu.kvm_exits = kvm);
+        }
+        for ((of, of_slot), vcpu) in ours.iter().zip(&of_slots).zip(&vcpus) {
+            if of.ended {
+                self.gone.add(of_slot);
+                ended.push(of.slot);
+            } else {
+                live_vms.insert(peek!(self.vcpus.at(of.slot), vm));
+            }
+            let known = &self.known[&vcpu.vm.0];
+            let entry = vms.entry(vcpu.vm).or_insert_with(|| Vm { ended: true, ..known.clone() });
+            entry.ended &= of.ended;
         }
         // A VM whose last vCPU ended gives its place back together with it.
         let over: HashSet<u32> = ended.iter().map(|&i| peek!(self.vcpus.at(i), vm)).collect();

@@ -52,6 +52,8 @@ pub struct Count {
     pub exits: u64,
     /// What is known of its end.
     pub end: End,
+    /// It was not found any more, and its end, which is about to be told, may bring more exits.
+    pub vanished: bool,
     /// It stands for all vCPUs of the VM together.
     pub whole_vm: bool,
 }
@@ -165,8 +167,15 @@ impl KvmStat {
                 (true, false) => End::Final,
                 (true, true) => End::CutOff,
             };
-            let count =
-                move |(vcpu, exits)| Count { vm: vm.id, pid: vm.process.pid, vcpu, exits, end, whole_vm };
+            let count = move |(vcpu, exits, missed)| Count {
+                vm: vm.id,
+                pid: vm.process.pid,
+                vcpu,
+                exits,
+                end,
+                vanished: missed && !ended,
+                whole_vm,
+            };
             vm.exits().map(count)
         });
         let counts = counts.collect();

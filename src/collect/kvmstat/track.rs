@@ -266,9 +266,9 @@ impl Tracked {
         !self.vcpus.is_empty() && self.vcpus.values().all(|vcpu| vcpu.ended)
     }
 
-    /// How often each of its vCPUs exited, by number.
-    pub fn exits(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.vcpus.iter().map(|(&number, vcpu)| (number, vcpu.total().exits))
+    /// How often each of its vCPUs exited, by number, and whether that was not looked at in the last look.
+    pub fn exits(&self) -> impl Iterator<Item = (u32, u64, bool)> {
+        self.vcpus.iter().map(|(&number, vcpu)| (number, vcpu.total().exits, vcpu.missed > 0))
     }
 
     /// What its vCPUs counted.
