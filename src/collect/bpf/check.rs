@@ -129,6 +129,8 @@ struct Sums {
     /// Whether KVM, and whether we, ever knew a vCPU here.
     known: bool,
     seen: bool,
+    /// How much more than we KVM has been found to count: what was missed once stays missed.
+    more: i128,
     /// Of our vCPUs that left their table: their exits, and what was shown as KVM's count of them.
     gone: u64,
     gone_shown: u64,
@@ -273,6 +275,8 @@ impl Book {
         for (of, shown) in ours.iter().zip(shown).filter(|(of, _)| of.ended) {
             let Some(Shown { place, .. }) = self.slots.remove(&of.slot) else { continue };
             let sums = self.places.entry(place).or_default();
+            // Came and went between two looks at KVM's statistics?
+            self.cut_off += u64::from(!sums.known);
             sums.gone += of.exits;
             sums.gone_shown += shown.unwrap_or(of.exits);
         }
@@ -285,8 +289,6 @@ impl Book {
             // be found there.
             sums.idle = if in_use { 0 } else { sums.idle + 1 };
             let stays = sums.idle < 2;
-            // It came and went between two looks at KVM's statistics.
-            self.cut_off += u64::from(!stays && !sums.known);
             if !sums.seen && (in_use || !stays) {
                 let range = sums.range();
                 let exits = range.low.saturating_sub(range.slack);
@@ -306,7 +308,7 @@ impl Sums {
     }
 
     /// KVM's count where we counted so many; `None` where it is not known.
-    fn count(&self, counted: u64, members: u64, whole_vms: bool, no_vcpu: u64) -> Option<u64> {
+    fn count(&mut self, counted: u64, members: u64, whole_vms: bool, no_vcpu: u64) -> Option<u64> {
         if self.unknown || !self.known {
             return None;
         }
@@ -314,7 +316,10 @@ impl Sums {
         let slack = if whole_vms { slack.max(members) } else { slack };
         // What found no place in our tables is told as a loss, and may be missing here.
         let low = low.saturating_sub(slack + no_vcpu);
-        Some(counted.clamp(low, high.max(low).saturating_add(slack)))
+        let kvm = (i128::from(counted) + self.more)
+            .clamp(i128::from(low), i128::from(high.max(low).saturating_add(slack)));
+        self.more = kvm - i128::from(counted);
+        u64::try_from(kvm).ok()
     }
 }
 
