@@ -164,12 +164,16 @@ static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, const struct vm_key *known)
 	u32 pid = task >> 32, vm, index;
 	struct vcpu_slot *slot;
 
-	/* Before the slot: without a VM it is of no use, and a slot is easier to come by later. */
-	vm = find_vm(known);
-	index = vm ? take(&free_vcpus, &control.next_vcpu, config.max_vcpus) : 0;
+	/* Before the VM: it is known until a vCPU of its that has a slot ends, and without one it would be for ever. */
+	index = take(&free_vcpus, &control.next_vcpu, config.max_vcpus);
 	slot = vcpu_at(index);
 	if (!index || !slot)
 		return 0;
+	vm = find_vm(known);
+	if (!vm) {
+		bpf_map_push_elem(&free_vcpus, &index, 0);
+		return 0;
+	}
 	/* The collector left it zeroed. Until `key` is set, nobody looks at it. */
 	slot->vm = vm;
 	slot->vcpu_id = vcpu_id;
