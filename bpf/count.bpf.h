@@ -182,6 +182,7 @@ static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, const struct vm_key *known)
 	if (config.only_selected && !bpf_map_lookup_elem(&selected, &pid))
 		slot->state = VCPU_IGNORED;
 	if (bpf_map_update_elem(&vcpu_by_key, &key, &index, BPF_NOEXIST)) {
+		slot->state = VCPU_NEW;
 		bpf_map_push_elem(&free_vcpus, &index, 0);
 		return 0;
 	}
@@ -415,7 +416,10 @@ static __always_inline void follow(u32 parent, u32 child)
 		__sync_fetch_and_add(&control.unfollowed, 1);
 }
 
-/* A vCPU is no more. Nobody may find its slot from here on, and the collector may take it back. */
+/*
+ * A vCPU is no more. Nobody may find its slot from here on, and the collector may take it back, once its state
+ * says so: that is the last that is written here.
+ */
 static __always_inline void end_vcpu(struct vcpu_slot *slot)
 {
 	u64 key = slot->key;

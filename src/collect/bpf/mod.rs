@@ -202,7 +202,9 @@ impl Collect for Bpf {
             let slot = self.vcpus.at(index);
             let has_ended = match peek!(slot, state) {
                 wire::VCPU_ENDED => true,
-                _ if peek!(slot, key) == 0 => continue,
+                // Nobody's yet. One that has counted has no key either while it ends, but must not be missed: it would
+                // seem new in the next sample.
+                wire::VCPU_NEW if peek!(slot, key) == 0 => continue,
                 wire::VCPU_IGNORED => {
                     live_vms.insert(peek!(slot, vm));
                     continue;
