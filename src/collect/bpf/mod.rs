@@ -211,6 +211,11 @@ impl Collect for Bpf {
                 }
                 _ => false,
             };
+            // Only one that was ignored ends without an exit: it gives its place back, and is nobody's business.
+            if has_ended && peek!(slot, exits) == 0 {
+                ended.push(index);
+                continue;
+            }
             let Some(vm) = self.vm_of(index) else { continue };
             let Reading { sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
             loss.add(&of_slot);
