@@ -3,6 +3,7 @@
 use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
 };
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
@@ -53,13 +54,16 @@ fn kvm_may_be_loaded_while_it_waits() {
     assert_says(&exitscope().arg("doctor").output().unwrap(), 1, &["modprobe"]);
 
     let file = Scratch::new("waiting");
-    let waiting = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut waiting = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
+    // Byte by byte, so that nothing of what follows is taken.
+    let told = waiting.0.stderr.as_mut().unwrap().bytes().map(Result::unwrap).take_while(|&byte| byte != b'\n');
+    let told = String::from_utf8(told.collect()).unwrap();
+    assert!(told.contains("KVM is not loaded") && told.contains("waiting"), "{told}");
     succeed(Command::new("modprobe").arg(module));
     wait_until_counting(&waiting);
     succeed(Command::new(guest_program()).args(["only", "cpuid", "99"]));
     waiting.signal(libc::SIGINT);
-    assert_says(&waiting.finish(), 0, &["waiting"]);
+    assert_says(&waiting.finish(), 0, &[]);
     let report = Report::parse(&file.read());
     report.assert_proven();
     assert!(report.counts().iter().any(|((.., reason), count)| reason == "CPUID" && *count == 99));
@@ -88,6 +92,19 @@ fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
     drop(other);
     assert_says(&stat(&["-g", "guest", "-d", "300ms"]), 0, &["CPUID", "KVM's own count", "equal"]);
     assert_says(&stat(&["--vcpu", "7", "-d", "100ms"]), 0, &["nothing to count"]);
+}
+
+/// The numbers of processes in a container are not those that the kernel has for them.
+#[test]
+fn in_a_pid_namespace_it_says_that_it_cannot_choose() {
+    let run = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_exitscope")]);
+        command.args(words).output().unwrap()
+    };
+    assert_says(&run(&["stat", "--", "true"]), 125, &["PID namespace", "host"]);
+    assert_says(&run(&["selftest", "--vcpus", "1"]), 1, &["PID namespace"]);
+    assert_says(&run(&["stat", "-d", "100ms"]), 0, &["nothing to count"]);
 }
 
 #[test]
