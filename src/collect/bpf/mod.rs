@@ -48,6 +48,8 @@ pub struct Bpf {
     aliases: HashMap<u32, u64>,
     /// What was given out of those, by the programs' id.
     guesses: HashMap<u64, Guess>,
+    /// What was said of KVM's own count of a slot, where the programs read it.
+    kvm_shown: HashMap<u32, u64>,
     /// VMs without a vCPU that the programs would still find.
     resting: HashSet<u32>,
     vm_by_key: MapHandle,
@@ -96,6 +98,7 @@ impl Bpf {
             known: HashMap::new(),
             aliases: HashMap::new(),
             guesses: HashMap::new(),
+            kvm_shown: HashMap::new(),
             resting: HashSet::new(),
             vm_by_key: loaded.map("vm_by_key")?,
             gone: Loss::default(),
@@ -174,6 +177,7 @@ impl Bpf {
             }
             self.vcpus.clear(index);
             self.aliases.remove(&index);
+            self.kvm_shown.remove(&index);
             object::give_back(&self.free_vcpus, index)?;
         }
         Ok(())
@@ -217,7 +221,14 @@ impl Collect for Bpf {
                 continue;
             }
             let Some(vm) = self.vm_of(index) else { continue };
-            let Reading { sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
+            let Reading { mut sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
+            if let Some(kvm) = &mut sample.kvm_exits {
+                // The exit that was being handled was taken for one that KVM would count, which before 6.4 it does
+                // not do on its fast path; and a torn reading may be one ahead. No counter goes back for that.
+                let shown = self.kvm_shown.entry(index).or_default();
+                *kvm = (*kvm).max(*shown);
+                *shown = *kvm;
+            }
             loss.add(&of_slot);
             if has_ended {
                 self.gone.add(&of_slot);
