@@ -56,8 +56,11 @@ fn kvm_may_be_loaded_while_it_waits() {
     let file = Scratch::new("waiting");
     let mut waiting = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
     // Byte by byte, so that nothing of what follows is taken.
-    let told = waiting.0.stderr.as_mut().unwrap().bytes().map(Result::unwrap).take_while(|&byte| byte != b'\n');
-    let told = String::from_utf8(told.collect()).unwrap();
+    let (mut told, mut byte) = (String::new(), [0]);
+    while !told.ends_with('\n') {
+        waiting.0.stderr.as_mut().unwrap().read_exact(&mut byte).expect("it says that it waits");
+        told.push(char::from(byte[0]));
+    }
     assert!(told.contains("KVM is not loaded") && told.contains("waiting"), "{told}");
     succeed(Command::new("modprobe").arg(module));
     wait_until_counting(&waiting);
@@ -144,6 +147,12 @@ fn a_full_disk_loses_nothing() {
     let mut command = exitscope();
     command.args(["stat", "-o", "/dev/full", "--"]).arg(guest).args(["only", "cpuid", "321"]);
     assert_says(&command.output().unwrap(), 1, &["/dev/full", "No space left", "CPUID", "321"]);
+
+    let _guest = endless();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = exitscope().args(["stat", "-d", "300ms"]).stdout(full).stderr(Stdio::piped()).spawn();
+    let output = output.unwrap().wait_with_output().unwrap();
+    assert_says(&output, 1, &["standard output", "No space left", "CPUID"]);
 }
 
 #[test]
@@ -186,6 +195,15 @@ fn a_reader_that_had_enough_is_no_failure() {
         );
         assert!(!all(&output).contains("panicked"), "{}", all(&output));
     }
+}
+
+#[test]
+fn a_command_is_waited_for_when_nobody_reads_its_report() {
+    let mut command = exitscope();
+    command.args(["stat", "-i", "20ms", "--", "sh", "-c", "sleep 0.5; exit 7"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
 }
 
 /// Where BPF is forbidden, KVM's own statistics still tell totals and classes, and it is said which numbers are missing.
