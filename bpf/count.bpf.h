@@ -166,7 +166,7 @@ static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, const struct vm_key *known)
 
 	if (!index || !slot)
 		return 0;
-	/* After the slot: a VM without one would never be given back. */
+	/* After the slot: a VM is known until a vCPU of its that has a slot ends, and without one would be for ever. */
 	slot->vm = find_vm(known);
 	if (!slot->vm)
 		goto give_back;
@@ -181,6 +181,7 @@ static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, const struct vm_key *known)
 	WRITE_ONCE(slot->key, key);
 	return index;
 give_back:
+	slot->state = VCPU_NEW;
 	bpf_map_push_elem(&free_vcpus, &index, 0);
 	return 0;
 }
@@ -414,7 +415,10 @@ static __always_inline void follow(u32 parent, u32 child)
 		__sync_fetch_and_add(&control.unfollowed, 1);
 }
 
-/* A vCPU is no more. Nobody may find its slot from here on, and the collector may take it back. */
+/*
+ * A vCPU is no more. Nobody may find its slot from here on, and the collector may take it back, once its state
+ * says so: that is the last that is written here.
+ */
 static __always_inline void end_vcpu(struct vcpu_slot *slot)
 {
 	u64 key = slot->key;

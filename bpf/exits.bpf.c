@@ -70,7 +70,13 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	/* A vCPU that never ran has no slot, and says nothing about its VM: it may have failed to be made. */
 	if (!slot)
 		return 0;
-	note_kvm_exits(slot, vcpu->stat.exits);
+	if (slot->state != VCPU_IGNORED) {
+		/* At once: its last exit is in KVM's count now, and no longer being handled. */
+		begin_write(slot);
+		note_kvm_exits(slot, vcpu->stat.exits);
+		slot->state = VCPU_GUEST;
+		end_write(slot);
+	}
 	vm = (u64)vcpu->kvm;
 	bpf_map_delete_elem(&vm_by_key, &vm);
 	end_vcpu(slot);

@@ -47,7 +47,7 @@ static __noinline u32 meet_vcpu(u64 key, u32 vcpu_id)
 	if (index)
 		return index;
 	vm.key = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(vm.comm, sizeof(vm.comm));
+	/* The process's name is out of reach without types, and the thread's would be mistaken for it. */
 	index = new_vcpu(key, vcpu_id, &vm);
 	slot = vcpu_at(index);
 	if (!index || !slot)

@@ -10,6 +10,12 @@ pub enum Error {
         "KVM is not loaded: there is no /sys/module/kvm; load it with: modprobe kvm_intel, or: modprobe kvm_amd"
     )]
     NoKvm,
+    /// Certain processes are to be watched, and their numbers here are not those that the kernel has for them.
+    #[error(
+        "processes cannot be chosen here: this is a PID namespace (a container) of its own, whose process numbers are \
+         not the host's; run this on the host, or with its PID namespace, e.g. docker run --pid=host"
+    )]
+    PidNamespace,
     /// The kernel does not let this process load BPF programs.
     #[error("this kernel does not let us load BPF programs ({found}); {advice}")]
     NotPermitted {
@@ -47,7 +53,7 @@ const NEEDED: [(u32, &str); 3] = [
 impl Error {
     /// This error, or the lack of permission that is behind it.
     pub(super) fn or_not_permitted(self, facts: &Facts) -> Error {
-        if matches!(self, Error::NoKvm) {
+        if matches!(self, Error::NoKvm | Error::PidNamespace) {
             return self;
         }
         let lacking: Vec<&str> =

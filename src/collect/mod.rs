@@ -69,11 +69,15 @@ pub trait Collect {
 /// Starts to count at the best source that works here, or at the one that `options` ask for.
 ///
 /// # Errors
-/// [`Error::NoKvm`] where there is no KVM (yet); otherwise why no source works.
+/// [`Error::NoKvm`] where there is no KVM (yet); [`Error::PidNamespace`] where processes cannot be chosen; otherwise
+/// why no source works.
 pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
     // Without a backend nothing can run a VM: it is a module that is still to be loaded.
     if matches!(host::backend(), host::Backend::NoKvm | host::Backend::None) {
         return Err(Error::NoKvm);
+    }
+    if options.select != Select::All && !host::in_first_pid_namespace() {
+        return Err(Error::PidNamespace);
     }
     let bpf = |source| bpf::Bpf::start(source, options);
     let statistics = || kvmstat::KvmStat::start(options);

@@ -17,12 +17,15 @@ enum Sink {
     Stdout,
     Stderr,
     File(File, PathBuf),
+    /// Nobody reads any more, but a command is still to be waited for.
+    Nowhere,
 }
 
 /// Writes intervals to where they were asked for.
 pub struct Output {
     sink: Sink,
     options: Options,
+    beside_command: bool,
     /// A file could not be written: what came after went to standard error.
     failed: bool,
 }
@@ -43,9 +46,9 @@ impl Output {
         (options.width, options.color) = match &sink {
             Sink::Stdout => (width(&io::stdout()), may_color && io::stdout().is_terminal()),
             Sink::Stderr => (width(&io::stderr()), may_color && io::stderr().is_terminal()),
-            Sink::File(..) => (None, false),
+            Sink::File(..) | Sink::Nowhere => (None, false),
         };
-        Ok(Output { sink, options, failed: false })
+        Ok(Output { sink, options, beside_command, failed: false })
     }
 
     /// Tells what is known about the numbers.
@@ -53,29 +56,34 @@ impl Output {
         self.options.explanation = explanation;
     }
 
-    /// Writes an interval. A file that cannot be written loses nothing: from there on everything goes to standard
-    /// error, as a table.
+    /// Writes an interval. What cannot be written to a file, standard output included, is not lost: from there on
+    /// everything goes to standard error, as a table.
     pub fn write(&mut self, interval: &Interval) -> io::Result<()> {
         let result = match &mut self.sink {
             Sink::Stdout => view::write(interval, &self.options, &mut io::stdout().lock()),
             Sink::Stderr => view::write(interval, &self.options, &mut io::stderr().lock()),
-            Sink::File(file, path) => {
-                let written = view::write(interval, &self.options, file);
-                if let Err(error) = written {
-                    self.failed = true;
-                    let message =
-                        format!("cannot write {}: {error}; the figures follow here", path.display());
-                    writeln!(io::stderr(), "exitscope: {}", view::text::clean(&message, 2000))?;
-                    self.sink = Sink::Stderr;
-                    self.options.format = Format::Table;
-                    self.options.first = true;
-                    return self.write(interval);
-                }
-                Ok(())
-            }
+            Sink::File(file, _) => view::write(interval, &self.options, file),
+            Sink::Nowhere => Ok(()),
         };
         self.options.first = false;
-        result
+        let Err(error) = result else { return Ok(()) };
+        let enough = error.kind() == io::ErrorKind::BrokenPipe;
+        let place = match &self.sink {
+            Sink::File(_, path) => path.display().to_string(),
+            Sink::Stdout if !enough => "standard output".to_owned(),
+            Sink::Stderr if enough && self.beside_command => {
+                self.sink = Sink::Nowhere;
+                return Ok(());
+            }
+            _ => return Err(error),
+        };
+        self.failed = true;
+        let message = format!("cannot write {place}: {error}; the figures follow here");
+        writeln!(io::stderr(), "exitscope: {}", view::text::clean(&message, 2000))?;
+        self.sink = Sink::Stderr;
+        self.options.format = Format::Table;
+        self.options.first = true;
+        self.write(interval)
     }
 
     /// Whether everything went where it was asked to go.

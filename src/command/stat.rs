@@ -9,7 +9,7 @@ use crate::model::{By, Interval};
 use crate::view::{self, Format};
 use signal_hook::consts::SIGTERM;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
@@ -51,11 +51,15 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let child = if beside_command { Some(start_command(args, &mut watch, &events)?) } else { None };
 
     let mut run = Run { args, watch, output, block: None, whole: None };
-    let status = run.count(&events, child)?;
+    let end = run.count(&events, child)?;
     run.finish(beside_command)?;
-    Ok(match status {
-        Some(status) if !status.success() => exit_code(status),
-        _ => super::code(run.output.is_complete()),
+    Ok(match end {
+        End::Command(status) if !status.success() => exit_code(status),
+        End::Abandoned(signal) => {
+            writeln!(io::stderr(), "exitscope: stopped by a second signal; the command runs on")?;
+            ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
+        }
+        End::Command(_) | End::Asked => super::code(run.output.is_complete()),
     })
 }
 
@@ -76,6 +80,16 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
+/// What ended the counting.
+enum End {
+    /// The time was over, or a signal came.
+    Asked,
+    /// The command ended.
+    Command(ExitStatus),
+    /// A second signal came, and the command had not ended.
+    Abandoned(i32),
+}
+
 struct Run<'a> {
     args: &'a cli::Stat,
     watch: Watch,
@@ -87,8 +101,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Counts until it is time to stop; returns how the command ended.
-    fn count(&mut self, events: &Events, child: Option<libc::pid_t>) -> anyhow::Result<Option<ExitStatus>> {
+    /// Counts until it is time to stop.
+    fn count(&mut self, events: &Events, child: Option<libc::pid_t>) -> anyhow::Result<End> {
         let start = Instant::now();
         let end = self.args.duration.map(|duration| start + duration);
         let mut block_end = self.args.interval.map(|interval| start + interval);
@@ -110,22 +124,22 @@ impl Run<'_> {
                     block_end = Some(moment + interval * u32::try_from(periods).unwrap_or(u32::MAX));
                 }
                 if end.is_some_and(|end| now >= end) {
-                    return Ok(None);
+                    return Ok(End::Asked);
                 }
                 continue;
             }
             match (event, child) {
-                (Event::Ended(status), _) => return Ok(Some(status)),
-                (_, None) => return Ok(None),
+                (Event::Ended(status), _) => return Ok(End::Command(status)),
+                (_, None) => return Ok(End::Asked),
                 (Event::Signal(signal), Some(child)) => {
                     // A terminal sends Ctrl-C to the command too, and it is the command that ends us.
                     if signal == SIGTERM {
-                        // SAFETY: a plain system call; the process is ours and its end has not been told yet.
+                        // SAFETY: a plain system call. The process is our child, whose end we have not heard of.
                         unsafe { libc::kill(child, SIGTERM) };
                     }
                     asked_to_stop += 1;
                     if asked_to_stop > 1 {
-                        return Ok(None);
+                        return Ok(End::Abandoned(signal));
                     }
                 }
                 (Event::Time, _) => {}
@@ -161,9 +175,14 @@ impl Run<'_> {
     fn finish(&mut self, beside_command: bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + FAREWELL;
         self.look()?;
-        while beside_command && self.watch.has_live_vms() && Instant::now() < deadline {
+        while beside_command && self.watch.live_vms() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
             self.look()?;
+        }
+        let live = self.watch.live_vms();
+        if beside_command && live > 0 {
+            let vms = view::unit::counted(live as u64, "VM");
+            writeln!(io::stderr(), "exitscope: {vms} of the command still there; counted up to now")?;
         }
         let blocks = self.whole.is_some();
         self.print_block()?;

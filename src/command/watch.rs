@@ -56,9 +56,9 @@ impl Watch {
         Ok(interval)
     }
 
-    /// Whether a VM was there and had not ended when we looked last.
-    pub fn has_live_vms(&self) -> bool {
-        self.last.vms.iter().any(|vm| !vm.ended)
+    /// How many VMs were there, and had not ended, when we looked last.
+    pub fn live_vms(&self) -> usize {
+        self.last.vms.iter().filter(|vm| !vm.ended).count()
     }
 
     /// What this process starts from now on is not watched.

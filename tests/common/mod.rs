@@ -173,7 +173,7 @@ pub fn wait_until_counting(exitscope: &Background) {
             let link = link.to_string_lossy();
             link.contains("bpf_link") || link.contains("bpf-link") || link.contains("[perf_event]")
         });
-        // Exits and entries at least; entries come last.
+        // Exits, which are attached last, are one of at least three.
         attached.count() >= 3
     });
 }

@@ -3,6 +3,7 @@
 use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
 };
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
@@ -53,13 +54,19 @@ fn kvm_may_be_loaded_while_it_waits() {
     assert_says(&exitscope().arg("doctor").output().unwrap(), 1, &["modprobe"]);
 
     let file = Scratch::new("waiting");
-    let waiting = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut waiting = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
+    // Byte by byte, so that nothing of what follows is taken.
+    let (mut told, mut byte) = (String::new(), [0]);
+    while !told.ends_with('\n') {
+        waiting.0.stderr.as_mut().unwrap().read_exact(&mut byte).expect("it says that it waits");
+        told.push(char::from(byte[0]));
+    }
+    assert!(told.contains("KVM is not loaded") && told.contains("waiting"), "{told}");
     succeed(Command::new("modprobe").arg(module));
     wait_until_counting(&waiting);
     succeed(Command::new(guest_program()).args(["only", "cpuid", "99"]));
     waiting.signal(libc::SIGINT);
-    assert_says(&waiting.finish(), 0, &["waiting"]);
+    assert_says(&waiting.finish(), 0, &[]);
     let report = Report::parse(&file.read());
     report.assert_proven();
     assert!(report.counts().iter().any(|((.., reason), count)| reason == "CPUID" && *count == 99));
@@ -99,6 +106,19 @@ fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
     assert_says(&stat(&["--vcpu", "7", "-d", "100ms"]), 0, &["nothing to count"]);
 }
 
+/// The numbers of processes in a container are not those that the kernel has for them.
+#[test]
+fn in_a_pid_namespace_it_says_that_it_cannot_choose() {
+    let run = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_exitscope")]);
+        command.args(words).output().unwrap()
+    };
+    assert_says(&run(&["stat", "--", "true"]), 125, &["PID namespace", "host"]);
+    assert_says(&run(&["selftest", "--vcpus", "1"]), 1, &["PID namespace"]);
+    assert_says(&run(&["stat", "-d", "100ms"]), 0, &["nothing to count"]);
+}
+
 #[test]
 fn wrong_words_are_told_before_anything_starts() {
     for arguments in [
@@ -130,12 +150,40 @@ fn the_commands_status_is_passed_on() {
     assert_says(&run(&["/etc/passwd"]), 126, &["/etc/passwd"]);
 }
 
+/// A command that a signal does not end is left alone by the second one; a VM that outlives its command is told.
+#[test]
+fn a_command_and_a_vm_that_stay_are_told() {
+    let watcher =
+        Background::start(exitscope().args(["stat", "--", "sh", "-c", "exec sleep 30 >/dev/null 2>&1"]));
+    wait_until_counting(&watcher);
+    watcher.signal(libc::SIGINT);
+    wait_for("the first signal to be taken", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", watcher.pid())).unwrap();
+        let pending = |line: &&str| line.starts_with("SigPnd") || line.starts_with("ShdPnd");
+        status.lines().filter(pending).all(|line| line.ends_with("0000000000000000"))
+    });
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    watcher.signal(libc::SIGINT);
+    assert_says(&watcher.finish(), 130, &["the command runs on"]);
+
+    let script = format!("{} only cpuid 4000000000 >/dev/null 2>&1 & sleep 2", guest_program().display());
+    let output = exitscope().args(["stat", "--", "sh", "-c", &script]).output().unwrap();
+    assert_says(&output, 0, &["CPUID", "1 VM of the command still there", "equal"]);
+    succeed(Command::new("sh").args(["-c", "kill -9 $(pgrep -f 'only cpuid 4000000000')"]));
+}
+
 #[test]
 fn a_full_disk_loses_nothing() {
     let guest = guest_program();
     let mut command = exitscope();
     command.args(["stat", "-o", "/dev/full", "--"]).arg(guest).args(["only", "cpuid", "321"]);
     assert_says(&command.output().unwrap(), 1, &["/dev/full", "No space left", "CPUID", "321"]);
+
+    let _guest = endless();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = exitscope().args(["stat", "-d", "300ms"]).stdout(full).stderr(Stdio::piped()).spawn();
+    let output = output.unwrap().wait_with_output().unwrap();
+    assert_says(&output, 1, &["standard output", "No space left", "CPUID"]);
 }
 
 #[test]
@@ -178,6 +226,15 @@ fn a_reader_that_had_enough_is_no_failure() {
         );
         assert!(!all(&output).contains("panicked"), "{}", all(&output));
     }
+}
+
+#[test]
+fn a_command_is_waited_for_when_nobody_reads_its_report() {
+    let mut command = exitscope();
+    command.args(["stat", "-i", "20ms", "--", "sh", "-c", "sleep 0.5; exit 7"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
 }
 
 /// Where BPF is forbidden, KVM's own statistics still tell totals and classes, and it is said which numbers are missing.

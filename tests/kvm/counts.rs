@@ -3,7 +3,7 @@
 use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 #[test]
@@ -92,58 +92,6 @@ fn every_exit_of_a_vm_that_ended_but_its_last_has_a_time() {
     assert!(number("min_ns") >> first <= 1 && number("min_ns").ilog2() as usize == first, "{row}");
 }
 
-/// Twenty VMs come and go beside a watcher of the whole host; every second one is killed in full run.
-#[test]
-fn short_lived_vms_are_neither_lost_nor_mixed() {
-    let file = Scratch::new("many");
-    let watcher = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
-    wait_until_counting(&watcher);
-    let mut whole: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut killed = Vec::new();
-    for round in 0..10u64 {
-        let count = 500 + 37 * round;
-        let counted =
-            Background::start(Command::new(guest_program()).args(["only", "cpuid", &count.to_string()]));
-        let endless =
-            Background::start(Command::new(guest_program()).args(["only", "port-out", "4000000000"]));
-        let task = format!("/proc/{}/task", endless.pid());
-        wait_for("a vCPU's thread", || {
-            std::fs::read_dir(&task).is_ok_and(|tasks| {
-                tasks.flatten().any(|task| {
-                    std::fs::read_to_string(task.path().join("comm"))
-                        .is_ok_and(|comm| comm.starts_with("vcpu"))
-                })
-            })
-        });
-        whole.insert(counted.pid(), count);
-        killed.push(endless.pid());
-        if round % 2 == 0 {
-            endless.signal(libc::SIGKILL);
-        } else {
-            endless.signal(libc::SIGTERM);
-        }
-        endless.finish();
-        let output = counted.finish();
-        assert!(output.status.success(), "{}", all(&output));
-    }
-    watcher.signal(libc::SIGINT);
-    let output = watcher.finish();
-    assert!(output.status.success(), "{}", all(&output));
-
-    let report = Report::parse(&file.read());
-    report.assert_proven();
-    for (pid, count) in whole {
-        assert_eq!(report.count(pid, "CPUID"), count, "process {pid}");
-    }
-    // How far a killed VM came is its own affair; KVM's count, above, says that all of it is here.
-    let of = |pid: &u32| {
-        report.counts().into_iter().filter(|((of, ..), _)| *of == u64::from(*pid)).collect::<Vec<_>>()
-    };
-    let rows: Vec<_> = killed.iter().flat_map(of).collect();
-    assert!(rows.iter().map(|(_, count)| count).sum::<u64>() > 0, "no killed VM was seen");
-    assert!(rows.iter().all(|((.., reason), _)| reason != "CPUID"), "{rows:?}");
-}
-
 #[test]
 fn blocks_of_an_interval_add_up_to_the_whole() {
     for source in ["btf", "tracepoint"] {
@@ -154,7 +102,6 @@ fn blocks_of_an_interval_add_up_to_the_whole() {
         let said = succeed(command.arg(guest_program()).args(["run", "2"]));
         let text = file.read();
         let blocks: Vec<Report> = text.lines().map(Report::parse).collect();
-        assert!(blocks.len() > 1, "{text}");
         let of = |vcpu: u64| {
             let rows = blocks.iter().flat_map(|block| block.0["rows"].as_array().unwrap());
             let rows = rows.filter(|row| row["vcpu"] == vcpu && row["reason"] == "CPUID");

@@ -10,6 +10,8 @@ mount -t devtmpfs devtmpfs /dev
 . /lab/job
 say() { echo "lab: guest $guest: $*"; }
 while read -r module; do insmod "/modules/$module" || say "cannot load $module"; done </lab/modules
+# From here on the console is ours: a line of the kernel's in the middle of one of ours would make it unreadable.
+echo 1 >/proc/sys/kernel/printk
 say "booted $(uname -r)"
 
 ip link set lo up

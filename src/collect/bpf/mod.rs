@@ -48,6 +48,8 @@ pub struct Bpf {
     aliases: HashMap<u32, u64>,
     /// What was given out of those, by the programs' id.
     guesses: HashMap<u64, Guess>,
+    /// What was said of KVM's own count of a slot, where the programs read it.
+    kvm_shown: HashMap<u32, u64>,
     /// VMs without a vCPU that the programs would still find.
     resting: HashSet<u32>,
     vm_by_key: MapHandle,
@@ -96,6 +98,7 @@ impl Bpf {
             known: HashMap::new(),
             aliases: HashMap::new(),
             guesses: HashMap::new(),
+            kvm_shown: HashMap::new(),
             resting: HashSet::new(),
             vm_by_key: loaded.map("vm_by_key")?,
             gone: Loss::default(),
@@ -174,6 +177,7 @@ impl Bpf {
             }
             self.vcpus.clear(index);
             self.aliases.remove(&index);
+            self.kvm_shown.remove(&index);
             object::give_back(&self.free_vcpus, index)?;
         }
         Ok(())
@@ -202,23 +206,29 @@ impl Collect for Bpf {
             let slot = self.vcpus.at(index);
             let has_ended = match peek!(slot, state) {
                 wire::VCPU_ENDED => true,
-                _ if peek!(slot, key) == 0 => continue,
+                // Nobody's yet. One that has counted has no key either while it ends, but must not be missed: it would
+                // seem new in the next sample.
+                wire::VCPU_NEW if peek!(slot, key) == 0 => continue,
                 wire::VCPU_IGNORED => {
                     live_vms.insert(peek!(slot, vm));
                     continue;
                 }
                 _ => false,
             };
-            // Whatever was counted has a row, or is known to have found none: this one was ignored.
-            if has_ended
-                && [peek!(slot, first_row), peek!(slot, first_odd)] == [0, 0]
-                && peek!(slot, no_row) == 0
-            {
+            // Only one that was ignored ends without an exit: it gives its place back, and is nobody's business.
+            if has_ended && peek!(slot, exits) == 0 {
                 ended.push(index);
                 continue;
             }
             let Some(vm) = self.vm_of(index) else { continue };
-            let Reading { sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
+            let Reading { mut sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
+            if let Some(kvm) = &mut sample.kvm_exits {
+                // The exit that was being handled was taken for one that KVM would count, which before 6.4 it does
+                // not do on its fast path; and a torn reading may be one ahead. No counter goes back for that.
+                let shown = self.kvm_shown.entry(index).or_default();
+                *kvm = (*kvm).max(*shown);
+                *shown = *kvm;
+            }
             loss.add(&of_slot);
             let pid = self.known[&vm.0].pid;
             ours.push(Ours { slot: index, pid, vcpu: sample.vcpu, exits: sample.exits, ended: has_ended });

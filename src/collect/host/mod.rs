@@ -7,6 +7,7 @@ pub use facts::{Device, Facts, ModuleBtf, capability, lockdown};
 pub use tracefs::{TracefsError, debugfs, tracefs, tracepoint_field};
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What is behind KVM on this host.
@@ -32,6 +33,13 @@ pub fn kernel_is_before(major: u32, minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.trim().parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(a), Some(b)) if (a, b) < (major, minor))
+}
+
+/// Whether this process's numbers for processes are the kernel's own. Where `/proc` does not tell, they are taken to be.
+pub fn in_first_pid_namespace() -> bool {
+    // PROC_PID_INIT_INO of include/linux/proc_ns.h (since 6.18 PID_NS_INIT_INO of include/uapi/linux/nsfs.h).
+    const FIRST: u64 = 0xefff_fffc;
+    fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == FIRST)
 }
 
 /// Modules whose name begins with `kvm`: loaded, or built in (sysfs shows those that have parameters or a version;
