@@ -93,7 +93,7 @@ fn length(interval: &Interval) -> String {
 pub fn heading(interval: &Interval) -> Line {
     let (length, span) = (length(interval), span(interval));
     let text = if interval.vms.is_empty() {
-        format!("No VM ran in {length}, {span}: there is nothing to count.")
+        format!("No exit of what is watched in {length}, {span}: there is nothing to count.")
     } else if is_empty(interval) {
         format!("No exit in {length}, {span}. Watched: {}.", who(interval))
     } else if interval.source == Source::KvmStat {
