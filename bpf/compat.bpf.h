@@ -46,7 +46,7 @@ struct vcpu_vmx {
 	union vmx_exit_reason exit_reason;
 };
 
-/* Since 6.16 VMX and TDX share a struct (commit 7d1f6a7a7ac6, "Move common fields of vcpu_vmx/vcpu_tdx"). */
+/* VMX and TDX share a struct in 7.3, not yet in 6.12 (arch/x86/kvm/vmx/common.h). */
 struct vcpu_vt {
 	union vmx_exit_reason exit_reason;
 };
@@ -108,7 +108,7 @@ static __always_inline s64 vmx_code(struct kvm_vcpu *vcpu)
 	return (u32)load_u64((void *)vcpu + offset);
 }
 
-/* 64 bits wide since 7.0 (commit "Treat exit_code as an unsigned 64-bit value through all of KVM"). */
+/* The field is 64 bits wide in 7.3, 32 in 6.12 (struct vmcb_control_area, arch/x86/include/asm/svm.h). */
 static __always_inline s64 svm_code(struct kvm_vcpu *vcpu)
 {
 	u64 vmcb = load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_svm, vmcb));

@@ -171,7 +171,7 @@ static __always_inline void describe(struct kvmstat_vcpu *out, struct kvm_vcpu *
 	KVM_CLASS_LIST(READ, READ_GENERIC)
 }
 
-/* KVM names a vCPU's file kvm-vcpu:NUMBER (since 4.19, commit e46b469278a5). */
+/* KVM names a vCPU's file kvm-vcpu:NUMBER (virt/kvm/kvm_main.c). */
 static __always_inline int is_vcpu(struct file *file)
 {
 	static const char prefix[] = "kvm-vcpu:";

@@ -8,7 +8,7 @@
 
 /*
  * The classes; the order is that of reason::kvm. The generic ones are in a struct of their own since 5.14
- * (commit 0193cc908b5a, "KVM: stats: Separate generic stats from architecture specific ones").
+ * (struct kvm_vcpu_stat, arch/x86/include/asm/kvm_host.h).
  */
 #define KVM_CLASS_LIST(CLASS, GENERIC) \
 	CLASS(io_exits) CLASS(mmio_exits) CLASS(signal_exits) CLASS(irq_window_exits) \

@@ -70,7 +70,7 @@ impl Watch {
     pub fn explanation(&self) -> Explanation {
         let note = self.source.note();
         Explanation {
-            // vcpu_enter_guest() counts an exit on its slow path alone before commit 7f717f54845c of 6.4.
+            // vcpu_enter_guest() counts an exit on its slow path alone before 6.4 (arch/x86/kvm/x86.c).
             kvm_counts_fewer: host::kernel_is_before(6, 4)
                 .then(|| "kernels before 6.4 do not count exits handled on the fast path".to_owned()),
             kvm_missing: note.clone(),
