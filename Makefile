@@ -63,7 +63,7 @@ test-kvm:
 		echo "== on KVM: $$suite"; \
 		$(RUNNER)="$(LAB) run --suite $$suite --smp 2 --time-limit 900 --" \
 			cargo test --locked --features lab-tests --test kvm -- --test-threads=1 || exit; \
-		$(RUNNER)="$(LAB) run --suite $$suite --time-limit 300 --" \
+		$(RUNNER)="$(LAB) run --suite $$suite --time-limit 900 --" \
 			cargo test --locked --features lab-tests --test inner -- --test-threads=1 || exit; \
 		$(RUNNER)="$(LAB) run --suite $$suite --time-limit 300 --" \
 			cargo test --locked --features lab-tests --lib -- live_tests --test-threads=1 || exit; \

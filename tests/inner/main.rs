@@ -5,47 +5,92 @@
 mod tool;
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use tool::{
     Background, Report, Scratch, all, built, exitscope, guest_program, wait_for, wait_until_counting,
 };
+
+/// In the emulator a Linux guest now and then sleeps for ever, a timer interrupt of its lost. Whether it comes up is not
+/// what is tested here: it is ended then, what was counted has to be right all the same, and another one is started.
+const ATTEMPTS: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A whole boot, counted from the first exit to the last: the total is KVM's own, to the exit, and both kinds of
 /// program count the same.
 #[test]
 fn a_linux_boot_is_counted_exactly() {
-    let (file, plain) = (Scratch::new("boot"), Scratch::new("plain"));
-    let mut command = exitscope();
-    command.args(["stat", "-f", "json", "-o"]).arg(&file).arg("--").arg(env!("CARGO_BIN_EXE_exitscope"));
-    command.args(["stat", "--source", "tracepoint", "-f", "json", "-o"]).arg(&plain).arg("--");
-    let output =
-        command.arg(built("lab")).args(["inner", "--name", "a,b \u{1b}[31m", "--ping"]).output().unwrap();
-    let console = all(&output);
-    assert!(output.status.success(), "{}\n{console}", output.status);
-    assert!(console.contains("Linux version"), "{console}");
-    let report = Report::parse(&file.read());
-    report.assert_proven();
-    let plain = Report::parse(&plain.read());
-    // What the kernel says that it skipped on the plain tracepoints may be missing there, and no more.
-    let (total, lost) = (plain.number("total"), plain.number("lost"));
-    assert!((total..=total + lost).contains(&report.number("total")), "{}", plain.0);
-    if lost == 0 {
-        assert_eq!(report.counts_by_process(), plain.counts_by_process());
-    }
-    assert!(report.number("total") > 10_000, "{}", report.number("total"));
-    assert!(report.counts().len() >= 6, "{:?}", report.counts());
-    assert_eq!(report.0["rows"][0]["vm"], "a,b \u{1b}[31m");
-    let rows = report.0["rows"].as_array().unwrap();
-    assert!(rows.iter().all(|row| row["vm"] == rows[0]["vm"]), "one boot is one VM");
+    let came_up = (0..ATTEMPTS).any(|_| {
+        let (file, plain) = (Scratch::new("boot"), Scratch::new("plain"));
+        let mut command = exitscope();
+        command.args(["stat", "-f", "json", "-o"]).arg(&file).arg("--").arg(env!("CARGO_BIN_EXE_exitscope"));
+        command.args(["stat", "--source", "tracepoint", "-f", "json", "-o"]).arg(&plain).arg("--");
+        command.args(["timeout", &PATIENCE.as_secs().to_string()]).arg(built("lab"));
+        let output = command.args(["inner", "--name", "a,b \u{1b}[31m", "--ping"]).output().unwrap();
+        let report = Report::parse(&file.read());
+        report.assert_proven();
+        let plain = Report::parse(&plain.read());
+        // What the kernel says that it skipped on the plain tracepoints may be missing there, and no more.
+        let (total, lost) = (plain.number("total"), plain.number("lost"));
+        assert!((total..=total + lost).contains(&report.number("total")), "{}", plain.0);
+        if lost == 0 {
+            assert_eq!(report.counts_by_process(), plain.counts_by_process());
+        }
+        let rows = report.0["rows"].as_array().unwrap();
+        assert!(
+            rows.iter().all(|row| row["vm"] == "a,b \u{1b}[31m"),
+            "one boot is one VM: {}",
+            report.0["vcpus"]
+        );
+        if output.status.code() == Some(124) {
+            return false;
+        }
+        let console = all(&output);
+        assert!(output.status.success(), "{}\n{console}", output.status);
+        assert!(console.contains("Linux version"), "{console}");
+        assert!(report.number("total") > 10_000, "{}", report.number("total"));
+        assert!(report.counts().len() >= 6, "{:?}", report.counts());
+        true
+    });
+    assert!(came_up, "of {ATTEMPTS} guests none came up");
 }
 
-/// While Linux boots, twenty VMs come and go; every second one is killed in full run. The whole host is watched.
+/// A Linux guest that has booted, and where its console goes.
+fn booted(console: &Scratch) -> Background {
+    for _ in 0..ATTEMPTS {
+        // Into a file: a console that nobody reads would stop the guest.
+        let output = File::create(Path::new(console)).unwrap();
+        let guest = Command::new(built("lab"))
+            .args(["inner", "--name", "boot", "--keep", "15"])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn();
+        let guest = Background(guest.unwrap());
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if console.read().contains("lab: guest boot: booted") {
+                return guest;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        guest.signal(libc::SIGTERM);
+        guest.finish();
+    }
+    panic!("of {ATTEMPTS} guests none came up:\n{}", console.read());
+}
+
+/// Beside a Linux guest, twenty VMs come and go; every second one is killed in full run. The whole host is watched, from
+/// before Linux boots.
 #[test]
-fn short_lived_vms_beside_a_boot_are_neither_lost_nor_mixed() {
-    let file = Scratch::new("many");
+fn short_lived_vms_beside_linux_are_neither_lost_nor_mixed() {
+    let (file, console) = (Scratch::new("many"), Scratch::new("console"));
     let watcher = Background::start(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file));
     wait_until_counting(&watcher);
-    let boot = Background::start(Command::new(built("lab")).args(["inner", "--name", "boot"]));
+    let boot = booted(&console);
     let mut whole: BTreeMap<u32, u64> = BTreeMap::new();
     let mut killed = Vec::new();
     for round in 0..10u64 {
@@ -74,8 +119,9 @@ fn short_lived_vms_beside_a_boot_are_neither_lost_nor_mixed() {
         let output = counted.finish();
         assert!(output.status.success(), "{}", all(&output));
     }
-    let output = boot.finish();
-    assert!(output.status.success(), "{}", all(&output));
+    // It may have powered off by now, or not.
+    boot.signal(libc::SIGTERM);
+    boot.finish();
     watcher.signal(libc::SIGINT);
     let output = watcher.finish();
     assert!(output.status.success(), "{}", all(&output));
