@@ -14,7 +14,7 @@ mod walk;
 mod wire;
 
 use super::host::{self, Backend};
-use super::{Collect, Error, Options, Select, identity};
+use super::{Collect, Error, Options, Select, identity, monotonic_ns};
 use crate::model::{Loss, Sample, Source, Vm, VmId};
 use debugfs::Debugfs;
 use std::collections::HashMap;
@@ -266,11 +266,4 @@ impl Collect for KvmStat {
 
 fn kernel(what: &str, cause: String) -> Error {
     Error::Kernel { what: what.to_owned(), cause }
-}
-
-fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is valid for writing, and CLOCK_MONOTONIC always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
