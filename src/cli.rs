@@ -1,6 +1,6 @@
 //! The command line. `--help`, the man pages and the completions are all made from these definitions.
 
-use crate::model::{By, Isa, Sort, Source};
+use crate::model::{By, Isa, Measured, Sort, Source};
 use crate::view::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
@@ -63,12 +63,31 @@ pub struct Watch {
     /// What to count with
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
+    /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting
+    #[arg(long)]
+    pub no_split: bool,
+    /// Count exits, and measure no times; the cheapest
+    #[arg(long)]
+    pub no_time: bool,
     /// Room for N pairs of vCPU and reason [default: 1024 per CPU, at least 8192, at most 65534]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_rows: Option<u32>,
     /// Room for N vCPUs [default: 64 per CPU, at least 512, at most 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_vcpus: Option<u32>,
+}
+
+impl Watch {
+    /// What to measure beside the number of exits.
+    pub fn measure(&self) -> Measured {
+        if self.no_time {
+            Measured::Counts
+        } else if self.no_split {
+            Measured::Times
+        } else {
+            Measured::Split
+        }
+    }
 }
 
 /// Where to count.

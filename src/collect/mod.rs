@@ -11,7 +11,7 @@ pub mod kvmstat;
 
 pub use error::Error;
 
-use crate::model::{Sample, Source};
+use crate::model::{Measured, Sample, Source};
 
 /// Which VMs are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Options {
     pub select: Select,
     /// A source to use whether or not a better one works; `None` for the best.
     pub source: Option<Source>,
+    /// What to measure beside the number of exits, as far as the source can.
+    pub measure: Measured,
     /// How many rows (vCPU and reason) there is room for; `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
     /// How many vCPUs there is room for; `None` for a figure that fits this host.
@@ -40,7 +42,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { select: Select::All, source: None, max_rows: None, max_vcpus: None }
+        Options {
+            select: Select::All,
+            source: None,
+            measure: Measured::Split,
+            max_rows: None,
+            max_vcpus: None,
+        }
     }
 }
 
@@ -61,6 +69,9 @@ pub trait Collect {
 
     /// Where the numbers come from.
     fn source(&self) -> Source;
+
+    /// What is measured beside the number of exits.
+    fn measured(&self) -> Measured;
 
     /// What there is to say about this source in one line, e.g. which numbers it cannot give; `None` if nothing.
     fn note(&self) -> Option<String>;

@@ -41,6 +41,7 @@ impl Watch {
             monotonic_ns: collect::monotonic_ns(),
             wall: SystemTime::now(),
             source: source.source(),
+            measured: source.measured(),
             vms: Vec::new(),
             vcpus: Vec::new(),
             loss: Loss::default(),
@@ -128,5 +129,11 @@ pub fn select(args: &cli::Watch) -> anyhow::Result<Select> {
 
 /// What `args` ask the collector for.
 pub fn options(args: &cli::Watch, select: Select) -> Options {
-    Options { select, source: args.source.into(), max_rows: args.max_rows, max_vcpus: args.max_vcpus }
+    Options {
+        select,
+        source: args.source.into(),
+        measure: args.measure(),
+        max_rows: args.max_rows,
+        max_vcpus: args.max_vcpus,
+    }
 }

@@ -233,7 +233,7 @@ pub fn sort(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Extremes, Histogram, Isa, Loss, Row, Source, VcpuSpan, Vm};
+    use crate::model::{Extremes, Histogram, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm};
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
 
@@ -246,7 +246,7 @@ mod tests {
             histogram.0
                 [(1..crate::model::BUCKETS).find(|&b| Histogram::bounds(b).contains(&ns)).unwrap_or(0)] = 1;
             let extremes = Some(Extremes { min_ns: ns, max_ns: ns });
-            let one = Counters { count: 1, time_ns: ns, extremes, histogram };
+            let one = Counters { count: 1, time_ns: ns, extremes, histogram, ..Counters::default() };
             rows.entry((vm, vcpu, code.into())).or_default().add(&one);
             *vcpus.entry((vm, vcpu)).or_default() += 1;
         }
@@ -259,10 +259,11 @@ mod tests {
             end: SystemTime::UNIX_EPOCH,
             length: Duration::from_secs(1),
             source: Source::Btf,
+            measured: Measured::Times,
             vms: vcpus.keys().map(|(id, _)| vm(*id)).collect(),
             vcpus: vcpus
                 .iter()
-                .map(|(&(vm, vcpu), &exits)| VcpuSpan { vm, vcpu, exits, kvm_exits: None })
+                .map(|(&(vm, vcpu), &exits)| VcpuSpan { vm, vcpu, exits, kvm_exits: None, time: None })
                 .collect(),
             rows: rows
                 .into_iter()
@@ -323,7 +324,7 @@ mod tests {
     fn a_count_without_reasons_is_that_of_the_vcpus() {
         let mut interval = interval(&[(0, 0, 1, 10)]);
         interval.vcpus[0].exits = 5;
-        interval.vcpus.push(VcpuSpan { vm: VmId(0), vcpu: 1, exits: 0, kvm_exits: None });
+        interval.vcpus.push(VcpuSpan { vm: VmId(0), vcpu: 1, exits: 0, kvm_exits: None, time: None });
         let by = "vcpu".parse().unwrap();
         let counts: Vec<u64> = group(&interval, by).iter().map(|g| g.counters.count).collect();
         assert_eq!(counts, [5, 0]);

@@ -1,6 +1,8 @@
 //! What happened between two moments.
 
-use super::{Counters, ExitCode, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
+use super::{
+    Counters, ExitCode, Loss, Measured, ReasonCount, Returns, Sample, Source, VcpuSample, VcpuTime, Vm, VmId,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +30,8 @@ pub struct VcpuSpan {
     pub exits: u64,
     /// KVM's own count of them; `None` where it could not be read.
     pub kvm_exits: Option<u64>,
+    /// What it did with its time, from its first exit on; `None` where times are not measured.
+    pub time: Option<VcpuTime>,
 }
 
 /// What happened between two moments, in rows that need no further subtraction.
@@ -41,6 +45,8 @@ pub struct Interval {
     pub length: Duration,
     /// Where the numbers come from.
     pub source: Source,
+    /// What was measured beside the number of exits.
+    pub measured: Measured,
     /// The VMs that were there, by id.
     pub vms: BTreeMap<VmId, Vm>,
     /// The vCPUs that were there, by VM and number, also those without an exit.
@@ -79,7 +85,9 @@ impl Interval {
                 (Some(now), Some(then)) => Some(now.checked_sub(then).ok_or_else(|| backwards("kvm_exits"))?),
                 _ => None,
             };
-            vcpus.push(VcpuSpan { vm: vcpu.vm, vcpu: vcpu.vcpu, exits, kvm_exits });
+            let then = earlier.and_then(|e| e.time).unwrap_or_default();
+            let time = vcpu.time.map(|now| now.since(&then));
+            vcpus.push(VcpuSpan { vm: vcpu.vm, vcpu: vcpu.vcpu, exits, kvm_exits, time });
             for reason in &vcpu.reasons {
                 let then = earlier.and_then(|e| e.reasons.iter().find(|r| r.code == reason.code));
                 let counters = since(reason, then).ok_or_else(|| {
@@ -98,6 +106,7 @@ impl Interval {
             end: now.wall,
             length: Duration::from_nanos(now.monotonic_ns.saturating_sub(last.monotonic_ns)),
             source: now.source,
+            measured: now.measured,
             vms: now.vms.iter().map(|vm| (vm.id, vm.clone())).collect(),
             vcpus,
             rows,
@@ -120,6 +129,9 @@ impl Interval {
                 .and_modify(|mine| {
                     mine.exits += span.exits;
                     mine.kvm_exits = mine.kvm_exits.zip(span.kvm_exits).map(|(a, b)| a + b);
+                    if let (Some(mine), Some(time)) = (&mut mine.time, &span.time) {
+                        mine.add(time);
+                    }
                 })
                 .or_insert(*span);
         }
@@ -166,5 +178,17 @@ fn since(now: &ReasonCount, then: Option<&ReasonCount>) -> Option<Counters> {
         time_ns: now.counters.time_ns.checked_sub(then.counters.time_ns)?,
         extremes: now.counters.extremes,
         histogram: now.counters.histogram.since(&then.counters.histogram)?,
+        split: now.counters.split.since(&then.counters.split)?,
+        returns: returned_since(&now.counters.returns, &then.counters.returns)?,
     })
+}
+
+fn returned_since(now: &Returns, then: &Returns) -> Option<Returns> {
+    let mut since = now.clone();
+    for (reason, count) in then {
+        let now = since.get_mut(reason)?;
+        *now = now.checked_sub(*count)?;
+    }
+    since.retain(|_, count| *count > 0);
+    Some(since)
 }

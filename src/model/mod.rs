@@ -5,11 +5,13 @@ mod group;
 mod histogram;
 mod interval;
 mod sample;
+mod time;
 
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
 pub use sample::{Counters, Extremes, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
+pub use time::{Measured, Returns, Split, UserReason, VcpuTime};
 
 /// Whose numbering an exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,6 @@
 //! All counters at one moment.
 
-use super::{ExitCode, Histogram};
+use super::{ExitCode, Histogram, Measured, Returns, Split, VcpuTime};
 use std::time::SystemTime;
 
 /// One VM of one run of the tool. Never used twice: a process id that comes back is another VM.
@@ -45,6 +45,10 @@ pub struct Counters {
     /// Host times of the exits that have entered again; its count may be below `count` by the
     /// exit that is being handled.
     pub histogram: Histogram,
+    /// Where the host time went.
+    pub split: Split,
+    /// With what KVM_RUN returned to the VMM.
+    pub returns: Returns,
 }
 
 /// The shortest and the longest of some times, in nanoseconds.
@@ -75,6 +79,10 @@ impl Counters {
         self.time_ns += other.time_ns;
         self.extremes = Extremes::merge(self.extremes, other.extremes);
         self.histogram.add(&other.histogram);
+        self.split.add(&other.split);
+        for (reason, count) in &other.returns {
+            *self.returns.entry(*reason).or_default() += count;
+        }
     }
 }
 
@@ -99,6 +107,8 @@ pub struct VcpuSample {
     pub exits: u64,
     /// KVM's own statistic `exits` over the same span; `None` where it could not be read.
     pub kvm_exits: Option<u64>,
+    /// What it did with its time since its first exit; `None` where times are not measured.
+    pub time: Option<VcpuTime>,
     /// The reasons that occurred.
     pub reasons: Vec<ReasonCount>,
 }
@@ -188,6 +198,8 @@ pub struct Sample {
     pub wall: SystemTime,
     /// Where the numbers come from.
     pub source: Source,
+    /// What is measured beside the number of exits.
+    pub measured: Measured,
     /// Every VM that has a vCPU here, by id.
     pub vms: Vec<Vm>,
     /// Every vCPU, by VM and number. A vCPU of a VM that ended is in one sample after that, then gone.

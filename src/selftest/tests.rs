@@ -1,6 +1,6 @@
 use super::*;
 use crate::guest::KvmCount;
-use crate::model::{Counters, Loss, Row as Counted, Source, VcpuSpan, Vm, VmId};
+use crate::model::{Counters, Loss, Measured, Row as Counted, Source, VcpuSpan, Vm, VmId};
 use std::time::{Duration, SystemTime};
 
 fn code(isa: Isa, code: i64) -> ExitCode {
@@ -27,7 +27,7 @@ fn interval(isa: Isa, vcpus: &[&[(i64, u64)]]) -> Interval {
     let mut spans = Vec::new();
     for (vcpu, counts) in (0..).zip(vcpus) {
         let exits = counts.iter().map(|(_, count)| count).sum();
-        spans.push(VcpuSpan { vm: id, vcpu, exits, kvm_exits: Some(exits) });
+        spans.push(VcpuSpan { vm: id, vcpu, exits, kvm_exits: Some(exits), time: None });
         rows.extend(counts.iter().map(|&(number, count)| Counted {
             vm: id,
             vcpu,
@@ -40,6 +40,7 @@ fn interval(isa: Isa, vcpus: &[&[(i64, u64)]]) -> Interval {
         end: SystemTime::UNIX_EPOCH,
         length: Duration::ZERO,
         source: Source::Btf,
+        measured: Measured::Counts,
         vms: [(id, vm)].into(),
         vcpus: spans,
         rows,

@@ -1,7 +1,7 @@
 //! Intervals to test views on.
 
 use crate::model::{
-    Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Row, Source, VcpuSpan, Vm, VmId,
+    Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm, VmId,
 };
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,7 @@ pub fn counters(count: u64, typical: u64) -> Counters {
         time_ns += entries * ns;
         extremes = Extremes::merge(extremes, Some(Extremes { min_ns: ns, max_ns: ns }));
     }
-    Counters { count, time_ns, extremes, histogram }
+    Counters { count, time_ns, extremes, histogram, ..Counters::default() }
 }
 
 /// An interval of ten seconds from vCPUs of (VM, vCPU) and cells of (VM, vCPU, code, count, typical ns).
@@ -41,7 +41,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         let vm = VmId(vm);
         match vcpus.iter_mut().find(|span| (span.vm, span.vcpu) == (vm, vcpu)) {
             Some(span) => span.exits += count,
-            None => vcpus.push(VcpuSpan { vm, vcpu, exits: count, kvm_exits: None }),
+            None => vcpus.push(VcpuSpan { vm, vcpu, exits: count, kvm_exits: None, time: None }),
         }
         rows.push(Row { vm, vcpu, code: ExitCode { isa, code }, counters: counters(count, typical) });
     }
@@ -53,6 +53,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         end: start + Duration::from_secs(10),
         length: Duration::from_secs(10),
         source: Source::Btf,
+        measured: Measured::Times,
         vms: vms.collect(),
         vcpus,
         rows,
@@ -109,6 +110,7 @@ pub fn statistics() -> Interval {
     let mut interval =
         interval(Isa::KvmStat, &["web-1", "postgres-main"], &cells.map(|(a, b, c, d, _)| (a, b, c, d, 64)));
     interval.source = Source::KvmStat;
+    interval.measured = Measured::Counts;
     for row in &mut interval.rows {
         row.counters = Counters { count: row.counters.count, ..Counters::default() };
     }

@@ -2,7 +2,7 @@
 //! VMX or SVM, and tracefs: `cargo test --features lab-tests --test guest` on such a host.
 
 use exitscope::guest::{self, Error, Found, Kind, Plan};
-use exitscope::model::{Counters, ExitCode, Interval, Isa, Loss, Row, Source, VcpuSpan, Vm, VmId};
+use exitscope::model::{Counters, ExitCode, Interval, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm, VmId};
 use exitscope::selftest;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,13 +65,14 @@ fn interval(isa: Isa, vcpus: u32, counts: &[(u32, i64, u64)]) -> Interval {
     };
     let span = |vcpu| {
         let exits = counts.iter().filter(|row| row.0 == vcpu).map(|row| row.2).sum();
-        VcpuSpan { vm: VM, vcpu, exits, kvm_exits: None }
+        VcpuSpan { vm: VM, vcpu, exits, kvm_exits: None, time: None }
     };
     Interval {
         start: SystemTime::UNIX_EPOCH,
         end: SystemTime::UNIX_EPOCH,
         length: Duration::ZERO,
         source: Source::Tracepoint,
+        measured: Measured::Counts,
         vms: [(VM, vm)].into(),
         vcpus: (0..vcpus).map(span).collect(),
         rows: counts.iter().map(row).collect(),

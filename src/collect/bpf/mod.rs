@@ -7,7 +7,7 @@ mod table;
 mod wire;
 
 use super::{Collect, Error, Options, Select, identity, monotonic_ns};
-use crate::model::{Loss, Sample, Source, Vm, VmId};
+use crate::model::{Loss, Measured, Sample, Source, Vm, VmId};
 use check::{Check, Ours};
 use libbpf_rs::MapHandle;
 use object::{Loaded, Sizes};
@@ -34,6 +34,7 @@ const NTH: u32 = 40;
 /// Counts with BPF programs from [`Bpf::start`] on, until it is dropped.
 pub struct Bpf {
     source: Source,
+    measured: Measured,
     control: Table<wire::control>,
     rows: Table<wire::row>,
     vcpus: Table<wire::vcpu_slot>,
@@ -87,6 +88,7 @@ impl Bpf {
         let loaded = Loaded::load(source, sizes, options.select != Select::All, follow)?;
         let mut bpf = Bpf {
             source,
+            measured: Measured::Times,
             control: table(&loaded, ".data.control", 1)?,
             rows: table(&loaded, "rows", rows)?,
             vcpus: table(&loaded, "vcpus", vcpus)?,
@@ -275,7 +277,15 @@ impl Collect for Bpf {
         loss.unfollowed = peek!(control, unfollowed);
         loss.skipped = self.loaded.skipped()?;
         vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
-        Ok(Sample { monotonic_ns, wall, source: self.source, vms: vms.into_values().collect(), vcpus, loss })
+        Ok(Sample {
+            monotonic_ns,
+            wall,
+            source: self.source,
+            measured: self.measured,
+            vms: vms.into_values().collect(),
+            vcpus,
+            loss,
+        })
     }
 
     fn stop_following(&mut self) -> Result<(), Error> {
@@ -287,6 +297,10 @@ impl Collect for Bpf {
 
     fn source(&self) -> Source {
         self.source
+    }
+
+    fn measured(&self) -> Measured {
+        self.measured
     }
 
     fn note(&self) -> Option<String> {

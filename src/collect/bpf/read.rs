@@ -77,6 +77,7 @@ fn copy(
             vcpu: peek!(slot, vcpu_id),
             exits,
             kvm_exits: (source == Source::Btf).then_some(kvm_exits),
+            time: None,
             reasons,
         },
         loss: Loss {
@@ -101,6 +102,7 @@ fn reason(row: *const wire::row, isa: Isa, epoch: u64) -> ReasonCount {
             time_ns: peek!(row, time_ns),
             extremes: Extremes::merge(extremes[0], extremes[1]),
             histogram: Histogram(peek!(row, histogram)),
+            ..Counters::default()
         },
     }
 }

@@ -15,7 +15,7 @@ mod wire;
 
 use super::host::{self, Backend};
 use super::{Collect, Error, Options, Select, identity, monotonic_ns};
-use crate::model::{Loss, Sample, Source, Vm, VmId};
+use crate::model::{Loss, Measured, Sample, Source, Vm, VmId};
 use debugfs::Debugfs;
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -202,6 +202,10 @@ impl Collect for KvmStat {
         Source::KvmStat
     }
 
+    fn measured(&self) -> Measured {
+        Measured::Counts
+    }
+
     fn sample(&mut self) -> Result<Sample, Error> {
         self.take_in()?;
         let (monotonic_ns, wall) = (monotonic_ns(), SystemTime::now());
@@ -224,7 +228,15 @@ impl Collect for KvmStat {
         self.names.retain(|id, _| vms.iter().any(|vm| vm.id == *id && !vm.ended));
         self.tracker.forget_ended();
         let loss = Loss { unfollowed: self.lost.processes, ..Loss::default() };
-        Ok(Sample { monotonic_ns, wall, source: Source::KvmStat, vms, vcpus, loss })
+        Ok(Sample {
+            monotonic_ns,
+            wall,
+            source: Source::KvmStat,
+            measured: Measured::Counts,
+            vms,
+            vcpus,
+            loss,
+        })
     }
 
     fn stop_following(&mut self) -> Result<(), Error> {

@@ -284,6 +284,7 @@ impl Tracked {
                 vcpu: number,
                 exits: total.exits,
                 kvm_exits: Some(total.exits),
+                time: None,
                 reasons: reasons.collect(),
             }
         })

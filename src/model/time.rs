@@ -1,0 +1,132 @@
+//! Where the host time of exits went.
+
+use std::collections::BTreeMap;
+
+/// What is measured beside the number of exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Nothing.
+    Counts,
+    /// The host time of each exit.
+    Times,
+    /// Also where it went: [`Split`], the returns of KVM_RUN, and [`VcpuTime`] in full.
+    Split,
+}
+
+/// Where the host time of some exits went, and how many of them went out to user space. The rest of
+/// [`super::Counters::time_ns`] was spent by KVM itself, in the kernel. Zero where it is not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// Exits that KVM did not handle alone: KVM_RUN returned to the VMM at least once before the next entry.
+    pub user_exits: u64,
+    /// In the VMM: from `kvm_userspace_exit` until it called KVM_RUN again (ns).
+    pub user_ns: u64,
+    /// Halted: the vCPU waited for an event, polling and blocked together (ns).
+    pub halted_ns: u64,
+    /// The part of `halted_ns` in which it polled, and kept its CPU busy (ns).
+    pub polled_ns: u64,
+    /// Runnable, but not on a CPU: the scheduler's run delay of the vCPU's thread (ns).
+    pub waiting_ns: u64,
+}
+
+impl Split {
+    /// Adds other exits to these.
+    pub fn add(&mut self, other: &Split) {
+        self.user_exits += other.user_exits;
+        self.user_ns += other.user_ns;
+        self.halted_ns += other.halted_ns;
+        self.polled_ns += other.polled_ns;
+        self.waiting_ns += other.waiting_ns;
+    }
+
+    /// These less earlier ones of the same thing; `None` if any figure shrank.
+    pub fn since(&self, earlier: &Split) -> Option<Split> {
+        Some(Split {
+            user_exits: self.user_exits.checked_sub(earlier.user_exits)?,
+            user_ns: self.user_ns.checked_sub(earlier.user_ns)?,
+            halted_ns: self.halted_ns.checked_sub(earlier.halted_ns)?,
+            polled_ns: self.polled_ns.checked_sub(earlier.polled_ns)?,
+            waiting_ns: self.waiting_ns.checked_sub(earlier.waiting_ns)?,
+        })
+    }
+
+    /// What of `time_ns`, the host time of the same exits, KVM itself took.
+    pub fn kernel_ns(&self, time_ns: u64) -> u64 {
+        time_ns.saturating_sub(self.user_ns + self.halted_ns + self.waiting_ns)
+    }
+}
+
+/// What KVM_RUN returned to the VMM with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserReason(
+    /// `KVM_EXIT_*` (include/uapi/linux/kvm.h), or the negated error where KVM_RUN failed. KVM_RUN fails with EINTR for
+    /// a signal, which is `KVM_EXIT_INTR` here.
+    pub i32,
+);
+
+/// How often KVM_RUN returned to the VMM, by what it returned with. One exit may return several times before the vCPU
+/// enters again. Small, and empty for most reasons.
+pub type Returns = BTreeMap<UserReason, u64>;
+
+/// What a vCPU did with its time. The parts, [`VcpuTime::polled_ns`] aside, add up to the time that it was watched for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuTime {
+    /// In the guest (ns).
+    pub guest_ns: u64,
+    /// In KVM (ns); all of the host time where no more is measured.
+    pub kernel_ns: u64,
+    /// In the VMM (ns).
+    pub user_ns: u64,
+    /// Halted, polling and blocked together (ns). Blocked is idle: nothing keeps the CPU.
+    pub halted_ns: u64,
+    /// The part of `halted_ns` in which it polled (ns).
+    pub polled_ns: u64,
+    /// Runnable, but not on a CPU (ns). What a vCPU that waits right now has waited counts where it was before, until
+    /// it runs.
+    pub waiting_ns: u64,
+}
+
+impl VcpuTime {
+    /// Everything.
+    pub fn total_ns(&self) -> u64 {
+        self.guest_ns + self.kernel_ns + self.user_ns + self.halted_ns + self.waiting_ns
+    }
+
+    /// Blocked, waiting for an event.
+    pub fn idle_ns(&self) -> u64 {
+        self.halted_ns.saturating_sub(self.polled_ns)
+    }
+
+    /// Adds another time to this.
+    pub fn add(&mut self, other: &VcpuTime) {
+        self.guest_ns += other.guest_ns;
+        self.kernel_ns += other.kernel_ns;
+        self.user_ns += other.user_ns;
+        self.halted_ns += other.halted_ns;
+        self.polled_ns += other.polled_ns;
+        self.waiting_ns += other.waiting_ns;
+    }
+
+    /// What came after `earlier`. What was taken for one part and has turned out to be another (see
+    /// [`VcpuTime::waiting_ns`]) is taken off the part that grew most, so that the sum is right.
+    pub fn since(&self, earlier: &VcpuTime) -> VcpuTime {
+        let mut over = 0;
+        let mut parts = [
+            (self.guest_ns, earlier.guest_ns),
+            (self.kernel_ns, earlier.kernel_ns),
+            (self.user_ns, earlier.user_ns),
+            (self.halted_ns, earlier.halted_ns),
+            (self.waiting_ns, earlier.waiting_ns),
+        ]
+        .map(|(now, then)| {
+            over += then.saturating_sub(now);
+            now.saturating_sub(then)
+        });
+        if let Some(largest) = parts.iter_mut().max() {
+            *largest = largest.saturating_sub(over);
+        }
+        let [guest_ns, kernel_ns, user_ns, halted_ns, waiting_ns] = parts;
+        let polled_ns = self.polled_ns.saturating_sub(earlier.polled_ns).min(halted_ns);
+        VcpuTime { guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns }
+    }
+}
