@@ -133,7 +133,11 @@ pub struct Stat {
     /// Tell rows apart by these, separated by commas: vm, vcpu, reason [default: vm,reason; all three for json and csv]
     #[arg(long, value_name = "KEYS")]
     pub by: Option<By>,
-    /// Sort rows by: count, rate, time, min, avg, max, p50, p95, p99, name, vm, vcpu
+    /// Sort rows by: busy (time that is not halted), count, rate, time, kernel, user, halted, polled, waiting,
+    /// user-exits, min, avg, max, p50, p95, p99, name, vm, vcpu
+    ///
+    /// What is not measured leaves the order to count: with --no-split busy, kernel, user, halted, polled, waiting and
+    /// user-exits are not, with --no-time no time is.
     #[arg(short, long, default_value_t, value_name = "KEY")]
     pub sort: Sort,
     /// table, json (one object a line) or csv
@@ -269,6 +273,17 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_order_is_in_the_help() {
+        let mut stat = Cli::command().find_subcommand("stat").cloned().unwrap().term_width(1000);
+        let help = stat.render_help().to_string();
+        let line = help.lines().find(|line| line.contains("--sort")).unwrap();
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+        for (word, _) in Sort::WORDS {
+            assert!(words.contains(&word), "{word} is not in {line:?}");
+        }
     }
 
     #[test]
