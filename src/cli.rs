@@ -34,7 +34,7 @@ pub enum Command {
     Stat(Stat),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
-    /// Without a reason, lists them all. The exit status is 1 where no reason has that name or number.
+    /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status is 1 where no reason has that name or number.
     Reasons(Reasons),
     /// Write the statistics to the kernel log (dmesg) each time N more exits have happened
     Kmsg(Kmsg),
@@ -154,15 +154,20 @@ pub struct Stat {
 /// Options of `reasons`.
 #[derive(Args, Debug)]
 pub struct Reasons {
-    /// vmx or svm; may be left out
-    #[arg(value_name = "vmx|svm|REASON")]
+    /// vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with
+    #[arg(value_name = "vmx|svm|user|REASON")]
     pub first: Option<String>,
-    /// A name (EPT_VIOLATION, npf) or a number (48, 0x400)
+    /// A name (EPT_VIOLATION, npf; MMIO) or a number (48, 0x400; 6)
     #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
     pub second: Option<String>,
 }
 
 impl Reasons {
+    /// Whether it is about what KVM_RUN returns to user space with.
+    pub fn is_user(&self) -> bool {
+        self.first.as_deref().is_some_and(|first| first.eq_ignore_ascii_case("user"))
+    }
+
     /// The instruction set and the reason that were asked for.
     pub fn asked(&self) -> (Option<Isa>, Option<&str>) {
         let isa = match self.first.as_deref().map(str::to_ascii_lowercase).as_deref() {
