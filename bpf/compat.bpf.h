@@ -71,22 +71,9 @@ struct vcpu_vmx___vt {
 	struct vcpu_vt vt;
 };
 
-struct vmcb_control_area {
-	u32 exit_code;
-};
-
-struct vmcb {
-	struct vmcb_control_area control;
-};
-
 struct vcpu_svm {
 	struct kvm_vcpu vcpu;
 	struct vmcb *vmcb;
-};
-
-/* Of vmlinux itself, which bpf_rdonly_cast() can name; its first member is an s64. */
-struct timespec64 {
-	s64 tv_sec;
 };
 
 #pragma clang attribute pop
@@ -94,53 +81,70 @@ struct timespec64 {
 /* Since 6.2: a plain load, where a probe read is a call of some 90 instructions. */
 extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
 
+/*
+ * What bpf_rdonly_cast() can name are types of vmlinux itself, not those of KVM's modules. Of these two, which are fixed
+ * by what user space knows of them, one begins with a pointer to the other, and that has a 64-bit number at the offset
+ * where a VMCB has EXITCODE (APM vol. 2, appendix B: 070h).
+ */
+struct pt_regs {
+	u64 before[14];
+	u64 di;
+};
+
+struct bpf_perf_event_data_kern {
+	struct pt_regs *regs;
+};
+
+_Static_assert(__builtin_offsetof(struct pt_regs, di) == 0x70, "where a VMCB has EXITCODE");
+
 /* Eight bytes of kernel memory, 0 where there is none. */
 static __always_inline u64 load_u64(const void *address)
 {
-	u64 value = 0;
-
 	if (bpf_ksym_exists(bpf_rdonly_cast)) {
-		const struct timespec64 *any = bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct timespec64));
+		const struct pt_regs *any = bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct pt_regs));
 
-		return any->tv_sec;
+		return any->before[0];
+	} else {
+		u64 value = 0;
+
+		bpf_probe_read_kernel(&value, sizeof(value), address);
+		return value;
 	}
-	bpf_probe_read_kernel(&value, sizeof(value), address);
-	return value;
 }
 
 /*
- * The exit reason of VMX: all 32 bits of it, the failed-entry bit too. Where it lies is known from the
- * type information of the kernel's modules; struct kvm_vcpu is the first member of vcpu_vmx
- * (BUILD_BUG_ON in arch/x86/kvm/vmx/vmx.c) and of vcpu_svm (arch/x86/kvm/svm/svm.c).
+ * Where a vCPU has its exit reason: VMX the reason itself, SVM the address of the VMCB. Known from the type information
+ * of the kernel's modules; struct kvm_vcpu is the first member of vcpu_vmx (BUILD_BUG_ON in arch/x86/kvm/vmx/vmx.c) and
+ * of vcpu_svm (arch/x86/kvm/svm/svm.c). Kept with the vCPU, it costs an exit one load.
  */
-static __always_inline s64 vmx_code(struct kvm_vcpu *vcpu)
+static __always_inline u64 code_at(u64 vcpu, u32 isa)
 {
-	u64 offset;
-
+	if (isa == ISA_SVM)
+		return vcpu + bpf_core_field_offset(struct vcpu_svm, vmcb);
 	if (bpf_core_field_exists(struct vcpu_vmx___vt, vt.exit_reason))
-		offset = bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_reason);
-	else
-		offset = bpf_core_field_offset(struct vcpu_vmx, exit_reason);
-	return (u32)load_u64((void *)vcpu + offset);
+		return vcpu + bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_reason);
+	return vcpu + bpf_core_field_offset(struct vcpu_vmx, exit_reason);
 }
 
-/* The field is 64 bits wide in 7.3, 32 in 6.12 (struct vmcb_control_area, arch/x86/include/asm/svm.h). */
-static __always_inline s64 svm_code(struct kvm_vcpu *vcpu)
+/* The exit reason of VMX: all 32 bits of it, the failed-entry bit too. */
+static __always_inline s64 vmx_code(u64 code_at)
 {
-	u64 vmcb = load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_svm, vmcb));
-	u64 code = load_u64((void *)vmcb + bpf_core_field_offset(struct vmcb, control.exit_code));
-
-	return bpf_core_field_size(struct vmcb, control.exit_code) == 4 ? (u32)code : code;
+	return (u32)load_u64((void *)code_at);
 }
 
-/* The types of a vendor's module are there only while it is loaded; the other one never sees an exit then. */
-static __always_inline s64 code_of(struct kvm_vcpu *vcpu, u32 isa)
+/*
+ * The exit code of SVM. KVM has a field of 32 bits for it in 6.12, and of 64 in 7.3 (struct vmcb_control_area,
+ * arch/x86/include/asm/svm.h); the hardware has 64 always.
+ */
+static __always_inline s64 svm_code(u64 code_at)
 {
-	if (!bpf_core_type_exists(struct vcpu_svm))
-		return vmx_code(vcpu);
-	if (!bpf_core_type_exists(struct vcpu_vmx))
-		return svm_code(vcpu);
-	return isa == ISA_VMX ? vmx_code(vcpu) : svm_code(vcpu);
+	if (bpf_ksym_exists(bpf_rdonly_cast)) {
+		const struct bpf_perf_event_data_kern *vmcb =
+			bpf_rdonly_cast((void *)code_at, bpf_core_type_id_kernel(struct bpf_perf_event_data_kern));
+
+		return vmcb->regs->di;
+	}
+	return load_u64((void *)load_u64((void *)code_at) + 0x70);
 }
 
 #endif

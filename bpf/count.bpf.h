@@ -71,63 +71,91 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 	return index;
 }
 
-/* The index of the row of the exit that is being handled, or 0 when there is no room. */
-static __always_inline u32 row_of(struct vcpu_slot *slot)
+#define NO_PLACE (~0ull)
+
+/* Where a code has its place in direct[]; NO_PLACE if it has none. */
+static __always_inline u64 place_of(u64 code)
 {
-	u64 direct = slot->code;
+	if (code >= COMMON_CODES) {
+		code -= NPF_BASE - COMMON_CODES;
+		if (code < COMMON_CODES || code >= DIRECT_ROWS)
+			return NO_PLACE;
+		/* Else clang proves the bound in its own way, which the verifier cannot follow. */
+		barrier_var(code);
+	}
+	return code;
+}
+
+/* In C, clang would copy the slot's address first. */
+static __always_inline u16 *direct_at(struct vcpu_slot *slot, u64 place)
+{
+	place *= sizeof(u16);
+	asm("%0 += %1" : "+r"(place) : "r"(slot));
+	return (void *)place + __builtin_offsetof(struct vcpu_slot, direct);
+}
+
+/* The index of the row of the exit that is being handled, or 0 when there is no room. */
+static __noinline u32 row_of(struct vcpu_slot *slot)
+{
+	u64 place;
 	u32 index;
 
-	if (direct >= COMMON_CODES) {
-		direct -= NPF_BASE - COMMON_CODES;
-		if (direct < COMMON_CODES || direct >= DIRECT_ROWS)
-			return odd_row(slot, slot->code);
-	}
-	/* Else clang proves the bound in its own way, which the verifier cannot follow. */
-	barrier_var(direct);
-	if (direct >= DIRECT_ROWS)
+	if (!slot)
 		return 0;
-	index = slot->direct[direct];
-	return index ? index : first_of_row(slot, direct);
+	place = place_of(slot->code);
+	if (place == NO_PLACE)
+		return odd_row(slot, slot->code);
+	index = slot->direct[place];
+	return index ? index : first_of_row(slot, place);
 }
 
-#define LOG2_OF_2(n) n, n
-#define LOG2_OF_4(n) LOG2_OF_2(n), LOG2_OF_2(n)
-#define LOG2_OF_8(n) LOG2_OF_4(n), LOG2_OF_4(n)
-#define LOG2_OF_16(n) LOG2_OF_8(n), LOG2_OF_8(n)
-#define LOG2_OF_32(n) LOG2_OF_16(n), LOG2_OF_16(n)
-#define LOG2_OF_64(n) LOG2_OF_32(n), LOG2_OF_32(n)
-#define LOG2_OF_128(n) LOG2_OF_64(n), LOG2_OF_64(n)
+#define TIMES_2(n) n, n
+#define TIMES_4(n) TIMES_2(n), TIMES_2(n)
+#define TIMES_8(n) TIMES_4(n), TIMES_4(n)
+#define TIMES_16(n) TIMES_8(n), TIMES_8(n)
+#define TIMES_32(n) TIMES_16(n), TIMES_16(n)
+#define TIMES_64(n) TIMES_32(n), TIMES_32(n)
+#define TIMES_128(n) TIMES_64(n), TIMES_64(n)
 
-/* floor(log2(n)) for a byte, 0 for 0. */
-static const u8 log2_of_byte[256] = {
-	0, 0, LOG2_OF_2(1), LOG2_OF_4(2), LOG2_OF_8(3), LOG2_OF_16(4), LOG2_OF_32(5), LOG2_OF_64(6), LOG2_OF_128(7),
+/* floor(log2(n)) for a byte, 0 for 0, as the offset of a bucket: times sizeof(u64). */
+static const u8 log2_offset[256] = {
+	0, 0, TIMES_2(8), TIMES_4(16), TIMES_8(24), TIMES_16(32), TIMES_32(40), TIMES_64(48), TIMES_128(56),
 };
 
-/* The bucket of a time of 65 us and more. */
-static __noinline u32 long_bucket(u64 ns)
+/* A bucket by what log2_offset has. In bounds for the verifier by what follows the last row: see SLACK_ROWS. */
+static __always_inline u64 *bucket_at(struct row *row, u32 first, u64 offset)
 {
-	u32 bucket = 16;
-
-	ns >>= 16;
-	if (ns >> 16) {
-		ns >>= 16;
-		bucket = 32;
-	}
-	if (ns >> 8) {
-		ns >>= 8;
-		bucket += 8;
-	}
-	bucket += log2_of_byte[ns & 255];
-	return bucket < HISTOGRAM_BUCKETS ? bucket : HISTOGRAM_BUCKETS - 1;
+	/* In C, clang would copy the row's address first. */
+	asm("%0 += %1" : "+r"(offset) : "r"(row));
+	return (void *)offset + __builtin_offsetof(struct row, histogram) + 8 * first;
 }
 
-/* A time that may be the shortest or the longest of its epoch. */
-static __noinline int note_extreme(struct row *row, u64 ns)
+/* The bucket of any time. */
+static __always_inline u64 *bucket_of(struct row *row, u64 ns)
 {
-	u64 epoch = READ_ONCE(control.epoch);
+	if (ns >> 32) {
+		ns >>= 32;
+		if (ns >> (HISTOGRAM_BUCKETS - 1 - 32))
+			return &row->histogram[HISTOGRAM_BUCKETS - 1];
+		return bucket_at(row, 32, log2_offset[ns & 255]);
+	}
+	if (ns >> 24)
+		return bucket_at(row, 24, log2_offset[ns >> 24 & 255]);
+	if (ns >> 16)
+		return bucket_at(row, 16, log2_offset[ns >> 16 & 255]);
+	if (ns >> 8)
+		return bucket_at(row, 8, log2_offset[ns >> 8 & 255]);
+	return bucket_at(row, 0, log2_offset[ns & 255]);
+}
+
+/* A time that may be the shortest or the longest of its epoch: so much longer than the shortest. */
+static __noinline int note_extreme(struct row *row, u64 more)
+{
+	u64 epoch = READ_ONCE(control.epoch), ns;
 
 	if (!row)
 		return 0;
+	ns = row->min_ns + more;
 	if (row->epoch != epoch) {
 		row->last.epoch = row->epoch;
 		row->last.min_ns = row->min_ns;
@@ -176,23 +204,23 @@ static __always_inline void forget_split(struct vcpu_slot *slot)
 	slot->went_out = 0;
 }
 
-/* Adds what is known of the exit that has ended to its row; `index` is 0 where there was no room for one. */
-static __noinline int add_split(struct vcpu_slot *slot, u32 index, u64 now)
+/*
+ * Adds what is known of the exit that has ended to its row, where there was room for one. The scheduler's clock is not
+ * ours: what it says must not make the parts more than the whole, which is `ns`.
+ */
+static __always_inline void add_split(struct vcpu_slot *slot, struct row *row, u64 ns)
 {
-	struct row *row = row_at(index);
+	u64 rest = ns, part;
 
-	if (!slot)
-		return 0;
-	end_phase(slot, now);
-	if (index) {
-		row->user_exits += slot->went_out;
-		row->user_ns += slot->user_ns;
-		row->halted_ns += slot->halted_ns;
-		row->polled_ns += slot->polled_ns;
-		row->waiting_ns += slot->waiting_ns;
-	}
-	forget_split(slot);
-	return 0;
+#define ADD(name)                                      \
+	part = slot->name < rest ? slot->name : rest;  \
+	row->name += part;                             \
+	rest -= part
+	ADD(user_ns);
+	ADD(halted_ns);
+	row->polled_ns += slot->polled_ns < part ? slot->polled_ns : part;
+	ADD(waiting_ns);
+#undef ADD
 }
 
 /* Counts the exit that is being handled, and that sees no entry of its own, so that it has no time. */
@@ -210,13 +238,14 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 	return 0;
 }
 
-/* An exit of a vCPU that is not known to be in its guest. Returns the state that it is in from here on. */
-static __noinline u32 count_odd_exit(struct vcpu_slot *slot, u64 now)
+/* A vCPU left its guest, and it may have been anywhere. */
+static __noinline int odd_exit(struct vcpu_slot *slot, s64 code)
 {
+	u64 now = bpf_ktime_get_ns();
 	u32 state;
 
-	if (!slot)
-		return VCPU_IGNORED;
+	if (!slot || slot->state == VCPU_IGNORED)
+		return 0;
 	state = slot->state;
 	if (state == VCPU_NEW)
 		slot->first_ns = now;
@@ -228,44 +257,87 @@ static __noinline u32 count_odd_exit(struct vcpu_slot *slot, u64 now)
 		forget_split(slot);
 		end_write(slot, state);
 	}
-	return state == VCPU_IGNORED ? state : VCPU_HOST_MORE;
-}
-
-/* A vCPU left its guest. */
-static __always_inline void count_exit(struct vcpu_slot *slot, s64 code, u64 now)
-{
-	u32 next = VCPU_HOST;
-
-	if (slot->state != VCPU_GUEST) {
-		next = count_odd_exit(slot, now);
-		if (next == VCPU_IGNORED)
-			return;
-	}
 	slot->exit_ns = now;
 	slot->code = code;
-	end_write(slot, next);
+	/* The first entry has more to do than others. */
+	end_write(slot, state == VCPU_GUEST ? VCPU_HOST : VCPU_HOST_MORE);
+	return 0;
 }
 
-/* The same where times are not measured: counts at once. `kvm_exits` is KVM's count, if it is known. */
-static __always_inline void count_only(struct vcpu_slot *slot, s64 code, u64 kvm_exits, int kvm_counts)
+/*
+ * A vCPU that was in its guest left it. Nothing but `slot` is needed across the call of the clock, so that no other
+ * register must be saved. The code is nobody's until the state says otherwise.
+ */
+static __always_inline void count_exit(struct vcpu_slot *slot, s64 code)
 {
-	u32 index;
+	slot->code = code;
+	slot->exit_ns = bpf_ktime_get_ns();
+	end_write(slot, VCPU_HOST);
+}
 
-	if (slot->state != VCPU_GUEST) {
-		if (slot->state == VCPU_IGNORED)
-			return;
-		/* This exit is not in KVM's count yet, or is; as it will be with each one that follows. */
+/*
+ * Counts an exit at once: where times are not measured. KVM's count of them, if it is known, is `kvm_exits` now, before
+ * or after this exit, as it will be with each one that follows.
+ */
+static __noinline int odd_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_exits, int kvm_counts)
+{
+	if (!slot || slot->state == VCPU_IGNORED)
+		return 0;
+	if (slot->state == VCPU_NEW) {
 		slot->kvm_first = kvm_exits;
 		slot->kvm_known = kvm_counts;
 		slot->state = VCPU_GUEST;
 	}
-	slot->code = code;
-	index = row_of(slot);
-	if (index)
-		row_at(index)->timeless++;
-	else
-		slot->no_row++;
 	slot->kvm_last = kvm_exits;
+	slot->code = code;
+	count_timeless(slot);
+	return 0;
+}
+
+static __always_inline int count_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_exits, int kvm_counts)
+{
+	u64 place = place_of(code);
+	u32 index;
+
+	if (place == NO_PLACE)
+		return odd_exit_only(slot, code, kvm_exits, kvm_counts);
+	index = *direct_at(slot, place);
+	if (!index)
+		return odd_exit_only(slot, code, kvm_exits, kvm_counts);
+	row_at(index)->timeless++;
+	if (kvm_counts)
+		slot->kvm_last = kvm_exits;
+	return 0;
+}
+
+/* Counts the exit that was being handled, which may be any, and ends the writing. */
+static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
+{
+	struct row *row;
+	u32 index;
+
+	if (!slot)
+		return 0;
+	/* The clock may step back by a little from one CPU to another (kernel/time/timekeeping.c). */
+	if ((s64)ns < 0)
+		ns = 0;
+	index = row_of(slot);
+	if (index) {
+		row = row_at(index);
+		row->time_ns += ns;
+		++*bucket_of(row, ns);
+		if (ns - row->min_ns >= row->span)
+			note_extreme(row, ns - row->min_ns);
+		if (state == VCPU_HOST_MORE)
+			add_split(slot, row, ns);
+	} else {
+		slot->no_row++;
+		slot->rowless_ns += ns;
+	}
+	if (state == VCPU_HOST_MORE)
+		forget_split(slot);
+	end_write(slot, VCPU_GUEST);
+	return 0;
 }
 
 /* What KVM had counted before the first exit that we saw, when its count and ours are `kvm_exits` and `ours`. */
@@ -277,50 +349,64 @@ static __always_inline void begin_comparison(struct vcpu_slot *slot, u64 kvm_exi
 	}
 }
 
-/* A vCPU enters its guest. `kvm_exits` is KVM's count, where `kvm_counts` says that there is one. */
-static __always_inline void count_entry(struct vcpu_slot *slot, u64 now, u64 kvm_exits, int kvm_counts)
+/* A vCPU enters its guest, and it may have been anywhere. `kvm_counts` says whether KVM's count is known. */
+static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts)
 {
-	u32 state = slot->state, index, bucket;
-	struct row *row;
-	u64 ns;
+	u64 now = bpf_ktime_get_ns();
+	u32 state;
 
-	if (!is_out(state)) {
-		if (state == VCPU_GUEST)
-			slot->entry_without_exit++;
-		return;
-	}
+	if (!slot)
+		return 0;
+	state = slot->state;
+	if (state == VCPU_GUEST)
+		slot->entry_without_exit++;
+	if (!is_out(state))
+		return 0;
 	begin_write(slot);
-	index = row_of(slot);
-	row = row_at(index);
 	if (state == VCPU_HOST_MORE) {
-		add_split(slot, index, now);
+		end_phase(slot, now);
 		if (kvm_counts)
 			begin_comparison(slot, kvm_exits, 1 + slot->exit_without_entry);
 	}
 	if (kvm_counts)
 		slot->kvm_last = kvm_exits;
-	ns = now - slot->exit_ns;
-	if (index) {
-		if (ns >> 16) {
-			/* The clock may step back by a little from one CPU to another (kernel/time/timekeeping.c). */
-			if ((s64)ns < 0)
-				ns = 0;
-			bucket = ns >> 16 ? long_bucket(ns) : 0;
-		} else if (ns >> 8) {
-			bucket = 8 + log2_of_byte[ns >> 8];
-		} else {
-			bucket = log2_of_byte[ns];
-		}
-		row->time_ns += ns;
-		/* In bounds for the verifier by what follows the last row: see ROWS_SLACK. */
-		row->histogram[bucket]++;
-		if (ns - row->min_ns >= row->span)
-			note_extreme(row, ns);
+	return count_host_time(slot, now - slot->exit_ns, state);
+}
+
+/* A vCPU whose exit KVM has handled enters its guest. */
+static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts)
+{
+	u64 ns, place, units;
+	struct row *row;
+	u32 index;
+
+	begin_write(slot);
+	if (kvm_counts)
+		slot->kvm_last = kvm_exits;
+	ns = bpf_ktime_get_ns() - slot->exit_ns;
+	place = place_of(slot->code);
+	if (place == NO_PLACE)
+		return count_host_time(slot, ns, VCPU_HOST);
+	index = *direct_at(slot, place);
+	/* Most exits take less than 65 us. */
+	units = ns >> 8;
+	barrier_var(units);
+	if (!index || units > 255)
+		return count_host_time(slot, ns, VCPU_HOST);
+	row = row_at(index);
+	row->time_ns += ns;
+	if (units) {
+		++*bucket_at(row, 8, log2_offset[units]);
 	} else {
-		slot->no_row++;
-		slot->no_row_ns += ns;
+		++*bucket_at(row, 0, log2_offset[ns & 255]);
+		/* Else clang would join both branches, at the cost of both. */
+		asm volatile("");
 	}
+	ns -= row->min_ns;
+	if (ns >= row->span)
+		note_extreme(row, ns);
 	end_write(slot, VCPU_GUEST);
+	return 0;
 }
 
 /*
@@ -337,6 +423,8 @@ static __always_inline void end_vcpu(struct vcpu_slot *slot, u64 kvm_exits, int 
 		begin_write(slot);
 		slot->end_ns = bpf_ktime_get_ns();
 		if (is_out(state)) {
+			slot->rowless_ns += slot->end_ns - slot->exit_ns;
+			end_phase(slot, slot->end_ns);
 			count_timeless(slot);
 			if (kvm_counts)
 				begin_comparison(slot, kvm_exits, 1 + slot->exit_without_entry);

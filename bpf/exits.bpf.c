@@ -26,45 +26,82 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 	vm.args_to = BPF_CORE_READ(task, mm, arg_end);
 	bpf_core_read(vm.comm, sizeof(vm.comm), &leader->comm);
 	index = new_vcpu(key, vcpu->vcpu_id, isa, &vm);
-	if (index)
+	if (index) {
+		vcpu_at(index)->code_at = code_at(key, isa);
+		vcpu_at(index)->polled = polled(key);
 		run_by(vcpu_at(index), (u64)bpf_get_current_task(), run_delay());
+	}
 	return index;
 }
 
-SEC("tp_btf/kvm_exit")
-int BPF_PROG(on_exit, struct kvm_vcpu *vcpu, u32 isa)
+/* The slot of a vCPU that has exited. */
+static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32 isa)
 {
-	struct vcpu_slot *slot;
+	struct vcpu_slot *slot = slot_at(meet_vcpu(vcpu, isa));
 
-	/* It never is, which the verifier does not know of a module's tracepoint. */
-	if (!vcpu)
-		return 0;
-	slot = hinted((u64)vcpu);
-	if (!slot) {
-		slot = slot_at(meet_vcpu(vcpu, isa));
-		if (!slot) {
-			__sync_fetch_and_add(&control.no_vcpu, 1);
-			return 0;
-		}
-	}
-	if (config.timed)
-		count_exit(slot, code_of(vcpu, isa), bpf_ktime_get_ns());
-	else
-		count_only(slot, code_of(vcpu, isa), vcpu->stat.exits, 1);
-	return 0;
+	if (!slot)
+		__sync_fetch_and_add(&control.no_vcpu, 1);
+	return slot;
 }
 
-SEC("tp_btf/kvm_entry")
+/*
+ * The programs on kvm_exit, one for each vendor, with and without times: the collector attaches one. A vCPU's address is
+ * never 0, which the verifier does not know of a module's tracepoint.
+ */
+#define ON_EXIT(name, code_of, isa)                                                                  \
+	static __noinline int odd_##name(struct kvm_vcpu *vcpu)                                      \
+	{                                                                                            \
+		struct vcpu_slot *slot = slot_or_lost(vcpu, isa);                                    \
+                                                                                                     \
+		return slot ? odd_exit(slot, code_of(slot->code_at)) : 0;                            \
+	}                                                                                            \
+                                                                                                     \
+	SEC("?tp_btf/kvm_exit") int BPF_PROG(name, struct kvm_vcpu *vcpu)                            \
+	{                                                                                            \
+		struct vcpu_slot *slot = hinted((u64)vcpu);                                          \
+                                                                                                     \
+		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
+			return vcpu ? odd_##name(vcpu) : 0;                                          \
+		count_exit(slot, code_of(slot->code_at));                                            \
+		return 0;                                                                            \
+	}                                                                                            \
+                                                                                                     \
+	static __noinline int odd_##name##_only(struct kvm_vcpu *vcpu)                               \
+	{                                                                                            \
+		struct vcpu_slot *slot = slot_or_lost(vcpu, isa);                                    \
+                                                                                                     \
+		return slot ? odd_exit_only(slot, code_of(slot->code_at), vcpu->stat.exits, 1) : 0;  \
+	}                                                                                            \
+                                                                                                     \
+	SEC("?tp_btf/kvm_exit") int BPF_PROG(name##_only, struct kvm_vcpu *vcpu)                     \
+	{                                                                                            \
+		struct vcpu_slot *slot = hinted((u64)vcpu);                                          \
+                                                                                                     \
+		if (!vcpu)                                                                           \
+			return 0;                                                                    \
+		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
+			return odd_##name##_only(vcpu);                                              \
+		return count_exit_only(slot, code_of(slot->code_at), vcpu->stat.exits, 1);           \
+	}
+
+ON_EXIT(on_exit_vmx, vmx_code, ISA_VMX)
+ON_EXIT(on_exit_svm, svm_code, ISA_SVM)
+
+static __noinline int odd_on_entry(struct kvm_vcpu *vcpu)
+{
+	return odd_entry(slot_of(vcpu), vcpu->stat.exits, 1);
+}
+
+SEC("?tp_btf/kvm_entry")
 int BPF_PROG(on_entry, struct kvm_vcpu *vcpu)
 {
-	struct vcpu_slot *slot;
+	struct vcpu_slot *slot = hinted((u64)vcpu);
 
 	if (!vcpu)
 		return 0;
-	slot = slot_of(vcpu);
-	if (slot)
-		count_entry(slot, bpf_ktime_get_ns(), vcpu->stat.exits, 1);
-	return 0;
+	if (slot->key != (u64)vcpu || slot->state != VCPU_HOST)
+		return odd_on_entry(vcpu);
+	return count_entry(slot, vcpu->stat.exits, 1);
 }
 
 SEC("fentry/kvm_arch_vcpu_destroy")
@@ -79,7 +116,8 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	vm = (u64)vcpu->kvm;
 	bpf_map_delete_elem(&vm_by_key, &vm);
 	forget_task(slot);
-	end_vcpu(slot, vcpu->stat.exits, config.timed);
+	/* Where times are not measured, KVM's count was read at the last exit, and says no more now. */
+	end_vcpu(slot, vcpu->stat.exits, slot->first_ns != 0);
 	return 0;
 }
 

@@ -64,37 +64,65 @@ static __always_inline u64 key_of(u32 vcpu_id)
 	return bpf_get_current_pid_tgid() << 32 | (u32)(vcpu_id + 1);
 }
 
-SEC("tp/kvm/kvm_exit")
-int on_exit(void *ctx)
+struct seen {
+	struct vcpu_slot *slot;
+	s64 code;
+};
+
+/* The vCPU that exited, and why. */
+static __always_inline struct seen see_exit(void *ctx)
 {
 	u32 isa = read_field(ctx, &config.exit_isa), vcpu_id = read_field(ctx, &config.exit_vcpu_id);
-	s64 code = read_field(ctx, &config.exit_reason);
 	u64 key = key_of(vcpu_id);
-	struct vcpu_slot *slot = hinted(key);
+	struct seen seen = { .slot = hinted(key), .code = read_field(ctx, &config.exit_reason) };
 
-	if (!slot)
-		slot = slot_at(meet_vcpu(key, vcpu_id, isa));
-	if (!slot) {
+	if (seen.slot->key != key)
+		seen.slot = slot_at(meet_vcpu(key, vcpu_id, isa));
+	if (!seen.slot)
 		__sync_fetch_and_add(&control.no_vcpu, 1);
+	return seen;
+}
+
+SEC("?tp/kvm/kvm_exit")
+int on_exit(void *ctx)
+{
+	struct seen seen = see_exit(ctx);
+
+	if (!seen.slot)
 		return PASS;
-	}
-	if (config.timed)
-		count_exit(slot, code, bpf_ktime_get_ns());
+	if (seen.slot->state == VCPU_GUEST)
+		count_exit(seen.slot, seen.code);
 	else
-		count_only(slot, code, 0, 0);
+		odd_exit(seen.slot, seen.code);
 	return PASS;
 }
 
-SEC("tp/kvm/kvm_entry")
+SEC("?tp/kvm/kvm_exit")
+int on_exit_only(void *ctx)
+{
+	struct seen seen = see_exit(ctx);
+
+	if (!seen.slot)
+		return PASS;
+	if (seen.slot->state == VCPU_GUEST)
+		count_exit_only(seen.slot, seen.code, 0, 0);
+	else
+		odd_exit_only(seen.slot, seen.code, 0, 0);
+	return PASS;
+}
+
+SEC("?tp/kvm/kvm_entry")
 int on_entry(void *ctx)
 {
 	u64 key = key_of(read_field(ctx, &config.entry_vcpu_id));
 	struct vcpu_slot *slot = hinted(key);
 
-	if (!slot)
+	if (slot->key != key)
 		slot = slot_at(find_vcpu(key));
-	if (slot)
-		count_entry(slot, bpf_ktime_get_ns(), 0, 0);
+	if (slot && slot->state == VCPU_HOST)
+		count_entry(slot, 0, 0);
+	else
+		odd_entry(slot, 0, 0);
 	return PASS;
 }
 

@@ -22,11 +22,18 @@ enum {
 	EFAULT = 14,
 };
 
+/* For how long KVM has polled for this vCPU. */
+static __always_inline u64 polled(u64 vcpu)
+{
+	return load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_success_ns)) +
+	       load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_fail_ns));
+}
+
 static __always_inline struct vcpu_slot *slot_of(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = hinted((u64)vcpu);
 
-	return slot ? slot : slot_at(find_vcpu((u64)vcpu));
+	return slot->key == (u64)vcpu ? slot : slot_at(find_vcpu((u64)vcpu));
 }
 
 /* How long the thread that runs here has been runnable and off a CPU, since it began. */
@@ -102,7 +109,7 @@ static __noinline int count_return(u32 row_index, int reason)
 		return 0;
 	index = row->first_return;
 	for (int i = 0; i < MAX_RETURNS && index; i++) {
-		struct user_return *found = &returns[index & config.return_mask];
+		struct user_return *found = return_at(index);
 
 		if (found->reason == reason) {
 			found->count++;
@@ -116,7 +123,7 @@ static __noinline int count_return(u32 row_index, int reason)
 	else
 		index = 0;
 	if (index) {
-		struct user_return *fresh = &returns[index & config.return_mask];
+		struct user_return *fresh = return_at(index);
 
 		fresh->reason = reason;
 		fresh->count = 1;
@@ -134,6 +141,7 @@ int BPF_PROG(on_return, u32 reason, int error)
 {
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
 	int shown = reason;
+	u32 index;
 	u64 now;
 
 	if (!slot || !is_out(slot->state))
@@ -145,8 +153,11 @@ int BPF_PROG(on_return, u32 reason, int error)
 	slot->turn++;
 	end_phase(slot, now);
 	begin_phase(slot, PHASE_USER, now);
+	index = row_of(slot);
+	if (index && !slot->went_out)
+		row_at(index)->user_exits++;
 	slot->went_out = 1;
-	count_return(row_of(slot), shown);
+	count_return(index, shown);
 	end_write(slot, VCPU_HOST_MORE);
 	return 0;
 }
@@ -172,57 +183,41 @@ int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
 	return 0;
 }
 
-/* For how long KVM has polled for this vCPU. */
-static __always_inline u64 polled(u64 vcpu)
-{
-	return load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_success_ns)) +
-	       load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_fail_ns));
-}
-
-static __always_inline int begin_halt(struct kvm_vcpu *vcpu)
+/* A vCPU begins to block: it was halted, or is not started yet, e.g. by another vCPU's SIPI. */
+SEC("fentry/kvm_vcpu_block")
+int BPF_PROG(on_block, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
-	if (!slot || !is_out(slot->state) || slot->phase == PHASE_HALTED)
+	if (!slot || !is_out(slot->state))
 		return 0;
 	begin_write(slot);
 	slot->turn++;
 	begin_phase(slot, PHASE_HALTED, bpf_ktime_get_ns());
-	slot->poll_begin = polled((u64)vcpu);
 	end_write(slot, VCPU_HOST_MORE);
 	return 0;
 }
 
-/* A vCPU begins to wait for an event: it was halted ... */
-SEC("fentry/kvm_vcpu_halt")
-int BPF_PROG(on_halt, struct kvm_vcpu *vcpu)
-{
-	return begin_halt(vcpu);
-}
-
-/* ... or is not started yet, e.g. by another vCPU's SIPI. */
-SEC("fentry/kvm_vcpu_block")
-int BPF_PROG(on_block, struct kvm_vcpu *vcpu)
-{
-	return begin_halt(vcpu);
-}
-
-/* The end of a halt, which took `ns`. */
+/* The end of a halt, which took `halt_ns`: KVM has polled, and blocked where that did not help. */
 SEC("tp_btf/kvm_vcpu_wakeup")
-int BPF_PROG(on_wakeup, u64 ns)
+int BPF_PROG(on_wakeup, u64 halt_ns)
 {
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
-	u64 wait, poll;
+	u64 before, wait = 0;
 
-	if (!slot || slot->state != VCPU_HOST_MORE || slot->phase != PHASE_HALTED)
+	if (!slot)
+		return 0;
+	before = slot->polled;
+	slot->polled = polled(slot->key);
+	if (!is_out(slot->state))
 		return 0;
 	begin_write(slot);
 	slot->turn++;
-	wait = slot->waiting_ns - slot->wait_begin;
-	poll = polled(slot->key) - slot->poll_begin;
-	ns = ns > wait ? ns - wait : 0;
-	slot->halted_ns += ns;
-	slot->polled_ns += poll < ns ? poll : ns;
+	if (slot->phase == PHASE_HALTED)
+		wait = slot->waiting_ns - slot->wait_begin;
+	halt_ns = halt_ns > wait ? halt_ns - wait : 0;
+	slot->halted_ns += halt_ns;
+	slot->polled_ns += slot->polled - before < halt_ns ? slot->polled - before : halt_ns;
 	slot->phase = PHASE_KERNEL;
 	end_write(slot, VCPU_HOST_MORE);
 	return 0;

@@ -67,14 +67,37 @@ struct {
 	__type(value, u8);
 } selected SEC(".maps");
 
+/*
+ * An index within a table whose length is a power of two. The mask is an immediate, for which a mark stands here: the
+ * collector puts the table's length less one in its place before load. Read from `config`, it would cost two
+ * instructions more.
+ */
+static __always_inline u64 within(u64 index, const int mark)
+{
+	asm("%0 &= %1" : "+r"(index) : "i"(mark));
+	return index;
+}
+
+/* With barriers, because else clang works the address out anew for each field. */
 static __always_inline struct row *row_at(u32 index)
 {
-	return &rows[index & config.row_mask];
+	struct row *row = &rows[within(index, ROW_MASK_MARK)];
+
+	barrier_var(row);
+	return row;
 }
 
 static __always_inline struct vcpu_slot *vcpu_at(u32 index)
 {
-	return &vcpus[index & config.vcpu_mask];
+	struct vcpu_slot *slot = &vcpus[within(index, VCPU_MASK_MARK)];
+
+	barrier_var(slot);
+	return slot;
+}
+
+static __always_inline struct user_return *return_at(u32 index)
+{
+	return &returns[within(index, RETURN_MASK_MARK)];
 }
 
 /*
@@ -186,15 +209,13 @@ static __always_inline struct vcpu_slot *slot_at(u32 index)
 	return index ? vcpu_at(index) : 0;
 }
 
-/* The slot of a vCPU, if it is where it was last found. */
+/* The slot where a vCPU was last found. Whether it still is its own, its key tells. */
 static __always_inline struct vcpu_slot *hinted(u64 key)
 {
-	struct vcpu_slot *slot = vcpu_at(*hint_of(key));
-
-	return slot->key == key ? slot : 0;
+	return vcpu_at(*hint_of(key));
 }
 
-/* The slot of a vCPU that the hint did not find, or 0 if it has none. */
+/* The slot of a vCPU that is not where the hint says, or 0 if it has none. */
 static __noinline u32 find_vcpu(u64 key)
 {
 	u32 *found = bpf_map_lookup_elem(&vcpu_by_key, &key);

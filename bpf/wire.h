@@ -37,10 +37,14 @@ enum {
 	HINT_BITS = 14,
 	HINTS = 1 << HINT_BITS,
 	/*
-	 * Bytes after the last row. The verifier does not know that no bucket is above HISTOGRAM_BUCKETS, only that
-	 * none is above 8 + 255; with this much room it need not, and a comparison is saved at every exit.
+	 * Rows after the last, for the verifier. It knows of a bucket only that it lies within a byte's range; with this
+	 * much room that is enough for it, and a comparison is saved at every exit.
 	 */
-	ROWS_SLACK = 8 * 264,
+	SLACK_ROWS = 1,
+	/* Immediates of the programs that stand for the lengths of tables less one; see within() in tables.bpf.h. */
+	ROW_MASK_MARK = 0x5ca1ab01,
+	VCPU_MASK_MARK = 0x5ca1ab02,
+	RETURN_MASK_MARK = 0x5ca1ab03,
 };
 
 /*
@@ -88,8 +92,8 @@ struct row {
 	s64 code;
 	u32 next; /* the vCPU's next row, 0 at the end */
 	u32 first_return;
-	/* Of the exits that have entered again: how many went out to user space, and where their time went. */
-	u64 user_exits;
+	u64 user_exits; /* how many went out to user space */
+	/* Where the time of those went that have entered again. */
 	u64 user_ns;
 	u64 halted_ns; /* polled_ns included */
 	u64 polled_ns;
@@ -119,7 +123,7 @@ struct vcpu_slot {
 	u64 first_ns;  /* when that was ... */
 	u64 end_ns;    /* ... and when the vCPU was destroyed */
 	u64 no_row;
-	u64 no_row_ns; /* the host time of those exits */
+	u64 rowless_ns; /* host time of those exits, and of one that was being handled at the end */
 	u64 entry_without_exit;
 	u64 exit_without_entry;
 	/* Where the time of the exit that is being handled went so far; see struct row. */
@@ -128,10 +132,11 @@ struct vcpu_slot {
 	u64 halted_ns;
 	u64 polled_ns;
 	u64 waiting_ns;
+	u64 code_at;    /* where the kernel has the exit code, or for SVM the VMCB's address */
 	u64 task;       /* the thread that runs the vCPU ... */
 	u64 run_delay;  /* ... and its run delay when we looked last */
 	u64 wait_begin; /* waiting_ns when the vCPU began to halt ... */
-	u64 poll_begin; /* ... and how long KVM had polled for it */
+	u64 polled;     /* how long KVM had polled for it when we looked last */
 	u32 phase;      /* enum vcpu_phase */
 	u32 went_out;   /* KVM_RUN has returned since the exit */
 	u32 kvm_known;  /* kvm_first and kvm_last hold something */
@@ -169,10 +174,7 @@ struct field {
 /* Set before load; the verifier takes them for constants. */
 struct config {
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
-	u32 timed;         /* host times are measured */
 	u32 max_rows, max_vcpus, max_vms, max_returns; /* how many there may be, nobody's included */
-	/* The tables' lengths less one; lengths are powers of two, so that a mask is a bound. */
-	u32 row_mask, vcpu_mask, return_mask;
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
 };
 

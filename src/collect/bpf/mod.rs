@@ -2,6 +2,7 @@
 
 mod check;
 mod object;
+mod patch;
 mod read;
 mod table;
 mod wire;

@@ -2,6 +2,7 @@
 
 use super::super::Error;
 use super::super::host;
+use super::patch;
 use super::wire;
 use crate::model::{Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, libbpf_sys};
@@ -70,10 +71,6 @@ impl Loaded {
             max_vcpus: sizes.vcpus,
             max_vms: sizes.vms,
             max_returns: sizes.returns,
-            row_mask: table_len(sizes.rows) - 1,
-            vcpu_mask: table_len(sizes.vcpus) - 1,
-            return_mask: table_len(sizes.returns) - 1,
-            timed: (measured != Measured::Counts).into(),
             ..wire::config::default()
         };
         let image = if source == Source::Tracepoint {
@@ -95,7 +92,10 @@ impl Loaded {
             &EXITS.0
         };
 
-        let mut open = ObjectBuilder::default().open_memory(image).map_err(at("opening the BPF programs"))?;
+        let lengths = [sizes.rows, sizes.vcpus, sizes.returns].map(table_len);
+        let image = patch::with_masks(image, &patch::masks(lengths[0], lengths[1], lengths[2]));
+        let mut open =
+            ObjectBuilder::default().open_memory(&image).map_err(at("opening the BPF programs"))?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             let entries = match name.as_str() {
@@ -107,9 +107,9 @@ impl Loaded {
                 _ => 0,
             };
             let bytes = match name.rsplit('.').next() {
-                Some("rows") => bytes::<wire::row>(sizes.rows) + wire::ROWS_SLACK,
-                Some("vcpus") => bytes::<wire::vcpu_slot>(sizes.vcpus),
-                Some("returns") => bytes::<wire::user_return>(sizes.returns),
+                Some("rows") => bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS),
+                Some("vcpus") => bytes::<wire::vcpu_slot>(sizes.vcpus, 0),
+                Some("returns") => bytes::<wire::user_return>(sizes.returns, 0),
                 _ => 0,
             };
             if entries != 0 {
@@ -120,14 +120,22 @@ impl Loaded {
                 map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
             }
         }
+        let timed = measured != Measured::Counts;
+        let vmx = host::backend() == host::Backend::Vendor("kvm_intel".to_owned());
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             let wanted = match name.as_str() {
                 "on_fork" => follow,
                 // The plain source learns from it that a vCPU ended; the other has a better sign for that.
                 "on_leave" => follow || source == Source::Tracepoint,
-                "on_entry" => measured != Measured::Counts,
-                "on_return" | "on_load" | "on_halt" | "on_block" | "on_wakeup" => measured == Measured::Split,
+                "on_entry" => timed,
+                "on_exit" => timed,
+                "on_exit_only" => !timed,
+                "on_exit_vmx" => timed && vmx,
+                "on_exit_vmx_only" => !timed && vmx,
+                "on_exit_svm" => timed && !vmx,
+                "on_exit_svm_only" => !timed && !vmx,
+                "on_return" | "on_load" | "on_block" | "on_wakeup" => measured == Measured::Split,
                 _ => true,
             };
             program.set_autoload(wanted);
@@ -141,7 +149,7 @@ impl Loaded {
         let said = Said::listen();
         // Exits last: only an exit makes a vCPU known, so that none is ever seen without what belongs to it.
         let mut programs: Vec<_> = self.object.progs_mut().filter(|program| program.autoload()).collect();
-        programs.sort_by_key(|program| program.name() == "on_exit");
+        programs.sort_by_key(|program| program.name().to_string_lossy().starts_with("on_exit"));
         for program in programs {
             let what = format!("attaching the BPF program {}", program.name().display());
             self.links.push(program.attach().map_err(|error| said.explain(what, &format!("{error:#}")))?);
@@ -214,9 +222,9 @@ pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
 }
 
-/// The size of a table of elements of this type.
-fn bytes<T>(elements: u32) -> u32 {
-    table_len(elements).saturating_mul(u32::try_from(size_of::<T>()).unwrap_or(u32::MAX))
+/// The size of a table of elements of this type, with some more after the last.
+fn bytes<T>(elements: u32, more: u32) -> u32 {
+    (table_len(elements) + more).saturating_mul(u32::try_from(size_of::<T>()).unwrap_or(u32::MAX))
 }
 
 fn kernel(what: &str, cause: &str) -> Error {
@@ -254,16 +262,20 @@ impl Said {
         Error::Kernel { what, cause }
     }
 
-    /// The line that tells most: the verifier's last words, or the first warning.
+    /// The line that tells most: the verifier's reason or last words, or the first warning.
     fn last(&self) -> Option<String> {
         let said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let plain =
-            |line: &&String| !line.contains("-- BEGIN PROG LOAD LOG --") && !line.starts_with("processed ");
-        let verifier = said.iter().position(|line| line.contains("-- END PROG LOAD LOG --"));
-        let line = match verifier {
-            Some(end) => said.iter().take(end).rev().find(plain),
-            None => said.iter().find(plain),
+        let telling = |line: &&String| {
+            let frame = line.contains("-- BEGIN PROG LOAD LOG --") || line.starts_with("processed ");
+            !frame && !line.trim().is_empty()
         };
+        // Newer kernels explain at length, and give the reason a heading.
+        let reason = said.iter().skip_while(|line| line.trim() != "Reason:").nth(1);
+        let verifier = said.iter().position(|line| line.contains("-- END PROG LOAD LOG --"));
+        let line = reason.or_else(|| match verifier {
+            Some(end) => said.iter().take(end).rev().find(telling),
+            None => said.iter().find(telling),
+        });
         line.map(|line| line.trim_start_matches("libbpf: ").trim().to_owned())
     }
 }

@@ -128,9 +128,12 @@ impl Reader<'_> {
         };
         let since = |begin: u64| end.saturating_sub(begin);
         let mut split = over.split;
-        let mut host_ns = over.time_ns + peek!(slot, no_row_ns);
+        let mut host_ns = over.time_ns + peek!(slot, rowless_ns);
+        // Of one that ended, the exit that was being handled is in the host time already.
         if handling {
             host_ns += since(peek!(slot, exit_ns));
+        }
+        if handling || peek!(slot, end_ns) != 0 {
             let (user, halted) = (&mut split.user_ns, &mut split.halted_ns);
             *user += peek!(slot, user_ns);
             *halted += peek!(slot, halted_ns);
