@@ -243,6 +243,9 @@ pub const HANDLER_SIZE: usize = 64;
 pub const VECTORS: usize = 33;
 /// Vector of the local APIC's timer, for the guests that use it.
 pub const TIMER: u8 = 32;
+/// How far before an HLT the program begins that sets the timer for it. An interrupt that comes between STI and HLT,
+/// which no processor allows but QEMU's emulation does where it exits there, goes back by this: the HLT would wait for ever.
+pub(super) const BEFORE_HLT: u8 = 16;
 /// End of interrupt, as a local APIC in x2APIC mode has it (SDM vol. 3, "x2APIC Register Address Space").
 const X2APIC_EOI: u32 = 0x80b;
 
@@ -285,8 +288,12 @@ pub fn handlers() -> Vec<u8> {
                 fault(&mut code, vector, 8);
             }
             32 => {
-                code.block(&[0x49, 0xff, 0x87], Block::Ticks); //     inc qword [r15 + Ticks]
                 code.put(&[0x50, 0x51, 0x52]); //                     push rax, rcx, rdx
+                code.block(&[0x49, 0xff, 0x87], Block::Ticks); //     inc qword [r15 + Ticks]
+                code.put(&[0x48, 0x8b, 0x44, 0x24, 0x18]); //         mov rax, [rsp + 24]: rip
+                code.put(&[0x80, 0x38, 0xf4]); //                     cmp byte [rax], hlt
+                code.put(&[0x75, 0x06]); //                           jne over the next
+                code.put(&[0x48, 0x83, 0x6c, 0x24, 0x18, BEFORE_HLT]); //  sub qword [rsp + 24], BEFORE_HLT
                 code.wrmsr(X2APIC_EOI, 0);
                 code.put(&[0x5a, 0x59, 0x58]); //                     pop rdx, rcx, rax
                 code.put(&[0x48, 0xcf]); //                           iretq

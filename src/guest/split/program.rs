@@ -35,7 +35,9 @@ pub fn program(work: Work, each: u32, machine: Machine) -> Vec<u8> {
             Work::Halt { timer_ns, .. } => {
                 code.put(&[0xfa]); //                cli: the interrupt waits for the HLT
                 code.wrmsr(TIMER_COUNT, timer_ns);
-                code.put(&[0xfb, 0xf4]) //           sti, and hlt in its shadow
+                code.put(&[0xfb]); //                sti: after the next instruction
+                debug_assert_eq!(code.0.len() - top, usize::from(asm::BEFORE_HLT));
+                code.put(&[0xf4]) //                 hlt
             }
             _ => {
                 code.put(&[0x31, 0xc0]); //          xor eax, eax
