@@ -17,8 +17,14 @@ struct mm_struct {
 	unsigned long arg_start, arg_end;
 };
 
+/* CONFIG_SCHED_INFO, which task delay accounting and scheduler statistics need. */
+struct sched_info {
+	unsigned long long run_delay;
+};
+
 struct task_struct {
 	int pid, tgid;
+	struct sched_info sched_info;
 	struct task_struct *group_leader;
 	u64 start_boottime;
 	struct mm_struct *mm;
@@ -27,13 +33,23 @@ struct task_struct {
 
 struct kvm;
 
+struct kvm_vcpu_stat_generic {
+	u64 halt_poll_success_ns, halt_poll_fail_ns;
+};
+
 struct kvm_vcpu_stat {
+	struct kvm_vcpu_stat_generic generic;
 	u64 exits;
+};
+
+struct kvm_vcpu_arch {
+	u32 mp_state;
 };
 
 struct kvm_vcpu {
 	struct kvm *kvm;
 	int vcpu_id;
+	struct kvm_vcpu_arch arch;
 	struct kvm_vcpu_stat stat;
 };
 
@@ -114,9 +130,7 @@ static __always_inline s64 svm_code(struct kvm_vcpu *vcpu)
 	u64 vmcb = load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_svm, vmcb));
 	u64 code = load_u64((void *)vmcb + bpf_core_field_offset(struct vmcb, control.exit_code));
 
-	if (bpf_core_field_size(struct vmcb, control.exit_code) == 4)
-		return widen_svm_code(code);
-	return code;
+	return bpf_core_field_size(struct vmcb, control.exit_code) == 4 ? (u32)code : code;
 }
 
 /* The types of a vendor's module are there only while it is loaded; the other one never sees an exit then. */

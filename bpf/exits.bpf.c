@@ -5,11 +5,11 @@
  */
 #include "count.bpf.h"
 #include "compat.bpf.h"
-#include <bpf/bpf_tracing.h>
+#include "split.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu)
+static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 {
 	struct task_struct *leader, *task = (void *)bpf_get_current_task();
 	struct vm_key vm = {};
@@ -25,7 +25,10 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu)
 	vm.args_from = BPF_CORE_READ(task, mm, arg_start);
 	vm.args_to = BPF_CORE_READ(task, mm, arg_end);
 	bpf_core_read(vm.comm, sizeof(vm.comm), &leader->comm);
-	return new_vcpu(key, vcpu->vcpu_id, &vm);
+	index = new_vcpu(key, vcpu->vcpu_id, isa, &vm);
+	if (index)
+		run_by(vcpu_at(index), (u64)bpf_get_current_task(), run_delay());
+	return index;
 }
 
 SEC("tp_btf/kvm_exit")
@@ -33,16 +36,21 @@ int BPF_PROG(on_exit, struct kvm_vcpu *vcpu, u32 isa)
 {
 	struct vcpu_slot *slot;
 
+	/* It never is, which the verifier does not know of a module's tracepoint. */
 	if (!vcpu)
 		return 0;
 	slot = hinted((u64)vcpu);
-	if (!slot)
-		slot = slot_at(meet_vcpu(vcpu));
 	if (!slot) {
-		__sync_fetch_and_add(&control.no_vcpu, 1);
-		return 0;
+		slot = slot_at(meet_vcpu(vcpu, isa));
+		if (!slot) {
+			__sync_fetch_and_add(&control.no_vcpu, 1);
+			return 0;
+		}
 	}
-	count_exit(slot, code_of(vcpu, isa), isa, bpf_ktime_get_ns());
+	if (config.timed)
+		count_exit(slot, code_of(vcpu, isa), bpf_ktime_get_ns());
+	else
+		count_only(slot, code_of(vcpu, isa), vcpu->stat.exits, 1);
 	return 0;
 }
 
@@ -53,9 +61,7 @@ int BPF_PROG(on_entry, struct kvm_vcpu *vcpu)
 
 	if (!vcpu)
 		return 0;
-	slot = hinted((u64)vcpu);
-	if (!slot)
-		slot = slot_at(find_vcpu((u64)vcpu));
+	slot = slot_of(vcpu);
 	if (slot)
 		count_entry(slot, bpf_ktime_get_ns(), vcpu->stat.exits, 1);
 	return 0;
@@ -70,16 +76,10 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	/* A vCPU that never ran has no slot, and says nothing about its VM: it may have failed to be made. */
 	if (!slot)
 		return 0;
-	if (slot->state != VCPU_IGNORED) {
-		/* At once: its last exit is in KVM's count now, and no longer being handled. */
-		begin_write(slot);
-		note_kvm_exits(slot, vcpu->stat.exits);
-		slot->state = VCPU_GUEST;
-		end_write(slot);
-	}
 	vm = (u64)vcpu->kvm;
 	bpf_map_delete_elem(&vm_by_key, &vm);
-	end_vcpu(slot);
+	forget_task(slot);
+	end_vcpu(slot, vcpu->stat.exits, config.timed);
 	return 0;
 }
 

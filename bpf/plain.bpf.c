@@ -38,7 +38,7 @@ static __always_inline u64 read_field(void *ctx, const volatile struct field *fi
 	return narrow;
 }
 
-static __noinline u32 meet_vcpu(u64 key, u32 vcpu_id)
+static __noinline u32 meet_vcpu(u64 key, u32 vcpu_id, u32 isa)
 {
 	u32 index = find_vcpu(key), thread = bpf_get_current_pid_tgid(), *first;
 	struct vcpu_slot *slot;
@@ -48,10 +48,10 @@ static __noinline u32 meet_vcpu(u64 key, u32 vcpu_id)
 		return index;
 	vm.key = bpf_get_current_pid_tgid() >> 32;
 	/* The process's name is out of reach without types, and the thread's would be mistaken for it. */
-	index = new_vcpu(key, vcpu_id, &vm);
-	slot = vcpu_at(index);
-	if (!index || !slot)
+	index = new_vcpu(key, vcpu_id, isa, &vm);
+	if (!index)
 		return 0;
+	slot = vcpu_at(index);
 	first = bpf_map_lookup_elem(&vcpu_by_thread, &thread);
 	slot->next_of_thread = first ? *first : 0;
 	bpf_map_update_elem(&vcpu_by_thread, &thread, &index, BPF_ANY);
@@ -73,14 +73,15 @@ int on_exit(void *ctx)
 	struct vcpu_slot *slot = hinted(key);
 
 	if (!slot)
-		slot = slot_at(meet_vcpu(key, vcpu_id));
+		slot = slot_at(meet_vcpu(key, vcpu_id, isa));
 	if (!slot) {
 		__sync_fetch_and_add(&control.no_vcpu, 1);
 		return PASS;
 	}
-	if (isa == ISA_SVM && config.exit_reason.size == 4)
-		code = widen_svm_code(code);
-	count_exit(slot, code, isa, bpf_ktime_get_ns());
+	if (config.timed)
+		count_exit(slot, code, bpf_ktime_get_ns());
+	else
+		count_only(slot, code, 0, 0);
 	return PASS;
 }
 
@@ -115,10 +116,8 @@ int on_leave(void *ctx)
 	bpf_map_delete_elem(&vcpu_by_thread, &thread);
 	for (int i = 0; i < MAX_VCPUS_OF_THREAD && index; i++) {
 		slot = vcpu_at(index);
-		if (!slot)
-			break;
 		index = slot->next_of_thread;
-		end_vcpu(slot);
+		end_vcpu(slot, 0, 0);
 	}
 	return 0;
 }

@@ -28,24 +28,44 @@ enum {
 	DIRECT_ROWS = COMMON_CODES + NPF_CODES,
 	/* Any other code is looked for among the vCPU's odd rows, and there are at most so many of them. */
 	MAX_ODD_ROWS = 64,
+	/* With how many different reasons the exits of one row may return to user space. */
+	MAX_RETURNS = 64,
 	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
 	ARGS_BYTES = 1024,
 	COMM_BYTES = 16,
 	/* Where a vCPU was last found. A wrong entry only costs a hash look-up. */
 	HINT_BITS = 14,
 	HINTS = 1 << HINT_BITS,
+	/*
+	 * Bytes after the last row. The verifier does not know that no bucket is above HISTOGRAM_BUCKETS, only that
+	 * none is above 8 + 255; with this much room it need not, and a comparison is saved at every exit.
+	 */
+	ROWS_SLACK = 8 * 264,
 };
 
-/* What a vCPU is doing, as its last event told. */
+/*
+ * What a vCPU is doing, as its last event told. Whoever writes what belongs to a vCPU sets VCPU_WRITING before and
+ * another state afterwards, so that a reader who finds the same state, exit and turn before and after it has read
+ * has read one moment.
+ */
 enum vcpu_state {
-	VCPU_NEW = 0,     /* its first exit is being counted */
-	VCPU_GUEST = 1,   /* in the guest */
-	VCPU_HOST = 2,    /* its last exit is being handled */
-	VCPU_ENDED = 3,   /* destroyed: the counters are final */
-	VCPU_IGNORED = 4, /* not to be counted */
+	VCPU_NEW = 0,       /* known, and not counted yet */
+	VCPU_GUEST = 1,     /* in the guest */
+	VCPU_HOST = 2,      /* its last exit is being handled ... */
+	VCPU_HOST_MORE = 3, /* ... and there is more to do at the next entry than to count it */
+	VCPU_WRITING = 4,
+	VCPU_ENDED = 5,     /* destroyed: the counters are final */
+	VCPU_IGNORED = 6,   /* not to be counted */
 };
 
-/* Shortest and longest host time within one epoch, which is the span between two samples. */
+/* Where the time of the exit that is being handled goes. */
+enum vcpu_phase {
+	PHASE_KERNEL = 0, /* KVM handles it */
+	PHASE_USER = 1,   /* the VMM does */
+	PHASE_HALTED = 2, /* it waits for an event */
+};
+
+/* Shortest and longest host time of an epoch, which is the span between two samples. */
 struct extremes {
 	u64 epoch;
 	u64 min_ns;
@@ -54,37 +74,78 @@ struct extremes {
 
 /* The exits of one vCPU for one reason. Row 0 belongs to nobody. */
 struct row {
-	u64 count;
 	u64 time_ns;
+	/*
+	 * The extremes of `epoch`. A time is none of them where ns - min_ns < span, which is one comparison for both;
+	 * the collector sets span to 0 when it begins an epoch, so that the next exit looks closer.
+	 */
+	u64 min_ns;
+	u64 span;
+	u64 max_ns;
+	u64 timeless; /* exits that have no time; all others are in the histogram */
+	u64 epoch;
+	struct extremes last; /* those of an epoch before */
 	s64 code;
 	u32 next; /* the vCPU's next row, 0 at the end */
-	u32 unused;
-	struct extremes extremes[2]; /* by the epoch's lowest bit: one is written while the other is read */
+	u32 first_return;
+	/* Of the exits that have entered again: how many went out to user space, and where their time went. */
+	u64 user_exits;
+	u64 user_ns;
+	u64 halted_ns; /* polled_ns included */
+	u64 polled_ns;
+	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
 };
 
-/* One vCPU. Slot 0 belongs to nobody. */
+/* How often KVM_RUN returned with one reason while an exit of one row was being handled. Return 0 is nobody's. */
+struct user_return {
+	u64 count;
+	int reason; /* KVM_EXIT_*, or a negative error */
+	u32 next;   /* the row's next one, 0 at the end */
+};
+
+/*
+ * One vCPU. Slot 0 belongs to nobody. An exit is counted when the vCPU enters again; until then it is here: `state`
+ * says so, and is written after `code` and `exit_ns`.
+ */
 struct vcpu_slot {
 	u64 key;     /* whose slot this is: a kernel address, or thread and number; 0: nobody's */
-	u64 exit_ns; /* when the exit that is being handled happened */
-	u32 seq;     /* odd while the vCPU writes */
+	u64 exit_ns; /* when the exit that is being handled happened ... */
+	s64 code;    /* ... and its reason, as narrow or wide as KVM has it */
 	u32 state;   /* enum vcpu_state */
-	u32 open_row; /* the row of the exit that is being handled */
-	u32 first_row;
-	u64 exits;
-	u64 kvm_first; /* KVM's own count of exits before the first that was seen ... */
-	u64 kvm_last;  /* ... and at the last entry, or at the end */
+	u32 turn;    /* changes with whatever is written between an exit and the next entry */
+	u64 kvm_last;  /* KVM's own count of exits at the last entry, or at the end ... */
+	u64 kvm_first; /* ... and before the first exit that was seen */
+	u64 first_ns;  /* when that was ... */
+	u64 end_ns;    /* ... and when the vCPU was destroyed */
 	u64 no_row;
+	u64 no_row_ns; /* the host time of those exits */
 	u64 entry_without_exit;
 	u64 exit_without_entry;
-	u32 kvm_known; /* kvm_first and kvm_last hold something */
-	u32 isa;       /* 1: VMX, 2: SVM, as KVM numbers them */
-	u32 vm;        /* index in vms */
+	/* Where the time of the exit that is being handled went so far; see struct row. */
+	u64 phase_ns; /* since when it is in `phase` */
+	u64 user_ns;
+	u64 halted_ns;
+	u64 polled_ns;
+	u64 waiting_ns;
+	u64 task;       /* the thread that runs the vCPU ... */
+	u64 run_delay;  /* ... and its run delay when we looked last */
+	u64 wait_begin; /* waiting_ns when the vCPU began to halt ... */
+	u64 poll_begin; /* ... and how long KVM had polled for it */
+	u32 phase;      /* enum vcpu_phase */
+	u32 went_out;   /* KVM_RUN has returned since the exit */
+	u32 kvm_known;  /* kvm_first and kvm_last hold something */
+	u32 isa;        /* 1: VMX, 2: SVM, as KVM numbers them */
+	u32 vm;         /* index in vms */
 	u32 vcpu_id;
 	u32 thread;
 	u32 next_of_thread;
-	u32 odd_rows;  /* how many rows have no place in direct[] */
-	u32 first_odd; /* the first of them ... */
+	u32 first_row; /* its rows in direct[] ... */
+	u32 first_odd; /* ... and those that have no place there */
+	u32 odd_rows;  /* how many those are */
+	u32 rows;      /* how many rows there are in all */
+	u32 index;     /* of this slot */
+	u32 unused;
 	u16 direct[DIRECT_ROWS];
 };
 
@@ -108,7 +169,10 @@ struct field {
 /* Set before load; the verifier takes them for constants. */
 struct config {
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
-	u32 max_rows, max_vcpus, max_vms; /* the sizes of the tables */
+	u32 timed;         /* host times are measured */
+	u32 max_rows, max_vcpus, max_vms, max_returns; /* how many there may be, nobody's included */
+	/* The tables' lengths less one; lengths are powers of two, so that a mask is a bound. */
+	u32 row_mask, vcpu_mask, return_mask;
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
 };
 
@@ -119,9 +183,10 @@ struct control {
 	u32 next_row;  /* indices from here on were never used */
 	u32 next_vcpu;
 	u32 next_vm;
-	u32 unused;
+	u32 next_return;
 	u64 no_vcpu;    /* exits that found no slot; several CPUs write it */
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
+	u64 no_return;  /* returns to user space that found no place, likewise */
 };
 
 #include "kvmstat.h"

@@ -34,7 +34,7 @@ pub enum Command {
     Stat(Stat),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
-    /// Without a reason, lists them all. The exit status is 1 where no reason has that name or number.
+    /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status is 1 where no reason has that name or number.
     Reasons(Reasons),
     /// Write the statistics to the kernel log (dmesg) each time N more exits have happened
     Kmsg(Kmsg),
@@ -133,7 +133,11 @@ pub struct Stat {
     /// Tell rows apart by these, separated by commas: vm, vcpu, reason [default: vm,reason; all three for json and csv]
     #[arg(long, value_name = "KEYS")]
     pub by: Option<By>,
-    /// Sort rows by: count, rate, time, min, avg, max, p50, p95, p99, name, vm, vcpu
+    /// Sort rows by: busy (time that is not halted), count, rate, time, kernel, user, halted, polled, waiting,
+    /// user-exits, min, avg, max, p50, p95, p99, name, vm, vcpu
+    ///
+    /// What is not measured leaves the order to count: with --no-split busy, kernel, user, halted, polled, waiting and
+    /// user-exits are not, with --no-time no time is.
     #[arg(short, long, default_value_t, value_name = "KEY")]
     pub sort: Sort,
     /// table, json (one object a line) or csv
@@ -150,15 +154,20 @@ pub struct Stat {
 /// Options of `reasons`.
 #[derive(Args, Debug)]
 pub struct Reasons {
-    /// vmx or svm; may be left out
-    #[arg(value_name = "vmx|svm|REASON")]
+    /// vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with
+    #[arg(value_name = "vmx|svm|user|REASON")]
     pub first: Option<String>,
-    /// A name (EPT_VIOLATION, npf) or a number (48, 0x400)
+    /// A name (EPT_VIOLATION, npf; MMIO) or a number (48, 0x400; 6)
     #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
     pub second: Option<String>,
 }
 
 impl Reasons {
+    /// Whether it is about what KVM_RUN returns to user space with.
+    pub fn is_user(&self) -> bool {
+        self.first.as_deref().is_some_and(|first| first.eq_ignore_ascii_case("user"))
+    }
+
     /// The instruction set and the reason that were asked for.
     pub fn asked(&self) -> (Option<Isa>, Option<&str>) {
         let isa = match self.first.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -269,6 +278,17 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_order_is_in_the_help() {
+        let mut stat = Cli::command().find_subcommand("stat").cloned().unwrap().term_width(1000);
+        let help = stat.render_help().to_string();
+        let line = help.lines().find(|line| line.contains("--sort")).unwrap();
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+        for (word, _) in Sort::WORDS {
+            assert!(words.contains(&word), "{word} is not in {line:?}");
+        }
     }
 
     #[test]

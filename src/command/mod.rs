@@ -54,9 +54,14 @@ fn code(success: bool) -> ExitCode {
 }
 
 fn reasons(args: &cli::Reasons) -> anyhow::Result<ExitCode> {
-    let (isa, query) = args.asked();
     let mut out = BufWriter::new(io::stdout().lock());
-    view::reasons::write(&mut out, isa, query, output::width(&io::stdout()).unwrap_or(100))?;
+    let width = output::width(&io::stdout()).unwrap_or(100);
+    if args.is_user() {
+        view::reasons::write_user(&mut out, args.second.as_deref(), width)?;
+    } else {
+        let (isa, query) = args.asked();
+        view::reasons::write(&mut out, isa, query, width)?;
+    }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Rows of an [`Interval`] added up by VM, vCPU, reason, or any of them together.
 
-use super::{Counters, ExitCode, Interval, VmId};
+use super::{Counters, ExitCode, Interval, Measured, VmId};
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -73,14 +73,30 @@ impl FromStr for By {
     }
 }
 
-/// What rows are sorted by: numbers from the largest down, names upwards.
+/// What rows are sorted by: numbers from the largest down, names upwards. By a figure that was not
+/// measured they are sorted by count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Exits, and so also exits per second.
+    /// Host time that was not halted: idleness does not come first. Not measured where it is not
+    /// told apart from the rest ([`Measured::Split`]).
     #[default]
+    Busy,
+    /// Exits, and so also exits per second.
     Count,
-    /// Host time.
+    /// Host time, halted included.
     Time,
+    /// Host time in KVM.
+    Kernel,
+    /// Host time in the VMM.
+    User,
+    /// Host time halted.
+    Halted,
+    /// The part of it in which the vCPU polled.
+    Polled,
+    /// Host time runnable, but not on a CPU.
+    Waiting,
+    /// Exits that went out to user space.
+    UserExits,
     /// Shortest host time.
     Min,
     /// Mean host time.
@@ -103,10 +119,17 @@ pub enum Sort {
 
 impl Sort {
     /// Every order with the word that chooses it; `rate` is another word for `count`.
-    pub const WORDS: [(&'static str, Sort); 12] = [
+    pub const WORDS: [(&'static str, Sort); 19] = [
+        ("busy", Sort::Busy),
         ("count", Sort::Count),
         ("rate", Sort::Count),
         ("time", Sort::Time),
+        ("kernel", Sort::Kernel),
+        ("user", Sort::User),
+        ("halted", Sort::Halted),
+        ("polled", Sort::Polled),
+        ("waiting", Sort::Waiting),
+        ("user-exits", Sort::UserExits),
         ("min", Sort::Min),
         ("avg", Sort::Avg),
         ("max", Sort::Max),
@@ -170,9 +193,17 @@ impl Group {
         self.counters.histogram.percentile(q, extremes.min_ns, extremes.max_ns)
     }
 
-    fn figure(&self, sort: Sort) -> Option<u64> {
+    fn figure(&self, sort: Sort, measured: Measured) -> Option<u64> {
+        let split = &self.counters.split;
         match sort {
+            Sort::Busy => (measured == Measured::Split).then(|| self.counters.busy_ns()),
             Sort::Time => Some(self.counters.time_ns),
+            Sort::Kernel => (measured == Measured::Split).then(|| split.kernel_ns(self.counters.time_ns)),
+            Sort::User => Some(split.user_ns),
+            Sort::Halted => Some(split.halted_ns),
+            Sort::Polled => Some(split.polled_ns),
+            Sort::Waiting => Some(split.waiting_ns),
+            Sort::UserExits => Some(split.user_exits),
             Sort::Min => self.counters.extremes.map(|e| e.min_ns),
             Sort::Avg => self.avg_ns(),
             Sort::Max => self.counters.extremes.map(|e| e.max_ns),
@@ -209,7 +240,7 @@ pub fn group(interval: &Interval, by: By) -> Vec<Group> {
 }
 
 /// Sorts groups of `interval`; equal ones by count, then by VM, vCPU and code, so that the order
-/// is always the same. What has no figure comes last.
+/// is always the same. What has no figure comes last; where none has one, the count decides.
 pub fn sort(
     groups: &mut [Group],
     order: Sort,
@@ -225,7 +256,9 @@ pub fn sort(
             Sort::Vcpu => a.vcpu.cmp(&b.vcpu),
             _ => Ordering::Equal,
         };
-        let rest = |g: &Group| (Reverse(g.figure(order)), Reverse(g.counters.count), g.vm, g.vcpu, g.code);
+        let rest = |g: &Group| {
+            (Reverse(g.figure(order, interval.measured)), Reverse(g.counters.count), g.vm, g.vcpu, g.code)
+        };
         by_text.then_with(|| rest(a).cmp(&rest(b)))
     });
 }
@@ -233,7 +266,7 @@ pub fn sort(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Extremes, Histogram, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm};
+    use crate::model::{Extremes, Histogram, Isa, Loss, Row, Source, Split, UserReason, VcpuSpan, Vm};
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
 
@@ -246,7 +279,19 @@ mod tests {
             histogram.0
                 [(1..crate::model::BUCKETS).find(|&b| Histogram::bounds(b).contains(&ns)).unwrap_or(0)] = 1;
             let extremes = Some(Extremes { min_ns: ns, max_ns: ns });
-            let one = Counters { count: 1, time_ns: ns, extremes, histogram, ..Counters::default() };
+            // Codes from 3 on halt for most of the time, even ones go to user space.
+            let halted_ns = if code >= 3 { ns - ns / 8 } else { 0 };
+            let out = u64::from(code % 2 == 0);
+            let rest = ns - halted_ns;
+            let split = Split {
+                user_exits: out,
+                user_ns: out * (rest / 3),
+                halted_ns,
+                polled_ns: halted_ns / 5,
+                waiting_ns: rest / 2,
+            };
+            let returns = (0..out).map(|_| (UserReason(i32::from(code) - 2), 1)).collect();
+            let one = Counters { count: 1, time_ns: ns, extremes, histogram, split, returns };
             rows.entry((vm, vcpu, code.into())).or_default().add(&one);
             *vcpus.entry((vm, vcpu)).or_default() += 1;
         }
@@ -259,7 +304,7 @@ mod tests {
             end: SystemTime::UNIX_EPOCH,
             length: Duration::from_secs(1),
             source: Source::Btf,
-            measured: Measured::Times,
+            measured: Measured::Split,
             vms: vcpus.keys().map(|(id, _)| vm(*id)).collect(),
             vcpus: vcpus
                 .iter()
@@ -292,7 +337,13 @@ mod tests {
             groups.iter().for_each(|group| all.add(&group.counters));
             prop_assert_eq!(&all, &Group::total(&interval).counters);
             prop_assert_eq!(all.count, cells.len() as u64);
+            prop_assert_eq!(all.time_ns, cells.iter().map(|cell| cell.3).sum::<u64>());
+            prop_assert_eq!(all.returns.values().sum::<u64>(), all.split.user_exits);
             for g in &groups {
+                let (counters, split) = (&g.counters, &g.counters.split);
+                let parts = split.kernel_ns(counters.time_ns) + split.user_ns + split.halted_ns + split.waiting_ns;
+                prop_assert_eq!(parts, counters.time_ns);
+                prop_assert_eq!(counters.busy_ns() + split.halted_ns, counters.time_ns);
                 prop_assert_eq!((g.vm.is_some(), g.vcpu.is_some(), g.code.is_some()), (vm, vcpu, reason));
             }
 
@@ -306,18 +357,36 @@ mod tests {
 
     #[test]
     fn orders_put_the_largest_figure_or_the_first_name_on_top() {
-        let interval = interval(&[(2, 0, 1, 10), (2, 0, 1, 10), (0, 1, 9, 900), (0, 1, 5, 30)]);
-        let first = |order| {
-            let mut groups = group(&interval, By::ALL);
-            sort(&mut groups, order, &interval, |code| Cow::Owned(format!("{:02}", 20 - code.code)));
+        let mut interval = interval(&[
+            (2, 0, 1, 10),
+            (2, 0, 1, 10),
+            (0, 1, 9, 900),
+            (0, 1, 5, 30),
+            (2, 0, 2, 400),
+            (2, 1, 7, 1000),
+            (2, 1, 7, 400),
+        ]);
+        let by = |interval: &Interval, order| {
+            let mut groups = group(interval, By::ALL);
+            sort(&mut groups, order, interval, |code| Cow::Owned(format!("{:02}", 20 - code.code)));
             groups[0].code.map(|code| code.code)
         };
+        let first = |order| by(&interval, order);
         assert_eq!(first(Sort::Count), Some(1));
-        assert_eq!(first(Sort::Time), Some(9));
-        assert_eq!(first(Sort::P99), Some(9));
+        assert_eq!(first(Sort::Time), Some(7));
+        assert_eq!(first(Sort::Busy), Some(2), "what halted is not busy");
+        assert_eq!(first(Sort::UserExits), Some(2));
+        assert_eq!(first(Sort::Halted), Some(7));
+        assert_eq!(first(Sort::P99), Some(7));
         assert_eq!(first(Sort::Name), Some(9));
         assert_eq!(first(Sort::Vm), Some(5), "vm0 comes first, and of its rows the one with the lower code");
         assert_eq!(first(Sort::Vcpu), Some(1));
+        for measured in [Measured::Times, Measured::Counts] {
+            interval.measured = measured;
+            for order in [Sort::Busy, Sort::Kernel] {
+                assert_eq!(by(&interval, order), by(&interval, Sort::Count), "{order} is not measured");
+            }
+        }
     }
 
     #[test]
@@ -344,6 +413,6 @@ mod tests {
             "there is no grouping by \"cpu\"; choose from vm, vcpu and reason, separated by commas"
         );
         assert!("".parse::<By>().is_err());
-        assert!("biggest".parse::<Sort>().unwrap_err().to_string().contains("count, rate, time"));
+        assert!("biggest".parse::<Sort>().unwrap_err().to_string().contains("busy, count, rate, time"));
     }
 }

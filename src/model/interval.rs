@@ -93,7 +93,8 @@ impl Interval {
                 let counters = since(reason, then).ok_or_else(|| {
                     backwards(&format!("{} {:#x}", reason.code.isa.name(), reason.code.code))
                 })?;
-                if counters.count > 0 || counters.histogram.count() > 0 {
+                // An exit of an interval before may have entered again, or gone out to user space, in this one.
+                if !counters.is_empty() {
                     rows.push(Row { vm: vcpu.vm, vcpu: vcpu.vcpu, code: reason.code, counters });
                 }
             }
@@ -191,4 +192,112 @@ fn returned_since(now: &Returns, then: &Returns) -> Option<Returns> {
     }
     since.retain(|_, count| *count > 0);
     Some(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Histogram, Isa, Split, UserReason};
+    use proptest::prelude::*;
+
+    /// One exit, of (VM, vCPU, code), that took so long.
+    type Exit = (u8, u8, u8, u32);
+
+    /// What a collector says after `exits`, each of which spent an eighth of its time in each of two places.
+    fn sample(exits: &[Exit]) -> Sample {
+        let mut vcpus: BTreeMap<(u8, u8), VcpuSample> = BTreeMap::new();
+        for &(vm, vcpu, code, ns) in exits {
+            let (id, code, ns) =
+                (VmId(vm.into()), ExitCode { isa: Isa::Svm, code: code.into() }, u64::from(ns));
+            let sample = vcpus.entry((vm, vcpu)).or_insert(VcpuSample {
+                vm: id,
+                vcpu: vcpu.into(),
+                exits: 0,
+                kvm_exits: Some(0),
+                time: Some(VcpuTime::default()),
+                reasons: Vec::new(),
+            });
+            sample.exits += 1;
+            sample.kvm_exits = Some(sample.exits);
+            let split = Split {
+                user_exits: 1,
+                user_ns: ns / 8,
+                halted_ns: ns / 8,
+                polled_ns: ns / 16,
+                waiting_ns: 0,
+            };
+            let time = VcpuTime {
+                guest_ns: 7,
+                kernel_ns: split.kernel_ns(ns),
+                user_ns: ns / 8,
+                halted_ns: ns / 8,
+                polled_ns: ns / 16,
+                waiting_ns: 0,
+            };
+            if let Some(sum) = &mut sample.time {
+                sum.add(&time);
+            }
+            let mut histogram = Histogram::default();
+            histogram.0[usize::try_from(code.code).unwrap()] = 1;
+            let returns = Returns::from([(UserReason(i32::from(vcpu)), 1)]);
+            let one = Counters { count: 1, time_ns: ns, extremes: None, histogram, split, returns };
+            match sample.reasons.iter_mut().find(|reason| reason.code == code) {
+                Some(reason) => reason.counters.add(&one),
+                None => sample.reasons.push(ReasonCount { code, counters: one }),
+            }
+        }
+        let vm = |id: VmId| Vm { id, pid: 7, name: "vm".into(), vmm: "qemu".into(), ended: false };
+        let mut vms: Vec<Vm> = vcpus.values().map(|vcpu| vm(vcpu.vm)).collect();
+        vms.dedup();
+        Sample {
+            monotonic_ns: exits.len() as u64,
+            wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(exits.len() as u64),
+            source: Source::Btf,
+            measured: Measured::Split,
+            vms,
+            vcpus: vcpus.into_values().collect(),
+            loss: Loss::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_intervals_are_one_longer(
+            exits in proptest::collection::vec((0u8..3, 0u8..3, 0u8..4, 0u32..1 << 30), 0..60),
+            (first, second) in any::<(prop::sample::Index, prop::sample::Index)>(),
+        ) {
+            let (first, second) = (first.index(exits.len() + 1), second.index(exits.len() + 1));
+            let (a, b) = (sample(&exits[..first.min(second)]), sample(&exits[..first.max(second)]));
+            let c = sample(&exits);
+            let mut both = Interval::between(&a, &b).unwrap();
+            both.extend(&Interval::between(&b, &c).unwrap());
+            let one = Interval::between(&a, &c).unwrap();
+            prop_assert_eq!(one.exits(), (exits.len() - first.min(second)) as u64);
+            prop_assert_eq!(&both, &one);
+            let host: u64 = one.vcpus.iter().filter_map(|span| span.time).map(|time| time.host_ns()).sum();
+            prop_assert_eq!(host, one.rows.iter().map(|row| row.counters.time_ns).sum::<u64>());
+        }
+    }
+
+    #[test]
+    fn what_a_counted_exit_does_later_has_a_row() {
+        let before = sample(&[(0, 0, 1, 800)]);
+        let mut after = before.clone();
+        after.vcpus[0].reasons[0].counters.returns.insert(UserReason(6), 2);
+        let interval = Interval::between(&before, &after).unwrap();
+        assert_eq!(interval.rows.len(), 1);
+        assert_eq!(interval.rows[0].counters.returns, Returns::from([(UserReason(6), 2)]));
+        assert_eq!(Interval::between(&before, &before).unwrap().rows, []);
+    }
+
+    #[test]
+    fn a_counter_that_shrinks_is_named() {
+        let (less, more) = (sample(&[(0, 1, 1, 800)]), sample(&[(0, 1, 1, 800), (0, 1, 1, 9)]));
+        let text = Interval::between(&more, &less).unwrap_err().to_string();
+        assert!(text.contains("exits of vCPU 1 of process 7"), "{text}");
+        let mut less = more.clone();
+        less.vcpus[0].reasons[0].counters.returns.clear();
+        let text = Interval::between(&more, &less).unwrap_err().to_string();
+        assert!(text.contains("svm 0x1 of vCPU 1 of process 7"), "{text}");
+    }
 }

@@ -73,6 +73,16 @@ impl Extremes {
 }
 
 impl Counters {
+    /// Host time that was not halted (ns): KVM's, the VMM's, and that without a CPU.
+    pub fn busy_ns(&self) -> u64 {
+        self.time_ns.saturating_sub(self.split.halted_ns)
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        *self == Counters { extremes: self.extremes, ..Counters::default() }
+    }
+
     /// Adds other exits to these.
     pub fn add(&mut self, other: &Counters) {
         self.count += other.count;

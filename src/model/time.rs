@@ -89,12 +89,17 @@ pub struct VcpuTime {
 impl VcpuTime {
     /// Everything.
     pub fn total_ns(&self) -> u64 {
-        self.guest_ns + self.kernel_ns + self.user_ns + self.halted_ns + self.waiting_ns
+        self.guest_ns + self.host_ns()
     }
 
     /// Blocked, waiting for an event.
     pub fn idle_ns(&self) -> u64 {
         self.halted_ns.saturating_sub(self.polled_ns)
+    }
+
+    /// Out of the guest, for whatever reason.
+    pub fn host_ns(&self) -> u64 {
+        self.kernel_ns + self.user_ns + self.halted_ns + self.waiting_ns
     }
 
     /// Adds another time to this.
@@ -108,7 +113,7 @@ impl VcpuTime {
     }
 
     /// What came after `earlier`. What was taken for one part and has turned out to be another (see
-    /// [`VcpuTime::waiting_ns`]) is taken off the part that grew most, so that the sum is right.
+    /// [`VcpuTime::waiting_ns`]) is taken off the parts that grew most, so that the sum is right.
     pub fn since(&self, earlier: &VcpuTime) -> VcpuTime {
         let mut over = 0;
         let mut parts = [
@@ -122,11 +127,51 @@ impl VcpuTime {
             over += then.saturating_sub(now);
             now.saturating_sub(then)
         });
-        if let Some(largest) = parts.iter_mut().max() {
-            *largest = largest.saturating_sub(over);
+        while let Some(largest) = parts.iter_mut().max().filter(|largest| over > 0 && **largest > 0) {
+            let off = over.min(*largest);
+            *largest -= off;
+            over -= off;
         }
         let [guest_ns, kernel_ns, user_ns, halted_ns, waiting_ns] = parts;
         let polled_ns = self.polled_ns.saturating_sub(earlier.polled_ns).min(halted_ns);
         VcpuTime { guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn time([guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns]: [u64; 6]) -> VcpuTime {
+        let polled_ns = polled_ns.min(halted_ns);
+        VcpuTime { guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns }
+    }
+
+    #[test]
+    fn what_turns_out_to_be_waiting_is_taken_off_what_it_was_taken_for() {
+        // Runnable since long in the guest, for all that was known; then it ran, and the delay is known.
+        let earlier = time([900, 100, 0, 0, 0, 0]);
+        let now = time([400, 110, 0, 0, 0, 590]);
+        assert_eq!(now.since(&earlier), time([0, 10, 0, 0, 0, 90]));
+        // More than any one part grew.
+        let now = time([0, 900, 0, 0, 0, 700]);
+        let since = now.since(&earlier);
+        assert_eq!((since.total_ns(), since.guest_ns), (600, 0));
+        assert_eq!(time([5; 6]).since(&VcpuTime::default()), time([5; 6]));
+    }
+
+    proptest! {
+        #[test]
+        fn parts_of_an_interval_add_up_to_its_length(
+            (earlier, later) in any::<([u32; 6], [u32; 6])>(),
+        ) {
+            let (earlier, later) = (time(earlier.map(u64::from)), time(later.map(u64::from)));
+            let since = later.since(&earlier);
+            prop_assert_eq!(since.total_ns(), later.total_ns().saturating_sub(earlier.total_ns()));
+            prop_assert!(since.polled_ns <= since.halted_ns);
+            prop_assert_eq!(since.host_ns() + since.guest_ns, since.total_ns());
+            prop_assert_eq!(since.idle_ns() + since.polled_ns, since.halted_ns);
+        }
     }
 }

@@ -12,6 +12,7 @@ mod svm;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod user;
 mod vmx;
 
 pub use find::{Found, codes, find, nearest, neighbours, number};

@@ -1,76 +1,9 @@
 //! Every column once: what it is called, what it means, how it is computed. The table, CSV, JSON
 //! and the documentation read this.
 
-use super::unit;
-use crate::model::{By, Group, Histogram, Interval, Source, Vm};
+pub use super::value::Value;
+use crate::model::{By, Group, Interval, Measured, Sort, Source, Vm};
 use crate::reason;
-use serde::{Serialize, Serializer};
-
-/// What one cell holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// There is no figure.
-    Nothing,
-    /// Text, which may be hostile.
-    Text(String),
-    /// A number that identifies, such as a process's.
-    Id(i64),
-    /// How many.
-    Count(u64),
-    /// A part of 1.
-    Share(f64),
-    /// How many per second.
-    Rate(f64),
-    /// Nanoseconds.
-    Ns(u64),
-    /// A histogram of nanoseconds.
-    Buckets(Box<Histogram>),
-}
-
-impl Value {
-    /// As people read it.
-    pub fn human(&self) -> String {
-        match self {
-            Value::Nothing => "-".into(),
-            Value::Text(text) => text.clone(),
-            Value::Id(id) => id.to_string(),
-            Value::Count(count) => unit::count(*count),
-            Value::Share(share) => unit::share(*share),
-            Value::Rate(rate) => unit::rate(*rate),
-            Value::Ns(ns) => unit::time(*ns),
-            Value::Buckets(buckets) => plain_buckets(buckets),
-        }
-    }
-
-    /// As machines read it from text: plain numbers, nothing where there is none.
-    pub fn plain(&self) -> String {
-        match self {
-            Value::Nothing => String::new(),
-            Value::Text(text) => text.clone(),
-            Value::Id(id) => id.to_string(),
-            Value::Count(whole) | Value::Ns(whole) => whole.to_string(),
-            Value::Share(number) | Value::Rate(number) => number.to_string(),
-            Value::Buckets(buckets) => plain_buckets(buckets),
-        }
-    }
-}
-
-fn plain_buckets(buckets: &Histogram) -> String {
-    buckets.0.map(|count| count.to_string()).join(";")
-}
-
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Value::Nothing => serializer.serialize_none(),
-            Value::Text(text) => serializer.serialize_str(text),
-            Value::Id(id) => serializer.serialize_i64(*id),
-            Value::Count(whole) | Value::Ns(whole) => serializer.serialize_u64(*whole),
-            Value::Share(number) | Value::Rate(number) => serializer.serialize_f64(*number),
-            Value::Buckets(buckets) => serializer.collect_seq(buckets.0),
-        }
-    }
-}
 
 /// When there is something to put into a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +16,35 @@ enum Needs {
     Vcpu,
     /// Rows tell reasons apart.
     Reason,
-    /// The source tells exits apart and measures them: any but KVM's statistics.
-    Measured,
+    /// The source tells exits apart: any but KVM's statistics, whose classes overlap.
+    Apart,
+    /// Host times are measured.
+    Times,
+    /// It is also measured where they went.
+    Split,
+}
+
+/// How soon the table does without a column where it is too narrow: the highest goes first. What
+/// has 0 stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// Where no more than whole host times are measured.
+    whole: u8,
+    /// Where they are split, and other columns tell more.
+    split: u8,
+}
+
+/// A column that stays.
+const STAYS: Option<Rank> = Some(Rank { whole: 0, split: 0 });
+
+/// A column that is there where host times are split.
+const fn split(rank: u8) -> Option<Rank> {
+    Some(Rank { whole: rank, split: rank })
+}
+
+/// The ranks of a column where host times are whole and where they are split.
+const fn ranks(whole: u8, split: u8) -> Option<Rank> {
+    Some(Rank { whole, split })
 }
 
 /// One column.
@@ -99,9 +59,8 @@ pub struct Column {
     pub help: &'static str,
     /// Numbers stand at the right.
     pub right: bool,
-    /// Where the table is too narrow, columns go from the highest of these down; those with 0
-    /// stay. `None`: the table has no such column.
-    pub dispensable: Option<u8>,
+    /// How soon the table does without it. `None`: the table has no such column.
+    pub rank: Option<Rank>,
     /// Whether JSON and CSV have it. What they lack follows from what they have.
     pub machine: bool,
     needs: Needs,
@@ -109,29 +68,70 @@ pub struct Column {
 }
 
 impl Column {
-    /// Whether rows grouped like this, from such a source, have it.
-    pub fn is_there(&self, by: By, source: Source) -> bool {
+    /// Whether the rows of `interval`, grouped like this, have it.
+    pub fn is_there(&self, by: By, interval: &Interval) -> bool {
+        self.is_grouped(by) && self.is_measured(interval)
+    }
+
+    /// Whether rows grouped like this have it in JSON and CSV; there it does not depend on what
+    /// was measured, so that a reader finds the same columns on every host.
+    pub fn is_machine(&self, by: By) -> bool {
+        self.machine && self.is_grouped(by)
+    }
+
+    fn is_grouped(&self, by: By) -> bool {
         match self.needs {
-            Needs::Nothing => true,
             Needs::Vm => by.vm,
             Needs::Vcpu => by.vcpu,
             Needs::Reason => by.reason,
-            Needs::Measured => source != Source::KvmStat,
+            Needs::Nothing | Needs::Apart | Needs::Times | Needs::Split => true,
         }
     }
 
-    /// Whether rows grouped like this have it in JSON and CSV; there it does not depend on the
-    /// source, so that a reader finds the same columns on every host.
-    pub fn is_machine(&self, by: By) -> bool {
-        self.machine && self.is_there(by, Source::Btf)
+    fn is_measured(&self, interval: &Interval) -> bool {
+        match self.needs {
+            Needs::Nothing | Needs::Vm | Needs::Vcpu | Needs::Reason => true,
+            Needs::Apart => interval.source != Source::KvmStat,
+            Needs::Times => interval.measured != Measured::Counts,
+            Needs::Split => interval.measured == Measured::Split,
+        }
     }
 
-    /// Its cell for a group; nothing where the source has no such figure.
+    /// How soon the table does without it, the highest first; 0 stays. `None`: it has no such
+    /// column. What rows are sorted by goes last.
+    pub fn dispensable(&self, measured: Measured, sort: Sort) -> Option<u8> {
+        let rank = self.rank?;
+        let rank = if measured == Measured::Split { rank.split } else { rank.whole };
+        Some(if self.key == sorted_by(sort) { rank.min(1) } else { rank })
+    }
+
+    /// Its cell for a group; nothing where it was not measured.
     pub fn value(&self, context: &Context, group: &Group) -> Value {
-        if self.needs == Needs::Measured && context.interval.source == Source::KvmStat {
-            return Value::Nothing;
-        }
-        (self.value)(context, group)
+        if self.is_measured(context.interval) { (self.value)(context, group) } else { Value::Nothing }
+    }
+}
+
+/// The column that shows best why rows are in this order.
+fn sorted_by(sort: Sort) -> &'static str {
+    match sort {
+        Sort::Busy => "busy_share",
+        Sort::Count => "count",
+        Sort::Time => "time_ns",
+        Sort::Kernel => "kernel_ns",
+        Sort::User => "user_ns",
+        Sort::Halted => "halted_ns",
+        Sort::Polled => "polled_ns",
+        Sort::Waiting => "waiting_ns",
+        Sort::UserExits => "user_exits",
+        Sort::Min => "min_ns",
+        Sort::Avg => "avg_ns",
+        Sort::Max => "max_ns",
+        Sort::P50 => "p50_ns",
+        Sort::P95 => "p95_ns",
+        Sort::P99 => "p99_ns",
+        Sort::Name => "reason",
+        Sort::Vm => "vm",
+        Sort::Vcpu => "vcpu",
     }
 }
 
@@ -158,8 +158,9 @@ fn ns(ns: Option<u64>) -> Value {
     ns.map_or(Value::Nothing, Value::Ns)
 }
 
+/// A part of a whole; nothing where there is no whole.
 #[allow(clippy::cast_precision_loss)]
-fn share(part: u64, whole: u64) -> Value {
+pub fn share(part: u64, whole: u64) -> Value {
     if whole == 0 { Value::Nothing } else { Value::Share(part as f64 / whole as f64) }
 }
 
@@ -170,14 +171,14 @@ fn rate(context: &Context, group: &Group) -> Value {
 }
 
 /// All columns, from left to right.
-pub const COLUMNS: [Column; 19] = [
+pub const COLUMNS: [Column; 28] = [
     Column {
         key: "vm",
         heading: "vm",
         unit: "",
         help: "name of the VM",
         right: false,
-        dispensable: Some(0),
+        rank: STAYS,
         machine: true,
         needs: Needs::Vm,
         value: |context, group| context.vm(group).map_or(Value::Nothing, |vm| Value::Text(vm.name.clone())),
@@ -188,7 +189,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "process that runs the VM",
         right: true,
-        dispensable: Some(8),
+        rank: ranks(8, 16),
         machine: true,
         needs: Needs::Vm,
         value: |context, group| context.vm(group).map_or(Value::Nothing, |vm| Value::Id(vm.pid.into())),
@@ -199,7 +200,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "number that tells the VMs of one process apart; never used twice in one run",
         right: true,
-        dispensable: Some(0),
+        rank: STAYS,
         machine: true,
         needs: Needs::Vm,
         value: |_, group| {
@@ -213,7 +214,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "number of the vCPU in its VM",
         right: true,
-        dispensable: Some(0),
+        rank: STAYS,
         machine: true,
         needs: Needs::Vcpu,
         value: |_, group| group.vcpu.map_or(Value::Nothing, |vcpu| Value::Id(vcpu.into())),
@@ -224,7 +225,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "whose exit codes: `vmx` (Intel), `svm` (AMD), `kvm` (a class of KVM's statistics)",
         right: false,
-        dispensable: None,
+        rank: None,
         machine: true,
         needs: Needs::Reason,
         value: |_, group| group.code.map_or(Value::Nothing, |code| Value::Text(code.isa.name().into())),
@@ -235,7 +236,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "exit code of the hardware, whole and signed; for `kvm` the number of the class",
         right: true,
-        dispensable: None,
+        rank: None,
         machine: true,
         needs: Needs::Reason,
         value: |_, group| group.code.map_or(Value::Nothing, |code| Value::Id(code.code)),
@@ -246,7 +247,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "name of the exit reason, or its number where no manual names it",
         right: false,
-        dispensable: Some(0),
+        rank: STAYS,
         machine: true,
         needs: Needs::Reason,
         value: |_, group| {
@@ -259,7 +260,7 @@ pub const COLUMNS: [Column; 19] = [
         unit: "exits",
         help: "exits in the interval",
         right: true,
-        dispensable: Some(0),
+        rank: STAYS,
         machine: true,
         needs: Needs::Nothing,
         value: |_, group| Value::Count(group.counters.count),
@@ -270,9 +271,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "part of all exits",
         right: true,
-        dispensable: Some(4),
+        rank: ranks(4, 13),
         machine: false,
-        needs: Needs::Measured,
+        needs: Needs::Apart,
         value: |context, group| share(group.counters.count, context.total.counters.count),
     },
     Column {
@@ -281,10 +282,21 @@ pub const COLUMNS: [Column; 19] = [
         unit: "exits per second",
         help: "exits per second of the interval",
         right: true,
-        dispensable: Some(9),
+        rank: ranks(9, 10),
         machine: false,
         needs: Needs::Nothing,
         value: rate,
+    },
+    Column {
+        key: "user_exits",
+        heading: "user exits",
+        unit: "exits",
+        help: "exits that went out to user space: KVM_RUN returned to the VMM at least once",
+        right: true,
+        rank: split(8),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Count(group.counters.split.user_exits),
     },
     Column {
         key: "time_ns",
@@ -292,9 +304,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "host time: from each exit to the vCPU's next entry, added up",
         right: true,
-        dispensable: Some(3),
+        rank: ranks(3, 14),
         machine: true,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| Value::Ns(group.counters.time_ns),
     },
     Column {
@@ -303,10 +315,87 @@ pub const COLUMNS: [Column; 19] = [
         unit: "",
         help: "part of the host time of all exits",
         right: true,
-        dispensable: Some(5),
+        rank: ranks(5, 18),
         machine: false,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |context, group| share(group.counters.time_ns, context.total.counters.time_ns),
+    },
+    Column {
+        key: "busy_ns",
+        heading: "busy",
+        unit: "ns",
+        help: "host time that was not halted: kernel, user and waiting",
+        right: true,
+        rank: split(9),
+        machine: false,
+        needs: Needs::Split,
+        value: |_, group| Value::Ns(group.counters.busy_ns()),
+    },
+    Column {
+        key: "busy_share",
+        heading: "busy %",
+        unit: "",
+        help: "part of the busy time of all exits",
+        right: true,
+        rank: split(1),
+        machine: false,
+        needs: Needs::Split,
+        value: |context, group| share(group.counters.busy_ns(), context.total.counters.busy_ns()),
+    },
+    Column {
+        key: "kernel_ns",
+        heading: "kernel",
+        unit: "ns",
+        help: "host time in KVM: the rest of the host time",
+        right: true,
+        rank: split(2),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Ns(group.counters.split.kernel_ns(group.counters.time_ns)),
+    },
+    Column {
+        key: "user_ns",
+        heading: "user",
+        unit: "ns",
+        help: "host time in the VMM, out in user space",
+        right: true,
+        rank: split(3),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Ns(group.counters.split.user_ns),
+    },
+    Column {
+        key: "waiting_ns",
+        heading: "waiting",
+        unit: "ns",
+        help: "host time in which the vCPU could run and had no CPU",
+        right: true,
+        rank: split(4),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Ns(group.counters.split.waiting_ns),
+    },
+    Column {
+        key: "halted_ns",
+        heading: "halted",
+        unit: "ns",
+        help: "host time in which the vCPU waited for an event, polling or asleep",
+        right: true,
+        rank: split(5),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Ns(group.counters.split.halted_ns),
+    },
+    Column {
+        key: "polled_ns",
+        heading: "polled",
+        unit: "ns",
+        help: "the part of the halted time in which it polled and kept its CPU busy",
+        right: true,
+        rank: split(15),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Ns(group.counters.split.polled_ns),
     },
     Column {
         key: "min_ns",
@@ -314,9 +403,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "shortest host time of one exit",
         right: true,
-        dispensable: Some(11),
+        rank: ranks(11, 19),
         machine: true,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| ns(group.counters.extremes.map(|extremes| extremes.min_ns)),
     },
     Column {
@@ -325,9 +414,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "mean host time of the exits that have entered again",
         right: true,
-        dispensable: Some(2),
+        rank: ranks(2, 6),
         machine: false,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| ns(group.avg_ns()),
     },
     Column {
@@ -336,9 +425,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "longest host time of one exit",
         right: true,
-        dispensable: Some(7),
+        rank: ranks(7, 11),
         machine: true,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| ns(group.counters.extremes.map(|extremes| extremes.max_ns)),
     },
     Column {
@@ -347,9 +436,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "host time that half of the exits did not exceed; an estimate from the histogram",
         right: true,
-        dispensable: Some(12),
+        rank: ranks(12, 20),
         machine: false,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| ns(group.percentile(0.50)),
     },
     Column {
@@ -358,9 +447,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "host time that 95 % of the exits did not exceed; an estimate from the histogram",
         right: true,
-        dispensable: Some(10),
+        rank: ranks(10, 17),
         machine: false,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| ns(group.percentile(0.95)),
     },
     Column {
@@ -369,9 +458,9 @@ pub const COLUMNS: [Column; 19] = [
         unit: "ns",
         help: "host time that 99 % of the exits did not exceed; an estimate from the histogram",
         right: true,
-        dispensable: Some(6),
+        rank: ranks(6, 7),
         machine: false,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| ns(group.percentile(0.99)),
     },
     Column {
@@ -381,9 +470,23 @@ pub const COLUMNS: [Column; 19] = [
         help: "exits by host time in 38 buckets: the first up to 1 ns, number b (from 0) from 2^b to \
                2^(b+1)-1 ns, the last also all longer ones",
         right: false,
-        dispensable: None,
+        rank: None,
         machine: true,
-        needs: Needs::Measured,
+        needs: Needs::Times,
         value: |_, group| Value::Buckets(Box::new(group.counters.histogram.clone())),
     },
+    Column {
+        key: "returns",
+        heading: "returned",
+        unit: "returns",
+        help: "what KVM_RUN returned to the VMM with, the most frequent first; one exit may return several times",
+        right: false,
+        rank: split(12),
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| Value::Returns(group.counters.returns.clone()),
+    },
 ];
+
+#[cfg(test)]
+mod tests;

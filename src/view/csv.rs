@@ -1,17 +1,22 @@
 //! CSV in long rows, one per group and interval. `docs/output.md` is its contract.
 
 use super::column::{COLUMNS, Context};
-use super::json::{seconds, source};
+use super::json::{measured, seconds, source};
 use super::{Options, text};
 use crate::model::{Interval, group, sort};
 use crate::reason;
 use std::io;
 
 /// What each row says about its interval: key and meaning.
-pub const INTERVAL_COLUMNS: [(&str, &str); 6] = [
+pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
     ("start", "begin of the interval, in seconds since 1970-01-01 00:00 UTC"),
     ("end", "its end, likewise"),
     ("source", "where the numbers come from: `btf`, `tracepoint` or `kvm_stat`"),
+    (
+        "measured",
+        "what is measured beside the number of exits: nothing (`counts`), their host times (`times`), or also \
+         where these went (`split`)",
+    ),
     ("total", "exits of all vCPUs in the interval"),
     ("kvm_exits", "KVM's own count of them; empty where it could not be read"),
     ("lost", "exits that happened and are missing from the rows; 0 is the rule"),
@@ -32,6 +37,7 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         seconds(interval.start).to_string(),
         seconds(interval.end).to_string(),
         source(interval.source).to_string(),
+        measured(interval.measured).to_string(),
         interval.exits().to_string(),
         interval.kvm_exits().map_or(String::new(), |exits| exits.to_string()),
         interval.loss.lost().to_string(),
@@ -91,7 +97,7 @@ mod tests {
         let row = |key: &str, unit: &str, help: &str| format!("| `{key}` | {unit} | {help} |\n");
 
         let mut table = head.to_string();
-        for column in COLUMNS.iter().filter(|column| column.dispensable.is_some()) {
+        for column in COLUMNS.iter().filter(|column| column.rank.is_some()) {
             table += &row(column.heading, column.unit, column.help);
         }
         assert!(documentation.contains(&table), "docs/output.md must have this table:\n{table}");

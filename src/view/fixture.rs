@@ -1,7 +1,8 @@
 //! Intervals to test views on.
 
 use crate::model::{
-    Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm, VmId,
+    Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, Returns, Row, Source, Split,
+    UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +29,37 @@ pub fn counters(count: u64, typical: u64) -> Counters {
     Counters { count, time_ns, extremes, histogram, ..Counters::default() }
 }
 
+/// Where the host time of exits with this code goes, about as it does in life.
+fn split(code: ExitCode, counters: &Counters) -> (Split, Returns) {
+    let (ns, count) = (counters.time_ns, counters.count);
+    let returns = |pairs: &[(i32, u64)]| -> Returns {
+        let pairs = pairs.iter().filter(|(_, count)| *count > 0);
+        pairs.map(|(reason, count)| (UserReason(*reason), *count)).collect()
+    };
+    match (code.isa, code.code) {
+        // HLT sleeps, polls first, and waits for a CPU when it is woken.
+        (Isa::Vmx, 12) | (Isa::Svm, 0x78) => {
+            let waiting_ns = ns / 64;
+            let halted_ns = ns - ns / 40;
+            (Split { halted_ns, polled_ns: halted_ns / 9, waiting_ns, ..Split::default() }, Returns::new())
+        }
+        // A port is the VMM's business, and now and then a signal interrupts it.
+        (Isa::Vmx, 30) | (Isa::Svm, 0x7b) => {
+            let split =
+                Split { user_exits: count, user_ns: ns / 8 * 7, waiting_ns: ns / 50, ..Split::default() };
+            (split, returns(&[(2, count), (10, count / 500)]))
+        }
+        // A page fault is so where it is one of a device's memory.
+        (Isa::Svm, 0x400) => {
+            let user_exits = count / 400;
+            let split = Split { user_exits, user_ns: ns / 9, waiting_ns: ns / 30, ..Split::default() };
+            (split, returns(&[(6, user_exits), (39, count / 300_000), (-14, count / 1_000_000)]))
+        }
+        (Isa::Svm, 0x60) => (Split { waiting_ns: ns / 3, ..Split::default() }, Returns::new()),
+        _ => (Split::default(), Returns::new()),
+    }
+}
+
 /// An interval of ten seconds from vCPUs of (VM, vCPU) and cells of (VM, vCPU, code, count, typical ns).
 fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> Interval {
     let start = SystemTime::UNIX_EPOCH + Duration::from_micros(1_792_000_000_123_456);
@@ -43,8 +75,12 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
             Some(span) => span.exits += count,
             None => vcpus.push(VcpuSpan { vm, vcpu, exits: count, kvm_exits: None, time: None }),
         }
-        rows.push(Row { vm, vcpu, code: ExitCode { isa, code }, counters: counters(count, typical) });
+        let code = ExitCode { isa, code };
+        let mut counters = counters(count, typical);
+        (counters.split, counters.returns) = split(code, &counters);
+        rows.push(Row { vm, vcpu, code, counters });
     }
+    vcpus.iter_mut().for_each(|span| span.time = Some(time(span, &rows)));
     vcpus.iter_mut().for_each(|span| span.kvm_exits = Some(span.exits));
     vcpus.sort_by_key(|span| (span.vm, span.vcpu));
     rows.sort_by_key(|row| (row.vm, row.vcpu, row.code));
@@ -53,12 +89,27 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         end: start + Duration::from_secs(10),
         length: Duration::from_secs(10),
         source: Source::Btf,
-        measured: Measured::Times,
+        measured: Measured::Split,
         vms: vms.collect(),
         vcpus,
         rows,
         loss: Loss::default(),
     }
+}
+
+/// What a vCPU did with ten seconds, of which it spent what `rows` say out of the guest.
+fn time(span: &VcpuSpan, rows: &[Row]) -> VcpuTime {
+    let mut time = VcpuTime::default();
+    for Row { counters, .. } in rows.iter().filter(|row| (row.vm, row.vcpu) == (span.vm, span.vcpu)) {
+        let split = &counters.split;
+        time.kernel_ns += split.kernel_ns(counters.time_ns);
+        time.user_ns += split.user_ns;
+        time.halted_ns += split.halted_ns;
+        time.polled_ns += split.polled_ns;
+        time.waiting_ns += split.waiting_ns;
+    }
+    time.guest_ns = 10_000_000_000 - time.host_ns();
+    time
 }
 
 /// Three VMs, twelve reasons, from microseconds to seconds; all agrees.
@@ -114,6 +165,7 @@ pub fn statistics() -> Interval {
     for row in &mut interval.rows {
         row.counters = Counters { count: row.counters.count, ..Counters::default() };
     }
+    interval.vcpus.iter_mut().for_each(|span| span.time = None);
     for (span, exits) in interval.vcpus.iter_mut().zip([84_562, 1_204]) {
         (span.exits, span.kvm_exits) = (exits, Some(exits));
     }
@@ -125,6 +177,47 @@ pub fn idle() -> Interval {
     let mut interval =
         interval(Isa::Svm, &["web-1", "postgres-main"], &[(0, 0, 0x78, 0, 9), (1, 0, 0x78, 0, 9)]);
     interval.rows.clear();
+    for span in &mut interval.vcpus {
+        span.time = Some(VcpuTime { halted_ns: 10_000_000_000, ..VcpuTime::default() });
+    }
+    interval
+}
+
+/// The same as [`busy`], without a word on where times went.
+pub fn whole() -> Interval {
+    let mut interval = busy();
+    interval.measured = Measured::Times;
+    for row in &mut interval.rows {
+        (row.counters.split, row.counters.returns) = Default::default();
+    }
+    for time in interval.vcpus.iter_mut().filter_map(|span| span.time.as_mut()) {
+        *time = VcpuTime { guest_ns: time.guest_ns, kernel_ns: time.host_ns(), ..VcpuTime::default() };
+    }
+    interval
+}
+
+/// The same without a time.
+pub fn counts() -> Interval {
+    let mut interval = busy();
+    interval.measured = Measured::Counts;
+    for row in &mut interval.rows {
+        row.counters = Counters { count: row.counters.count, ..Counters::default() };
+    }
+    interval.vcpus.iter_mut().for_each(|span| span.time = None);
+    interval
+}
+
+/// A hundred vCPUs of two VMs, the later the busier.
+pub fn many() -> Interval {
+    let cells: Vec<_> =
+        (0..100).map(|n| (u64::from(n % 2), n / 2, 0x72, 1 + 97 * u64::from(n), 65_000)).collect();
+    let mut interval = interval(Isa::Svm, &["left", "right"], &cells);
+    for span in &mut interval.vcpus {
+        if let Some(time) = &mut span.time {
+            time.halted_ns = time.guest_ns / 50 * u64::from(50 - span.vcpu);
+            time.guest_ns -= time.halted_ns;
+        }
+    }
     interval
 }
 
@@ -146,6 +239,6 @@ pub fn lossy() -> Interval {
 }
 
 /// All of them.
-pub fn all() -> [Interval; 6] {
-    [busy(), single(), hostile(), statistics(), idle(), lossy()]
+pub fn all() -> [Interval; 9] {
+    [busy(), single(), hostile(), statistics(), idle(), lossy(), whole(), counts(), many()]
 }

@@ -3,7 +3,7 @@
 use super::Options;
 use super::column::{COLUMNS, Context};
 use super::text::is_unsafe;
-use crate::model::{By, Group, Interval, Source, group, sort};
+use crate::model::{By, Group, Interval, Measured, Source, group, sort};
 use crate::reason;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -23,6 +23,7 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         start: seconds(interval.start),
         end: seconds(interval.end),
         source: source(interval.source),
+        measured: measured(interval.measured),
         rows: Rows { context: &context, by: options.by, groups: &groups },
         total: interval.exits(),
         kvm_exits: interval.kvm_exits(),
@@ -45,6 +46,15 @@ pub fn source(source: Source) -> &'static str {
     }
 }
 
+/// What machines call that which was measured.
+pub fn measured(measured: Measured) -> &'static str {
+    match measured {
+        Measured::Counts => "counts",
+        Measured::Times => "times",
+        Measured::Split => "split",
+    }
+}
+
 /// Seconds since the epoch to the microsecond, which a double holds until the year 2255.
 pub fn seconds(time: SystemTime) -> f64 {
     #[allow(clippy::cast_precision_loss)]
@@ -61,6 +71,7 @@ struct Object<'a> {
     start: f64,
     end: f64,
     source: &'static str,
+    measured: &'static str,
     rows: Rows<'a>,
     total: u64,
     kvm_exits: Option<u64>,
@@ -117,6 +128,13 @@ struct Vcpu<'a> {
     vcpu: u32,
     exits: u64,
     kvm_exits: Option<u64>,
+    guest_ns: Option<u64>,
+    host_ns: Option<u64>,
+    kernel_ns: Option<u64>,
+    user_ns: Option<u64>,
+    halted_ns: Option<u64>,
+    polled_ns: Option<u64>,
+    waiting_ns: Option<u64>,
 }
 
 impl Serialize for Vcpus<'_> {
@@ -124,6 +142,8 @@ impl Serialize for Vcpus<'_> {
         let mut seq = serializer.serialize_seq(Some(self.0.vcpus.len()))?;
         for span in &self.0.vcpus {
             let vm = self.0.vms.get(&span.vm);
+            let whole = span.time.filter(|_| self.0.measured != Measured::Counts);
+            let split = whole.filter(|_| self.0.measured == Measured::Split);
             seq.serialize_element(&Vcpu {
                 vm: vm.map(|vm| vm.name.as_str()),
                 pid: vm.map(|vm| vm.pid),
@@ -131,6 +151,13 @@ impl Serialize for Vcpus<'_> {
                 vcpu: span.vcpu,
                 exits: span.exits,
                 kvm_exits: span.kvm_exits,
+                guest_ns: whole.map(|time| time.guest_ns),
+                host_ns: whole.map(|time| time.host_ns()),
+                kernel_ns: split.map(|time| time.kernel_ns),
+                user_ns: split.map(|time| time.user_ns),
+                halted_ns: split.map(|time| time.halted_ns),
+                polled_ns: split.map(|time| time.polled_ns),
+                waiting_ns: split.map(|time| time.waiting_ns),
             })?;
         }
         seq.end()
@@ -201,6 +228,11 @@ mod tests {
                         validate(value, schema, &format!("{at}.{key}"));
                     }
                 }
+                "additionalProperties" => {
+                    for (key, value) in value.as_object().into_iter().flatten() {
+                        validate(value, rule, &format!("{at}.{key}"));
+                    }
+                }
                 "items" => {
                     for (index, value) in value.as_array().into_iter().flatten().enumerate() {
                         validate(value, rule, &format!("{at}[{index}]"));
@@ -237,6 +269,10 @@ mod tests {
         let rows = &schema["properties"]["rows"]["items"]["properties"];
         let machine: Vec<&str> = COLUMNS.iter().filter(|c| c.machine).map(|c| c.key).collect();
         assert_eq!(rows.as_object().unwrap().len(), machine.len());
+        let vcpus = schema["properties"]["vcpus"]["items"]["properties"].as_object().unwrap();
+        for key in vcpus.keys() {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
+        }
         for key in
             machine.into_iter().chain(schema["properties"].as_object().unwrap().keys().map(String::as_str))
         {
@@ -256,9 +292,47 @@ mod tests {
             value["vcpus"].as_array().unwrap().iter().map(|v| v["exits"].as_u64().unwrap()).sum();
         assert_eq!(vcpus, interval.exits());
 
+        // Four times that add up, of rows and of vCPUs.
+        let figure = |row: &Value, key: &str| row[key].as_u64().unwrap();
+        let parts = |row: &Value| -> u64 {
+            ["kernel_ns", "user_ns", "waiting_ns", "halted_ns"].iter().map(|key| figure(row, key)).sum()
+        };
+        for row in rows {
+            assert_eq!(parts(row), figure(row, "time_ns"));
+            let returns = row["returns"].as_object().unwrap().values().map(|count| count.as_u64().unwrap());
+            assert!(returns.sum::<u64>() >= figure(row, "user_exits"));
+        }
+        for vcpu in value["vcpus"].as_array().unwrap() {
+            assert_eq!(parts(vcpu), figure(vcpu, "host_ns"));
+            assert_eq!(figure(vcpu, "host_ns") + figure(vcpu, "guest_ns"), 10_000_000_000);
+        }
+
         let hostile = fixture::hostile();
         let value = parsed(&hostile, &Options::default());
         assert_eq!(value["rows"][0]["vm"], fixture::HOSTILE);
+    }
+
+    #[test]
+    fn what_is_not_measured_is_null() {
+        let is_null = |interval: &Interval, keys: &[&str]| -> Vec<bool> {
+            let value = parsed(interval, &Options::default());
+            let all =
+                |array: &Value, key: &str| array.as_array().unwrap().iter().all(|row| row[key].is_null());
+            keys.iter().map(|key| all(&value["rows"], key) && all(&value["vcpus"], key)).collect()
+        };
+        let split = ["user_ns", "kernel_ns", "waiting_ns", "halted_ns", "polled_ns"];
+        assert_eq!(is_null(&fixture::busy(), &split), [false; 5]);
+        for interval in [fixture::whole(), fixture::counts(), fixture::statistics()] {
+            assert_eq!(is_null(&interval, &split), [true; 5]);
+            let value = parsed(&interval, &Options::default());
+            let row = &value["rows"][0];
+            assert_eq!([&row["returns"], &row["user_exits"]], [&Value::Null; 2]);
+            let counts = interval.measured == Measured::Counts;
+            let vcpu = &value["vcpus"][0];
+            for time in [&row["time_ns"], &row["histogram"], &vcpu["guest_ns"], &vcpu["host_ns"]] {
+                assert_eq!(time.is_null(), counts);
+            }
+        }
     }
 
     #[test]

@@ -4,12 +4,15 @@
 
 pub mod column;
 mod csv;
+mod grid;
 mod json;
 pub mod kmsg;
 mod prose;
 mod table;
 pub mod text;
 pub mod unit;
+mod value;
+mod vcpus;
 
 #[cfg(test)]
 mod fixture;

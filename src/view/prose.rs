@@ -1,7 +1,8 @@
 //! What stands around the table, in sentences.
 
-use super::{Explanation, Options, text, unit};
-use crate::model::{By, ExitCode, Group, Interval, Isa, Sort, Source, Vm, group, sort};
+use super::value::by_frequency;
+use super::{Explanation, Options, text, unit, vcpus};
+use crate::model::{By, ExitCode, Group, Interval, Isa, Measured, Sort, Source, Vm, group, sort};
 use crate::reason;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -42,7 +43,8 @@ pub const NAME: usize = 32;
 /// How many VMs the heading names.
 const NAMED: usize = 4;
 
-fn vm_name(vm: &Vm) -> String {
+/// The name of a VM, harmless and not too long.
+pub fn vm_name(vm: &Vm) -> String {
     let name = text::clean(&vm.name, NAME);
     if name.trim().is_empty() { "(no name)".into() } else { name }
 }
@@ -118,6 +120,8 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
         }
     } else {
         lines.extend(most_and_least(interval));
+        lines.extend(out_to_user(interval));
+        lines.extend(vcpus::sentence(interval));
         lines.extend(halted(interval));
         if !interval.vms.is_empty() {
             lines.push(check(interval, &options.explanation));
@@ -172,8 +176,36 @@ fn name(code: ExitCode) -> String {
     text::clean(&reason::name(code), NAME)
 }
 
-/// A halted vCPU is out until it is woken, which makes idleness look like work.
+/// How many exits KVM did not handle alone, and with what it asked the VMM most.
+fn out_to_user(interval: &Interval) -> Option<Line> {
+    if interval.measured != Measured::Split || is_empty(interval) {
+        return None;
+    }
+    let counters = Group::total(interval).counters;
+    let exits = counters.split.user_exits;
+    let returns = by_frequency(&counters.returns);
+    #[allow(clippy::cast_precision_loss)]
+    let share = exits as f64 / interval.exits().max(1) as f64;
+    let text = match returns.first() {
+        None if exits == 0 => "No exit went out to user space.".into(),
+        most => {
+            let most = most.map_or(String::new(), |(name, count)| {
+                let most = if returns.len() > 1 { ", most often" } else { "," };
+                format!("{most} with {name}: {}", unit::counted(*count, "time"))
+            });
+            let exits = unit::counted(exits, "exit");
+            format!("Out to user space: {exits} ({}){most}.", unit::share(share))
+        }
+    };
+    Some(line(Kind::Plain, text))
+}
+
+/// A halted vCPU is out until it is woken, which makes idleness look like work where it is not told
+/// apart.
 fn halted(interval: &Interval) -> Option<Line> {
+    if interval.measured != Measured::Times {
+        return None;
+    }
     // VMX: HLT is 12 (SDM vol. 3, appendix C). SVM: HLT is 0x78, IDLE_HLT 0xa6 (APM vol. 2,
     // appendix C). MWAIT is none: KVM lets the vCPU go on at once (`kvm_emulate_mwait`).
     let sleeps = |code: ExitCode| match code.isa {

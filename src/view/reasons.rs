@@ -18,6 +18,9 @@ pub enum Error {
     /// No reason has this name.
     #[error("{0}")]
     Unnamed(Unnamed),
+    /// KVM_RUN returns with nothing of this name or number.
+    #[error("KVM_RUN returns with nothing called {0:?}; `exitscope reasons user` lists what it returns with")]
+    NoReturn(String),
 }
 
 /// A number that no manual and no kernel header defines, in each numbering that was asked.
@@ -202,6 +205,9 @@ fn numbered_name(reason: &'static Reason) -> String {
 fn brief(reason: &'static Reason) -> String {
     format!("{} {}", reason.code.isa.name(), numbered_name(reason))
 }
+
+mod user;
+pub use user::write_user;
 
 #[cfg(test)]
 mod tests;

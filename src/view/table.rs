@@ -1,19 +1,12 @@
 //! The table for people.
 
 use super::column::{COLUMNS, Column, Context, Value};
+use super::grid::{Cells, Grid};
 use super::prose::{self, Kind, Line, NAME};
-use super::{Options, text};
+use super::{Options, text, vcpus};
 use crate::model::{By, Group, Interval, Source, group, sort};
 use crate::reason;
 use anstyle::{AnsiColor, Style};
-use std::collections::HashSet;
-use unicode_width::UnicodeWidthStr;
-
-/// Spaces between columns.
-const GAP: usize = 2;
-
-/// The narrowest that a name is cut to.
-const NARROW: usize = 8;
 
 /// The interval as a table with what is to be said about it, ending with a newline.
 pub fn render(interval: &Interval, options: &Options) -> String {
@@ -24,10 +17,11 @@ pub fn render(interval: &Interval, options: &Options) -> String {
     page.prose(&prose::heading(interval));
     if !prose::is_empty(interval) {
         page.out.push('\n');
-        let dropped = page.table(interval, options);
-        if !dropped.is_empty() {
-            let text = format!("Not shown at this width: {}.", dropped.join(", "));
-            page.prose(&Line { kind: Kind::Aside, text });
+        page.grid(columns(interval, options), has_total(interval, options));
+        if let Some(columns) = vcpus::columns(interval) {
+            page.out.push('\n');
+            page.prose(&Line { kind: Kind::Plain, text: "What the vCPUs did with their time:".into() });
+            page.grid(columns, true);
         }
         page.out.push('\n');
     }
@@ -68,114 +62,66 @@ impl Page {
         }
     }
 
-    /// Writes the rows; returns the headings of the columns that found no room.
-    fn table(&mut self, interval: &Interval, options: &Options) -> Vec<&'static str> {
-        let context = Context::new(interval);
-        let mut groups = group(interval, options.by);
-        sort(&mut groups, options.sort, interval, reason::name);
-
-        // The heading names the VM if there is only one.
-        let by = By { vm: options.by.vm && interval.vms.len() > 1, ..options.by };
-        let pids: HashSet<u32> = interval.vms.values().map(|vm| vm.pid).collect();
-        let ambiguous = pids.len() < interval.vms.len();
-        let mut cells: Vec<Cells> = COLUMNS
-            .iter()
-            .filter(|column| column.dispensable.is_some() && column.is_there(by, interval.source))
-            .filter(|column| ambiguous || column.key != "vm_id")
-            .map(|column| Cells::new(column, &context, &groups))
-            .collect();
-        if let Some(first) = cells.first_mut().filter(|_| by != By::NOTHING) {
-            first.total = "total".into();
+    /// Writes columns, and the headings of those that found no room.
+    fn grid(&mut self, columns: Vec<Cells>, has_total: bool) {
+        let grid = Grid::fit(columns, self.width.unwrap_or(usize::MAX));
+        self.styled(Style::new().bold(), &grid.header());
+        grid.rows().for_each(|row| self.styled(Style::new(), &row));
+        if has_total {
+            self.styled(Style::new().bold(), &grid.total());
         }
-        let dropped = fit(&mut cells, self.width.unwrap_or(usize::MAX));
-
-        let header: Vec<&str> = cells.iter().map(|cells| cells.heading.as_str()).collect();
-        self.row(&cells, &header, Style::new().bold());
-        for at in 0..groups.len() {
-            let row: Vec<&str> = cells.iter().map(|cells| cells.rows[at].as_str()).collect();
-            self.row(&cells, &row, Style::new());
+        if !grid.dropped.is_empty() {
+            let text = format!("Not shown at this width: {}.", grid.dropped.join(", "));
+            self.prose(&Line { kind: Kind::Aside, text });
         }
-        if by != By::NOTHING {
-            let total: Vec<&str> = cells.iter().map(|cells| cells.total.as_str()).collect();
-            self.row(&cells, &total, Style::new().bold());
-        }
-        dropped
-    }
-
-    fn row(&mut self, cells: &[Cells], texts: &[&str], style: Style) {
-        let mut line = String::new();
-        for (cells, text) in cells.iter().zip(texts) {
-            if !line.is_empty() {
-                line.push_str(&" ".repeat(GAP));
-            }
-            let pad = if cells.column.right { text::right } else { text::left };
-            line.push_str(&pad(text, cells.width));
-        }
-        self.styled(style, &line);
     }
 }
 
-/// A column's cells as they are shown.
-struct Cells {
-    column: &'static Column,
-    heading: String,
-    rows: Vec<String>,
-    total: String,
-    width: usize,
+/// What the table's rows are told apart by: the heading names the VM if there is only one.
+fn shown_by(interval: &Interval, options: &Options) -> By {
+    By { vm: options.by.vm && interval.vms.len() > 1, ..options.by }
 }
 
-impl Cells {
-    fn new(column: &'static Column, context: &Context, groups: &[Group]) -> Self {
-        let show = |group: &Group| match column.value(context, group) {
-            Value::Text(text) if text.trim().is_empty() => "(no name)".into(),
-            value => text::clean(&value.human(), NAME),
-        };
-        let heading = match (column.key, context.interval.source) {
-            ("reason", Source::KvmStat) => "class".into(),
-            _ => column.heading.to_string(),
-        };
-        let total = match column.value(context, &context.total) {
-            Value::Nothing => String::new(),
-            value => value.human(),
-        };
-        let mut cells = Cells { column, heading, rows: groups.iter().map(show).collect(), total, width: 0 };
-        cells.measure();
-        cells
-    }
-
-    fn measure(&mut self) {
-        let all = self.rows.iter().chain([&self.heading, &self.total]);
-        self.width = all.map(|text| text.width()).max().unwrap_or(0);
-    }
+fn has_total(interval: &Interval, options: &Options) -> bool {
+    shown_by(interval, options) != By::NOTHING
 }
 
-/// Takes out the most dispensable columns, then shortens names, until the rest is at most `width`
-/// wide or nothing more can go. Returns the headings of what was taken out, from left to right.
-fn fit(cells: &mut Vec<Cells>, width: usize) -> Vec<&'static str> {
-    let mut dropped: Vec<&'static Column> = Vec::new();
-    cells.iter_mut().for_each(Cells::measure);
-    let excess = |cells: &[Cells]| {
-        let all: usize = cells.iter().map(|cells| cells.width + GAP).sum();
-        all.saturating_sub(GAP).saturating_sub(width)
+/// The table's columns, filled.
+fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
+    let context = Context::new(interval);
+    let mut groups = group(interval, options.by);
+    sort(&mut groups, options.sort, interval, reason::name);
+    let by = shown_by(interval, options);
+    let mut columns: Vec<Cells> = COLUMNS
+        .iter()
+        .filter(|column| column.is_there(by, interval))
+        .filter(|column| vcpus::is_ambiguous(interval) || column.key != "vm_id")
+        .filter_map(|column| {
+            let dispensable = column.dispensable(interval.measured, options.sort)?;
+            Some(cells(column, dispensable, &context, &groups))
+        })
+        .collect();
+    if let Some(first) = columns.first_mut().filter(|_| by != By::NOTHING) {
+        first.total = "total".into();
+    }
+    columns
+}
+
+fn cells(column: &Column, dispensable: u8, context: &Context, groups: &[Group]) -> Cells {
+    let show = |group: &Group| match column.value(context, group) {
+        Value::Text(text) if text.trim().is_empty() => "(no name)".into(),
+        value => text::clean(&value.human(), NAME),
     };
-    while excess(cells) > 0 {
-        let Some(at) = (0..cells.len()).max_by_key(|&at| cells[at].column.dispensable) else { break };
-        if cells[at].column.dispensable == Some(0) {
-            break;
-        }
-        dropped.push(cells.remove(at).column);
-    }
-    for at in 0..cells.len() {
-        let excess = excess(cells);
-        let cells = &mut cells[at];
-        if excess > 0 && !cells.column.right && cells.width > NARROW {
-            let width = cells.width.saturating_sub(excess).max(NARROW);
-            cells.rows.iter_mut().for_each(|text| *text = text::clean(text, width));
-            cells.measure();
-        }
-    }
-    dropped.sort_by_key(|column| COLUMNS.iter().position(|other| other.key == column.key));
-    dropped.into_iter().map(|column| column.heading).collect()
+    let heading = match (column.key, context.interval.source) {
+        ("reason", Source::KvmStat) => "class",
+        _ => column.heading,
+    };
+    let total = match column.value(context, &context.total) {
+        Value::Nothing => String::new(),
+        value => text::clean(&value.human(), NAME),
+    };
+    let rows = groups.iter().map(show).collect();
+    Cells::new(heading, column.right, dispensable, rows).with_total(total)
 }
 
 #[cfg(test)]
@@ -183,6 +129,7 @@ mod tests {
     use super::super::{Explanation, fixture};
     use super::*;
     use crate::model::Sort;
+    use unicode_width::UnicodeWidthStr;
 
     fn shown(interval: &Interval, width: usize) -> String {
         render(interval, &Options { width: Some(width), ..Options::default() })
@@ -193,6 +140,41 @@ mod tests {
         insta::assert_snapshot!("busy_unlimited", render(&fixture::busy(), &Options::default()));
         insta::assert_snapshot!("busy_100", shown(&fixture::busy(), 100));
         insta::assert_snapshot!("busy_60", shown(&fixture::busy(), 60));
+    }
+
+    #[test]
+    fn what_is_measured_decides_the_columns() {
+        insta::assert_snapshot!("whole_120", shown(&fixture::whole(), 120));
+        insta::assert_snapshot!("counts_120", shown(&fixture::counts(), 120));
+    }
+
+    #[test]
+    fn one_vm_at_usual_widths() {
+        for width in [80, 120, 160] {
+            insta::assert_snapshot!(format!("single_{width}"), shown(&fixture::single(), width));
+        }
+    }
+
+    #[test]
+    fn of_many_vcpus_the_busiest_are_shown() {
+        let by_reason = Options { width: Some(80), by: "reason".parse().unwrap(), ..Options::default() };
+        insta::assert_snapshot!("many", render(&fixture::many(), &by_reason));
+    }
+
+    #[test]
+    fn what_rows_are_sorted_by_is_the_last_to_go() {
+        let head = |sort, width| {
+            let options = Options { sort, width: Some(width), ..Options::default() };
+            render(&fixture::single(), &options)
+                .lines()
+                .find(|line| line.starts_with("reason"))
+                .unwrap()
+                .to_string()
+        };
+        for (sort, heading) in [(Sort::P50, "p50"), (Sort::UserExits, "user exits"), (Sort::Busy, "busy %")] {
+            let words: Vec<String> = head(sort, 55).split("  ").map(|word| word.trim().into()).collect();
+            assert!(words.contains(&heading.to_string()), "{words:?}");
+        }
     }
 
     #[test]
@@ -209,7 +191,8 @@ mod tests {
 
     #[test]
     fn one_vm_is_named_once() {
-        insta::assert_snapshot!(shown(&fixture::single(), 160));
+        let page = shown(&fixture::single(), 160);
+        assert_eq!(page.matches("boot").count(), 1);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::{Collect, Error, Options, Select, identity, monotonic_ns};
 use crate::model::{Loss, Measured, Sample, Source, Vm, VmId};
 use check::{Check, Ours};
 use libbpf_rs::MapHandle;
-use object::{Loaded, Sizes};
-use read::{Reading, read_vcpu};
+use object::{Loaded, Sizes, Task};
+use read::{Reader, Reading};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
 use table::{Table, peek};
@@ -28,6 +28,9 @@ struct Guess {
     next: HashMap<u32, u64>,
 }
 
+/// How many rows and vCPUs there can be: their indices have 16 bits, and the first is nobody's.
+const MOST: u32 = 65_534;
+
 /// Which VM of its process an id stands for is in its upper bits.
 const NTH: u32 = 40;
 
@@ -37,9 +40,11 @@ pub struct Bpf {
     measured: Measured,
     control: Table<wire::control>,
     rows: Table<wire::row>,
+    returns: Table<wire::user_return>,
     vcpus: Table<wire::vcpu_slot>,
     vms: Table<wire::vm_info>,
     free_rows: MapHandle,
+    free_returns: MapHandle,
     free_vcpus: MapHandle,
     free_vms: MapHandle,
     selected: MapHandle,
@@ -71,29 +76,40 @@ impl Bpf {
     pub fn start(source: Source, options: &Options) -> Result<Bpf, Error> {
         let cpus =
             std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-        // A vCPU meets some 20 reasons; a host runs some vCPUs a CPU. Both with room to spare.
-        let vcpus =
-            options.max_vcpus.unwrap_or(cpus.saturating_mul(64).clamp(512, 8192)).clamp(1, 65_534) + 1;
-        let rows =
-            options.max_rows.unwrap_or(cpus.saturating_mul(1024).clamp(8192, 65_534)).clamp(1, 65_534) + 1;
+        // A vCPU meets some 20 reasons; a host runs some vCPUs a CPU. Both with room to spare, and the tables' lengths
+        // are powers of two.
+        let size = |asked: Option<u32>, per_cpu: u32, least: u32, most: u32| {
+            let fitting = cpus.saturating_mul(per_cpu).clamp(least, most).next_power_of_two() - 1;
+            asked.unwrap_or(fitting).clamp(1, MOST) + 1
+        };
+        let vcpus = size(options.max_vcpus, 64, 512, 8192);
+        let rows = size(options.max_rows, 2048, 8192, 65_536);
         let follow = options.select == Select::Descendants;
         let selected = match &options.select {
             Select::All => 1,
             Select::Pids(pids) => u32::try_from(pids.len()).unwrap_or(u32::MAX).max(1),
             Select::Descendants => MAX_FOLLOWED,
         };
-        let sizes = Sizes { rows, vcpus, vms: vcpus, selected };
+        let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, selected };
+        // The plain tracepoints tell no more than times.
+        let measured = match (source, options.measure) {
+            (Source::Tracepoint, Measured::Split) => Measured::Times,
+            (_, measure) => measure,
+        };
         // Before ours, so that it has counted whatever ours will.
         let check = (source == Source::Tracepoint).then(|| Check::start(options));
-        let loaded = Loaded::load(source, sizes, options.select != Select::All, follow)?;
+        let task = Task { source, measured, only_selected: options.select != Select::All, follow };
+        let loaded = Loaded::load(task, sizes)?;
         let mut bpf = Bpf {
             source,
-            measured: Measured::Times,
+            measured,
             control: table(&loaded, ".data.control", 1)?,
-            rows: table(&loaded, "rows", rows)?,
-            vcpus: table(&loaded, "vcpus", vcpus)?,
+            rows: table(&loaded, ".bss.rows", rows)?,
+            vcpus: table(&loaded, ".bss.vcpus", vcpus)?,
+            returns: table(&loaded, ".bss.returns", rows)?,
             vms: table(&loaded, "vms", vcpus)?,
             free_rows: loaded.map("free_rows")?,
+            free_returns: loaded.map("free_returns")?,
             free_vcpus: loaded.map("free_vcpus")?,
             free_vms: loaded.map("free_vms")?,
             selected: loaded.map("selected")?,
@@ -172,6 +188,13 @@ impl Bpf {
             for mut row in [peek!(slot, first_row), peek!(slot, first_odd)] {
                 while row != 0 {
                     let next = peek!(self.rows.at(row), next);
+                    let mut returned = peek!(self.rows.at(row), first_return);
+                    while returned != 0 {
+                        let next = peek!(self.returns.at(returned), next);
+                        self.returns.clear(returned);
+                        object::give_back(&self.free_returns, returned)?;
+                        returned = next;
+                    }
                     self.rows.clear(row);
                     object::give_back(&self.free_rows, row)?;
                     row = next;
@@ -218,12 +241,20 @@ impl Collect for Bpf {
                 _ => false,
             };
             // Only one that was ignored ends without an exit: it gives its place back, and is nobody's business.
-            if has_ended && peek!(slot, exits) == 0 {
+            if has_ended && peek!(slot, rows) == 0 && peek!(slot, no_row) == 0 {
                 ended.push(index);
                 continue;
             }
             let Some(vm) = self.vm_of(index) else { continue };
-            let Reading { mut sample, loss: of_slot } = read_vcpu(&self.rows, slot, vm, epoch, self.source);
+            let reader = Reader {
+                rows: &self.rows,
+                returns: &self.returns,
+                source: self.source,
+                measured: self.measured,
+                epoch,
+                now: monotonic_ns,
+            };
+            let Reading { mut sample, loss: of_slot } = reader.read(slot, vm);
             if let Some(kvm) = &mut sample.kvm_exits {
                 // The exit that was being handled was taken for one that KVM would count, which before 6.4 it does
                 // not do on its fast path; and a torn reading may be one ahead. No counter goes back for that.

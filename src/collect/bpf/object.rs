@@ -3,7 +3,7 @@
 use super::super::Error;
 use super::super::host;
 use super::wire;
-use crate::model::Source;
+use crate::model::{Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, libbpf_sys};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,7 +22,26 @@ pub struct Sizes {
     pub rows: u32,
     pub vcpus: u32,
     pub vms: u32,
+    pub returns: u32,
     pub selected: u32,
+}
+
+/// How long a table for so many elements is: see `config` in bpf/wire.h.
+pub fn table_len(elements: u32) -> u32 {
+    elements.next_power_of_two()
+}
+
+/// What to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// With which programs.
+    pub source: Source,
+    /// What to measure beside the number of exits.
+    pub measured: Measured,
+    /// Count the VMs of selected processes alone.
+    pub only_selected: bool,
+    /// The processes that a selected one starts are selected too.
+    pub follow: bool,
 }
 
 /// Programs that are counting. They stop when this is dropped.
@@ -33,19 +52,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Loads the programs of one source; `follow` attaches those that follow forks, too.
-    pub fn load(source: Source, sizes: Sizes, only_selected: bool, follow: bool) -> Result<Loaded, Error> {
+    /// Loads the programs for a task.
+    pub fn load(task: Task, sizes: Sizes) -> Result<Loaded, Error> {
         let said = Said::listen();
-        Self::try_load(source, sizes, only_selected, follow)
-            .map_err(|(what, error)| said.explain(what, &error))
+        Self::try_load(task, sizes).map_err(|(what, error)| said.explain(what, &error))
     }
 
-    fn try_load(
-        source: Source,
-        sizes: Sizes,
-        only_selected: bool,
-        follow: bool,
-    ) -> Result<Loaded, (String, String)> {
+    fn try_load(task: Task, sizes: Sizes) -> Result<Loaded, (String, String)> {
+        let Task { source, measured, only_selected, follow } = task;
         let at = |what: &str| {
             let what = what.to_owned();
             move |error: libbpf_rs::Error| (what, format!("{error:#}"))
@@ -55,6 +69,11 @@ impl Loaded {
             max_rows: sizes.rows,
             max_vcpus: sizes.vcpus,
             max_vms: sizes.vms,
+            max_returns: sizes.returns,
+            row_mask: table_len(sizes.rows) - 1,
+            vcpu_mask: table_len(sizes.vcpus) - 1,
+            return_mask: table_len(sizes.returns) - 1,
+            timed: (measured != Measured::Counts).into(),
             ..wire::config::default()
         };
         let image = if source == Source::Tracepoint {
@@ -78,20 +97,28 @@ impl Loaded {
 
         let mut open = ObjectBuilder::default().open_memory(image).map_err(at("opening the BPF programs"))?;
         for mut map in open.maps_mut() {
-            let entries = match map.name().to_str().unwrap_or_default() {
-                "rows" | "free_rows" => sizes.rows,
-                "vcpus" | "free_vcpus" | "vcpu_by_key" | "vcpu_by_thread" => sizes.vcpus,
+            let name = map.name().to_string_lossy().into_owned();
+            let entries = match name.as_str() {
+                "free_rows" => sizes.rows,
+                "free_vcpus" | "vcpu_by_key" | "vcpu_by_thread" | "vcpu_by_task" => sizes.vcpus,
                 "vms" | "free_vms" | "vm_by_key" => sizes.vms,
+                "free_returns" => sizes.returns,
                 "selected" => sizes.selected,
-                name => {
-                    if name.ends_with(".rodata.config") {
-                        map.set_initial_value(bytes_of(&config))
-                            .map_err(at("configuring the BPF programs"))?;
-                    }
-                    continue;
-                }
+                _ => 0,
             };
-            map.set_max_entries(entries).map_err(at("sizing the BPF tables"))?;
+            let bytes = match name.rsplit('.').next() {
+                Some("rows") => bytes::<wire::row>(sizes.rows) + wire::ROWS_SLACK,
+                Some("vcpus") => bytes::<wire::vcpu_slot>(sizes.vcpus),
+                Some("returns") => bytes::<wire::user_return>(sizes.returns),
+                _ => 0,
+            };
+            if entries != 0 {
+                map.set_max_entries(entries).map_err(at("sizing the BPF tables"))?;
+            } else if bytes != 0 {
+                map.set_value_size(bytes).map_err(at("sizing the BPF tables"))?;
+            } else if name.ends_with(".rodata.config") {
+                map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
+            }
         }
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
@@ -99,6 +126,8 @@ impl Loaded {
                 "on_fork" => follow,
                 // The plain source learns from it that a vCPU ended; the other has a better sign for that.
                 "on_leave" => follow || source == Source::Tracepoint,
+                "on_entry" => measured != Measured::Counts,
+                "on_return" | "on_load" | "on_halt" | "on_block" | "on_wakeup" => measured == Measured::Split,
                 _ => true,
             };
             program.set_autoload(wanted);
@@ -183,6 +212,11 @@ pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
 /// Takes a process back out of those.
 pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
+}
+
+/// The size of a table of elements of this type.
+fn bytes<T>(elements: u32) -> u32 {
+    table_len(elements).saturating_mul(u32::try_from(size_of::<T>()).unwrap_or(u32::MAX))
 }
 
 fn kernel(what: &str, cause: &str) -> Error {

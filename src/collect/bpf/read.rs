@@ -3,7 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    Counters, ExitCode, Extremes, Histogram, Isa, Loss, ReasonCount, Source, VcpuSample, VmId,
+    Counters, ExitCode, Extremes, Histogram, Isa, Loss, Measured, ReasonCount, Returns, Source, Split,
+    UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 
@@ -17,92 +18,208 @@ pub struct Reading {
     pub loss: Loss,
 }
 
-/// Reads a vCPU whole, as it was at one moment; if that cannot be had, the loss says so.
-pub fn read_vcpu(
-    rows: &Table<wire::row>,
-    slot: *const wire::vcpu_slot,
-    vm: VmId,
-    epoch: u64,
-    source: Source,
-) -> Reading {
-    let mut torn = 0;
-    loop {
-        let before = peek!(slot, seq);
-        fence(Ordering::Acquire);
-        let reading = copy(rows, slot, vm, epoch, source);
-        fence(Ordering::Acquire);
-        if before.is_multiple_of(2) && before == peek!(slot, seq) {
-            return reading;
+/// What one look at all vCPUs has in common.
+pub struct Reader<'a> {
+    pub rows: &'a Table<wire::row>,
+    pub returns: &'a Table<wire::user_return>,
+    pub source: Source,
+    pub measured: Measured,
+    /// The epoch that has just ended.
+    pub epoch: u64,
+    /// The moment of the sample (ns).
+    pub now: u64,
+}
+
+impl Reader<'_> {
+    /// Reads a vCPU whole, as it was at one moment; if that cannot be had, the loss says so.
+    pub fn read(&self, slot: *const wire::vcpu_slot, vm: VmId) -> Reading {
+        let mut torn = 0;
+        loop {
+            // In this order: an exit writes its time first, then its code, then the state.
+            let exit = peek!(slot, exit_ns);
+            fence(Ordering::Acquire);
+            let (state, turn) = (peek!(slot, state), peek!(slot, turn));
+            fence(Ordering::Acquire);
+            let reading = self.copy(slot, vm, state);
+            fence(Ordering::Acquire);
+            if state != wire::VCPU_WRITING
+                && (state, turn, exit) == (peek!(slot, state), peek!(slot, turn), peek!(slot, exit_ns))
+            {
+                return reading;
+            }
+            torn += 1;
+            if torn == TRIES {
+                return Reading { loss: Loss { torn: 1, ..reading.loss }, ..reading };
+            }
+            std::hint::spin_loop();
         }
-        torn += 1;
-        if torn == TRIES {
-            return Reading { loss: Loss { torn: 1, ..reading.loss }, ..reading };
+    }
+
+    fn copy(&self, slot: *const wire::vcpu_slot, vm: VmId, state: u32) -> Reading {
+        let isa = if peek!(slot, isa) == 1 { Isa::Vmx } else { Isa::Svm };
+        let mut reasons = Vec::with_capacity(peek!(slot, rows).min(wire::DIRECT_ROWS) as usize);
+        let mut over = Vcpu::default();
+        for mut index in [peek!(slot, first_row), peek!(slot, first_odd)] {
+            // A list that is being changed leads into a row that is not ours, at worst; it has an end, and the
+            // state tells afterwards.
+            while index != 0
+                && index < self.rows.len()
+                && reasons.len() < (wire::DIRECT_ROWS + wire::MAX_ODD_ROWS) as usize
+            {
+                let row = self.rows.at(index);
+                reasons.push(self.reason(row, isa));
+                over.add(&reasons[reasons.len() - 1].counters);
+                index = peek!(row, next);
+            }
         }
-        std::hint::spin_loop();
+        // An exit that is being handled has no place in a row yet, and is counted nevertheless.
+        let handling = matches!(state, wire::VCPU_HOST | wire::VCPU_HOST_MORE);
+        if handling {
+            over.exits += 1;
+            let code = ExitCode { isa, code: widen(isa, peek!(slot, code)) };
+            match reasons.iter_mut().find(|reason: &&mut ReasonCount| reason.code == code) {
+                Some(reason) => reason.counters.count += 1,
+                None => {
+                    reasons
+                        .push(ReasonCount { code, counters: Counters { count: 1, ..Counters::default() } });
+                }
+            }
+        }
+        let no_row = peek!(slot, no_row);
+        let exits = over.exits + no_row;
+        Reading {
+            sample: VcpuSample {
+                vm,
+                vcpu: peek!(slot, vcpu_id),
+                exits,
+                kvm_exits: (self.source == Source::Btf).then(|| self.kvm_exits(slot, exits, handling)),
+                time: (self.measured != Measured::Counts).then(|| self.time(slot, over, handling)),
+                reasons,
+            },
+            loss: Loss {
+                no_row,
+                entry_without_exit: peek!(slot, entry_without_exit),
+                exit_without_entry: peek!(slot, exit_without_entry),
+                ..Loss::default()
+            },
+        }
+    }
+
+    /// KVM's own count.
+    fn kvm_exits(&self, slot: *const wire::vcpu_slot, exits: u64, handling: bool) -> u64 {
+        if peek!(slot, kvm_known) == 0 {
+            return exits;
+        }
+        let kvm = peek!(slot, kvm_last).wrapping_sub(peek!(slot, kvm_first));
+        if self.measured == Measured::Counts {
+            // Read at each exit, the first and the last included. We may be between its count and ours.
+            let kvm = kvm + 1;
+            return if kvm.abs_diff(exits) == 1 { exits } else { kvm };
+        }
+        // An exit that is being handled is not in KVM's count as it was last read, but will be.
+        kvm + u64::from(handling)
+    }
+
+    /// What a vCPU did with its time, `over` being what its rows say of exits that are over.
+    fn time(&self, slot: *const wire::vcpu_slot, over: Vcpu, handling: bool) -> VcpuTime {
+        let end = match peek!(slot, end_ns) {
+            0 => self.now,
+            end => end,
+        };
+        let since = |begin: u64| end.saturating_sub(begin);
+        let mut split = over.split;
+        let mut host_ns = over.time_ns + peek!(slot, no_row_ns);
+        if handling {
+            host_ns += since(peek!(slot, exit_ns));
+            let (user, halted) = (&mut split.user_ns, &mut split.halted_ns);
+            *user += peek!(slot, user_ns);
+            *halted += peek!(slot, halted_ns);
+            split.polled_ns += peek!(slot, polled_ns);
+            split.waiting_ns += peek!(slot, waiting_ns);
+            let waited = peek!(slot, waiting_ns).saturating_sub(peek!(slot, wait_begin));
+            let phase_ns = since(peek!(slot, phase_ns)).saturating_sub(waited);
+            match peek!(slot, phase) {
+                wire::PHASE_USER => *user += phase_ns,
+                wire::PHASE_HALTED => *halted += phase_ns,
+                _ => {}
+            }
+        }
+        VcpuTime {
+            guest_ns: since(peek!(slot, first_ns)).saturating_sub(host_ns),
+            kernel_ns: split.kernel_ns(host_ns),
+            user_ns: split.user_ns,
+            halted_ns: split.halted_ns,
+            polled_ns: split.polled_ns,
+            waiting_ns: split.waiting_ns,
+        }
+    }
+
+    /// A row, with the extremes of the epoch that has just ended and of what has begun of the next.
+    fn reason(&self, at: *mut wire::row, isa: Isa) -> ReasonCount {
+        // SAFETY: `at` comes from `Table::at`, and integers that another CPU writes are read as some value of theirs;
+        // whether they belong together is for the caller to find out.
+        let row = unsafe { at.read_volatile() };
+        if row.span != 0 && row.epoch <= self.epoch {
+            // SAFETY: as above. The vCPU then looks closer at its next exit, and finds a new epoch.
+            unsafe { (&raw mut (*at).span).write_volatile(0) };
+        }
+        let own = Extremes { min_ns: row.min_ns, max_ns: row.max_ns };
+        // An epoch before the last that is still open was meant to end when the last did: the vCPU wrote meanwhile.
+        let own = (row.epoch >= self.epoch || row.span != 0).then_some(own);
+        let last = Extremes { min_ns: row.last.min_ns, max_ns: row.last.max_ns };
+        let last = (row.last.epoch == self.epoch).then_some(last);
+        let histogram = Histogram(row.histogram);
+        ReasonCount {
+            code: ExitCode { isa, code: row.code },
+            counters: Counters {
+                count: histogram.count() + row.timeless,
+                time_ns: row.time_ns,
+                extremes: Extremes::merge(own, last),
+                histogram,
+                split: Split {
+                    user_exits: row.user_exits,
+                    user_ns: row.user_ns,
+                    halted_ns: row.halted_ns,
+                    polled_ns: row.polled_ns,
+                    waiting_ns: row.waiting_ns,
+                },
+                returns: self.returns(row.first_return),
+            },
+        }
+    }
+
+    fn returns(&self, mut index: u32) -> Returns {
+        let mut returns = Returns::new();
+        for _ in 0..wire::MAX_RETURNS {
+            if index == 0 || index >= self.returns.len() {
+                break;
+            }
+            let found = self.returns.at(index);
+            *returns.entry(UserReason(peek!(found, reason))).or_default() += peek!(found, count);
+            index = peek!(found, next);
+        }
+        returns
     }
 }
 
-fn copy(
-    rows: &Table<wire::row>,
-    slot: *const wire::vcpu_slot,
-    vm: VmId,
-    epoch: u64,
-    source: Source,
-) -> Reading {
-    let isa = if peek!(slot, isa) == 1 { Isa::Vmx } else { Isa::Svm };
-    let mut reasons = Vec::new();
-    for mut index in [peek!(slot, first_row), peek!(slot, first_odd)] {
-        // A list that is being changed leads into a row that is not ours, at worst; it has an end, and the
-        // sequence number tells afterwards.
-        while index != 0
-            && index < rows.len()
-            && reasons.len() < (wire::DIRECT_ROWS + wire::MAX_ODD_ROWS) as usize
-        {
-            let row = rows.at(index);
-            reasons.push(reason(row, isa, epoch));
-            index = peek!(row, next);
-        }
-    }
-    let exits = peek!(slot, exits);
-    let handling = u64::from(peek!(slot, state) == wire::VCPU_HOST);
-    // An exit that is being handled is not in KVM's count as it was last read, but will be.
-    let kvm_exits = if peek!(slot, kvm_known) == 0 {
-        exits
-    } else {
-        peek!(slot, kvm_last).wrapping_sub(peek!(slot, kvm_first)) + handling
-    };
-    Reading {
-        sample: VcpuSample {
-            vm,
-            vcpu: peek!(slot, vcpu_id),
-            exits,
-            kvm_exits: (source == Source::Btf).then_some(kvm_exits),
-            time: None,
-            reasons,
-        },
-        loss: Loss {
-            no_row: peek!(slot, no_row),
-            entry_without_exit: peek!(slot, entry_without_exit),
-            exit_without_entry: peek!(slot, exit_without_entry),
-            ..Loss::default()
-        },
+/// What the rows of a vCPU add up to.
+#[derive(Clone, Copy, Default)]
+struct Vcpu {
+    exits: u64,
+    time_ns: u64,
+    split: Split,
+}
+
+impl Vcpu {
+    fn add(&mut self, row: &Counters) {
+        self.exits += row.count;
+        self.time_ns += row.time_ns;
+        self.split.add(&row.split);
     }
 }
 
-/// A row, with the extremes of the epoch that has just ended and of what has begun of the next.
-fn reason(row: *const wire::row, isa: Isa, epoch: u64) -> ReasonCount {
-    let extremes = [epoch, epoch + 1].map(|epoch| {
-        let extremes = peek!(row, extremes[(epoch & 1) as usize]);
-        (extremes.epoch == epoch).then_some(Extremes { min_ns: extremes.min_ns, max_ns: extremes.max_ns })
-    });
-    ReasonCount {
-        code: ExitCode { isa, code: peek!(row, code) },
-        counters: Counters {
-            count: peek!(row, count),
-            time_ns: peek!(row, time_ns),
-            extremes: Extremes::merge(extremes[0], extremes[1]),
-            histogram: Histogram(peek!(row, histogram)),
-            ..Counters::default()
-        },
-    }
+/// As `widen` in bpf/count.bpf.h does.
+fn widen(isa: Isa, code: i64) -> i64 {
+    let negative = isa == Isa::Svm && code >> 8 == 0x00ff_ffff;
+    if negative { code | !0xffff_ffff } else { code }
 }

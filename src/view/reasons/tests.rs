@@ -1,6 +1,6 @@
 //! What people read, on fixed input.
 
-use super::{Error, write};
+use super::{Error, write, write_user};
 use crate::model::Isa;
 
 fn text(isa: Option<Isa>, query: Option<&str>, width: usize) -> String {
@@ -34,6 +34,28 @@ fn lines_keep_to_the_width() {
         for line in text(None, None, width).lines() {
             assert!(line.len() <= width.max(60), "{} columns at width {width}: {line}", line.len());
         }
+    }
+}
+
+#[test]
+fn returns_to_user_space_are_listed_and_found() {
+    let found = |query: Option<&str>, width| {
+        let mut out = Vec::new();
+        write_user(&mut out, query, width).map(|()| String::from_utf8(out).expect("the table is ASCII"))
+    };
+    insta::assert_snapshot!("list_user", found(None, 100).expect("the list is there"));
+    for query in
+        ["DIRTY_RING_FULL", "kvm_exit_dirty_ring_full", "dirty ring-full", "31", "0x1f", "KVM_EXIT_31"]
+    {
+        let text = found(Some(query), 60).expect("the query finds something");
+        assert!(
+            text.starts_with("31  DIRTY_RING_FULL") && text.lines().all(|line| line.len() <= 60),
+            "{text}"
+        );
+    }
+    for query in ["", "44", "-1", "EPT_VIOLATION", "\u{1b}[2J"] {
+        let error = found(Some(query), 100).expect_err("the query finds nothing").to_string();
+        assert!(error.contains("`exitscope reasons user`") && !error.contains('\u{1b}'), "{error}");
     }
 }
 

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * Where the host time of an exit goes: programs on the paths on which KVM does not just handle it. What they find is
+ * kept in the vCPU's slot, and added to the exit's row when the vCPU enters again (add_split()).
+ *
+ * A thread that runs a vCPU waits for a CPU only where the scheduler took it off one. Then it is loaded again
+ * (kvm_sched_in() in virt/kvm/kvm_main.c), or was out in user space and calls KVM_RUN; so it is on_load() that looks at
+ * its run delay, and nobody else need.
+ */
+#ifndef EXITSCOPE_SPLIT_BPF_H
+#define EXITSCOPE_SPLIT_BPF_H
+
+#include "compat.bpf.h"
+#include "count.bpf.h"
+#include <bpf/bpf_tracing.h>
+
+enum {
+	/* include/uapi/linux/kvm.h and asm-generic/errno-base.h. */
+	KVM_EXIT_INTR = 10,
+	KVM_EXIT_MEMORY_FAULT = 39,
+	EINTR = 4,
+	EFAULT = 14,
+};
+
+static __always_inline struct vcpu_slot *slot_of(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_slot *slot = hinted((u64)vcpu);
+
+	return slot ? slot : slot_at(find_vcpu((u64)vcpu));
+}
+
+/* How long the thread that runs here has been runnable and off a CPU, since it began. */
+static __always_inline u64 run_delay(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
+}
+
+/* The slot of the vCPU that this thread was last seen to run. */
+static __always_inline struct vcpu_slot *slot_of_task(u64 task)
+{
+	u16 *hint = hint_of(task);
+	struct vcpu_slot *slot = vcpu_at(*hint);
+	u32 *found;
+
+	if (slot->task == task)
+		return slot;
+	found = bpf_map_lookup_elem(&vcpu_by_task, &task);
+	if (!found)
+		return 0;
+	slot = vcpu_at(*found);
+	if (slot->task != task)
+		return 0;
+	*hint = *found;
+	return slot;
+}
+
+static __always_inline void forget_task(struct vcpu_slot *slot)
+{
+	u64 task = slot->task;
+
+	if (task)
+		bpf_map_delete_elem(&vcpu_by_task, &task);
+	slot->task = 0;
+}
+
+/*
+ * This thread runs the vCPU, and no other one from here on. Returns for how long it has waited for a CPU since it was
+ * seen to run this vCPU before.
+ */
+static __noinline u64 run_by(struct vcpu_slot *slot, u64 task, u64 run_delay)
+{
+	struct vcpu_slot *other;
+	u32 index;
+	u64 wait;
+
+	if (!slot)
+		return 0;
+	wait = run_delay - slot->run_delay;
+	slot->run_delay = run_delay;
+	if (slot->task == task)
+		return wait;
+	other = slot_of_task(task);
+	if (other)
+		other->task = 0;
+	forget_task(slot);
+	slot->task = task;
+	index = slot->index;
+	bpf_map_update_elem(&vcpu_by_task, &task, &index, BPF_ANY);
+	*hint_of(task) = index;
+	return 0;
+}
+
+/* KVM_RUN has returned while an exit of this row was being handled. */
+static __noinline int count_return(u32 row_index, int reason)
+{
+	struct row *row = row_at(row_index);
+	u32 index;
+
+	if (!row_index)
+		return 0;
+	index = row->first_return;
+	for (int i = 0; i < MAX_RETURNS && index; i++) {
+		struct user_return *found = &returns[index & config.return_mask];
+
+		if (found->reason == reason) {
+			found->count++;
+			return 0;
+		}
+		index = found->next;
+	}
+	/* Where the list is too long, index is not 0. */
+	if (!index)
+		index = take(&free_returns, &control.next_return, config.max_returns);
+	else
+		index = 0;
+	if (index) {
+		struct user_return *fresh = &returns[index & config.return_mask];
+
+		fresh->reason = reason;
+		fresh->count = 1;
+		fresh->next = row->first_return;
+		WRITE_ONCE(row->first_return, index);
+	} else {
+		__sync_fetch_and_add(&control.no_return, 1);
+	}
+	return 0;
+}
+
+/* KVM_RUN returns to the VMM. Its tracepoint does not say which vCPU's it is, but the thread tells. */
+SEC("tp_btf/kvm_userspace_exit")
+int BPF_PROG(on_return, u32 reason, int error)
+{
+	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
+	int shown = reason;
+	u64 now;
+
+	if (!slot || !is_out(slot->state))
+		return 0;
+	if (error < 0 && !(error == -EFAULT && reason == KVM_EXIT_MEMORY_FAULT))
+		shown = error == -EINTR ? KVM_EXIT_INTR : error;
+	now = bpf_ktime_get_ns();
+	begin_write(slot);
+	slot->turn++;
+	end_phase(slot, now);
+	begin_phase(slot, PHASE_USER, now);
+	slot->went_out = 1;
+	count_return(row_of(slot), shown);
+	end_write(slot, VCPU_HOST_MORE);
+	return 0;
+}
+
+/* A thread begins to run a vCPU: it has called KVM_RUN, or was off its CPU and is back on one. */
+SEC("fentry/kvm_arch_vcpu_load")
+int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
+{
+	struct vcpu_slot *slot = slot_of(vcpu);
+	u64 wait;
+
+	if (!slot || slot->state == VCPU_IGNORED)
+		return 0;
+	wait = run_by(slot, (u64)bpf_get_current_task(), run_delay());
+	if (!is_out(slot->state) || (!wait && slot->phase != PHASE_USER))
+		return 0;
+	begin_write(slot);
+	slot->turn++;
+	slot->waiting_ns += wait;
+	if (slot->phase == PHASE_USER)
+		end_phase(slot, bpf_ktime_get_ns());
+	end_write(slot, VCPU_HOST_MORE);
+	return 0;
+}
+
+/* For how long KVM has polled for this vCPU. */
+static __always_inline u64 polled(u64 vcpu)
+{
+	return load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_success_ns)) +
+	       load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_fail_ns));
+}
+
+static __always_inline int begin_halt(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_slot *slot = slot_of(vcpu);
+
+	if (!slot || !is_out(slot->state) || slot->phase == PHASE_HALTED)
+		return 0;
+	begin_write(slot);
+	slot->turn++;
+	begin_phase(slot, PHASE_HALTED, bpf_ktime_get_ns());
+	slot->poll_begin = polled((u64)vcpu);
+	end_write(slot, VCPU_HOST_MORE);
+	return 0;
+}
+
+/* A vCPU begins to wait for an event: it was halted ... */
+SEC("fentry/kvm_vcpu_halt")
+int BPF_PROG(on_halt, struct kvm_vcpu *vcpu)
+{
+	return begin_halt(vcpu);
+}
+
+/* ... or is not started yet, e.g. by another vCPU's SIPI. */
+SEC("fentry/kvm_vcpu_block")
+int BPF_PROG(on_block, struct kvm_vcpu *vcpu)
+{
+	return begin_halt(vcpu);
+}
+
+/* The end of a halt, which took `ns`. */
+SEC("tp_btf/kvm_vcpu_wakeup")
+int BPF_PROG(on_wakeup, u64 ns)
+{
+	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
+	u64 wait, poll;
+
+	if (!slot || slot->state != VCPU_HOST_MORE || slot->phase != PHASE_HALTED)
+		return 0;
+	begin_write(slot);
+	slot->turn++;
+	wait = slot->waiting_ns - slot->wait_begin;
+	poll = polled(slot->key) - slot->poll_begin;
+	ns = ns > wait ? ns - wait : 0;
+	slot->halted_ns += ns;
+	slot->polled_ns += poll < ns ? poll : ns;
+	slot->phase = PHASE_KERNEL;
+	end_write(slot, VCPU_HOST_MORE);
+	return 0;
+}
+
+#endif

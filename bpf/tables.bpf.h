@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * The tables: what is in them, how something is found there, and how it gets in.
+ */
+#ifndef EXITSCOPE_TABLES_BPF_H
+#define EXITSCOPE_TABLES_BPF_H
+
+#include "wire.h"
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
+
+enum { ISA_VMX = 1, ISA_SVM = 2 }; /* KVM_ISA_VMX and KVM_ISA_SVM of arch/x86/include/asm/kvm_host.h */
+
+/* Each in a map of its own, which the collector finds by the section's name. */
+const volatile struct config config SEC(".rodata.config") = {};
+struct control control SEC(".data.control") = {
+	.epoch = 1, /* not that of a zeroed row */
+	.next_row = 1,
+	.next_vcpu = 1,
+	.next_vm = 1,
+	.next_return = 1,
+};
+
+static u16 hints[HINTS];
+
+/*
+ * As global data, where finding an element is an addition and not a look-up as in a map of elements. The collector
+ * sets the lengths before load.
+ */
+struct row rows[1] SEC(".bss.rows");
+struct vcpu_slot vcpus[1] SEC(".bss.vcpus");
+struct user_return returns[1] SEC(".bss.returns");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, struct vm_info);
+} vms SEC(".maps");
+
+/* Indices that the collector gave back, after it had read the last of them. */
+struct free_list {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 2);
+	__type(value, u32);
+};
+struct free_list free_rows SEC(".maps");
+struct free_list free_vcpus SEC(".maps");
+struct free_list free_vms SEC(".maps");
+struct free_list free_returns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2);
+	__type(key, u64);
+	__type(value, u32);
+} vcpu_by_key SEC(".maps"), vcpu_by_task SEC(".maps"), vm_by_key SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, u8);
+} selected SEC(".maps");
+
+static __always_inline struct row *row_at(u32 index)
+{
+	return &rows[index & config.row_mask];
+}
+
+static __always_inline struct vcpu_slot *vcpu_at(u32 index)
+{
+	return &vcpus[index & config.vcpu_mask];
+}
+
+/*
+ * The verifier lets no pointer be multiplied, but takes its lower half for a number; that is enough, for
+ * objects of one kind lie at regular distances. Multiply, and take the high bits.
+ */
+static __always_inline u16 *hint_of(u64 key)
+{
+	u32 low;
+
+	/* In C, clang would shift the pointer instead. */
+	asm("%0 = %1" : "=w"(low) : "w"((u32)key));
+	return &hints[low * 0x9e3779b1u >> (32 - HINT_BITS)];
+}
+
+/* An index that nobody uses, or 0. */
+static __always_inline u32 take(void *list, u32 *next, u32 size)
+{
+	u32 index = 0;
+
+	if (bpf_map_pop_elem(list, &index) == 0)
+		return index;
+	if (READ_ONCE(*next) >= size)
+		return 0;
+	index = __sync_fetch_and_add(next, 1);
+	return index < size ? index : 0;
+}
+
+/* What identifies a VM, and what else the two kinds of program know of it. */
+struct vm_key {
+	u64 key;
+	u64 started_ns;
+	u64 args_from, args_to; /* where the process has its command line, 0 if not known */
+	char comm[COMM_BYTES];
+};
+
+static __noinline u32 find_vm(const struct vm_key *known)
+{
+	u64 key;
+	u32 *found, index;
+	struct vm_info *vm;
+
+	if (!known)
+		return 0;
+	key = known->key;
+	found = bpf_map_lookup_elem(&vm_by_key, &key);
+	if (found)
+		return *found;
+	index = take(&free_vms, &control.next_vm, config.max_vms);
+	vm = bpf_map_lookup_elem(&vms, &index);
+	if (!index || !vm)
+		return 0;
+	vm->id = __sync_fetch_and_add(&control.next_vm_id, 1) + 1;
+	vm->key = key;
+	vm->started_ns = known->started_ns;
+	vm->pid = bpf_get_current_pid_tgid() >> 32;
+	__builtin_memcpy(vm->comm, known->comm, COMM_BYTES);
+	vm->args_len = 0;
+	if (known->args_to > known->args_from) {
+		u64 length = known->args_to - known->args_from;
+
+		if (length > ARGS_BYTES)
+			length = ARGS_BYTES;
+		if (bpf_probe_read_user(vm->args, length, (void *)known->args_from) == 0)
+			vm->args_len = length;
+	}
+	if (bpf_map_update_elem(&vm_by_key, &key, &index, BPF_NOEXIST) == 0)
+		return index;
+	/* Another vCPU of this VM was faster. */
+	bpf_map_push_elem(&free_vms, &index, 0);
+	found = bpf_map_lookup_elem(&vm_by_key, &key);
+	return found ? *found : 0;
+}
+
+/* Gives a vCPU that was never seen a slot, and returns its index or 0. */
+static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, u32 isa, const struct vm_key *known)
+{
+	u64 task = bpf_get_current_pid_tgid();
+	u32 pid = task >> 32, index = take(&free_vcpus, &control.next_vcpu, config.max_vcpus);
+	struct vcpu_slot *slot = vcpu_at(index);
+
+	if (!index)
+		return 0;
+	/* After the slot: a VM is known until a vCPU of its that has a slot ends, and without one would be for ever. */
+	slot->vm = find_vm(known);
+	if (!slot->vm)
+		goto give_back;
+	/* The collector left the rest zeroed. Until `key` is set, nobody looks at it. */
+	slot->vcpu_id = vcpu_id;
+	slot->isa = isa;
+	slot->index = index;
+	slot->thread = task;
+	slot->state = VCPU_NEW;
+	if (config.only_selected && !bpf_map_lookup_elem(&selected, &pid))
+		slot->state = VCPU_IGNORED;
+	if (bpf_map_update_elem(&vcpu_by_key, &key, &index, BPF_NOEXIST))
+		goto give_back;
+	WRITE_ONCE(slot->key, key);
+	return index;
+give_back:
+	slot->state = VCPU_NEW;
+	bpf_map_push_elem(&free_vcpus, &index, 0);
+	return 0;
+}
+
+/* The slot of an index, none for 0. */
+static __always_inline struct vcpu_slot *slot_at(u32 index)
+{
+	return index ? vcpu_at(index) : 0;
+}
+
+/* The slot of a vCPU, if it is where it was last found. */
+static __always_inline struct vcpu_slot *hinted(u64 key)
+{
+	struct vcpu_slot *slot = vcpu_at(*hint_of(key));
+
+	return slot->key == key ? slot : 0;
+}
+
+/* The slot of a vCPU that the hint did not find, or 0 if it has none. */
+static __noinline u32 find_vcpu(u64 key)
+{
+	u32 *found = bpf_map_lookup_elem(&vcpu_by_key, &key);
+
+	if (!found)
+		return 0;
+	*hint_of(key) = *found;
+	return *found;
+}
+
+/* Writes between these two are one to a reader. Stores become visible in program order on x86. */
+static __always_inline void begin_write(struct vcpu_slot *slot)
+{
+	WRITE_ONCE(slot->state, VCPU_WRITING);
+	barrier();
+}
+
+static __always_inline void end_write(struct vcpu_slot *slot, u32 state)
+{
+	barrier();
+	WRITE_ONCE(slot->state, state);
+}
+
+/* A process started another one. */
+static __always_inline void follow(u32 parent, u32 child)
+{
+	u8 yes = 1;
+
+	if (parent != child && bpf_map_lookup_elem(&selected, &parent) &&
+	    bpf_map_update_elem(&selected, &child, &yes, BPF_ANY))
+		__sync_fetch_and_add(&control.unfollowed, 1);
+}
+
+#endif
