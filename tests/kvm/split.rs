@@ -71,11 +71,11 @@ impl Watched {
         self.row(&["IOIO", "IO_INSTRUCTION"])
     }
 
-    /// The only vCPU's time.
+    /// The only vCPU, with its time.
     fn time(&self) -> &Value {
         let vcpus = self.report.0["vcpus"].as_array().unwrap();
         assert_eq!(vcpus.len(), 1, "{}", self.report.0);
-        &vcpus[0]["time"]
+        &vcpus[0]
     }
 
     /// What holds for whatever a guest does: each part is told once, nothing is told twice.
@@ -95,7 +95,9 @@ impl Watched {
             assert!(rows <= number(time, part), "{part}: {rows} in rows, and {time}");
         }
         // It was watched from its first exit, which came in the first KVM_RUN, to its end.
-        let watched = sum(time, &PARTS) + number(time, "guest_ns");
+        assert_eq!(sum(time, &PARTS), number(time, "host_ns"), "{time}");
+        assert!(number(time, "guest_ns") <= self.said("in_kvm_ns"), "{time}, {}", self.said);
+        let watched = number(time, "host_ns") + number(time, "guest_ns");
         assert!(watched >= self.said("last_return/at_ns") - self.said("first_return/at_ns"), "{time}");
         if self.said("end/at_ns") > 0 {
             assert!(
@@ -231,8 +233,11 @@ fn less_is_measured_where_less_is_asked_for() {
                 let value = row.get(key).unwrap_or_else(|| panic!("no {key} in {row}"));
                 assert_eq!(value.is_null(), at < null, "{options:?} {key}: {row}");
             }
-            let time = &report.0["vcpus"][0]["time"];
-            assert_eq!(time.is_null(), options == ["--no-time"], "{options:?}: {time}");
+            for (key, needs) in [("guest_ns", 1), ("host_ns", 1), ("user_ns", 2), ("polled_ns", 2)] {
+                let value = &report.0["vcpus"][0][key];
+                let have = ["counts", "times", "split"].iter().position(|have| report.0["measured"] == *have);
+                assert_eq!(value.is_null(), have.unwrap() < needs, "{options:?} {key}: {value}");
+            }
         }
     }
 }
