@@ -15,7 +15,7 @@ mod stats;
 mod vcpu;
 
 pub use error::Error;
-pub use host::isa;
+pub use host::{emulated, isa};
 pub use kind::Kind;
 pub use memory::MAX_VCPUS;
 pub use plan::{Done, Found, KvmCount, Plan, VcpuDone};
