@@ -2,10 +2,24 @@
 //!
 //! - `guest run VCPUS`: the standard plan on each vCPU;
 //! - `guest only KIND COUNT`: so many of one kind on one vCPU;
-//! - `guest time COUNT`: the time of each kind.
+//! - `guest time COUNT`: the time of each kind;
+//! - `guest sleep WRITES NS`: the VMM sleeps that long after each write to a port;
+//! - `guest block HALTS NS`, `guest poll HALTS NS`: halts until a timer fires, and KVM blocks the vCPU or polls;
+//! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
+//! - `guest die WRITES`: ends its process in the middle of the last write to a port.
+//!
+//! The last five print what their VMM saw of the time, as JSON ([`guest::split::Spent`]).
 
+use exitscope::guest::split::{self, Next, Spent, Work};
 use exitscope::guest::{self, Kind, Plan};
 use std::error::Error;
+use std::io::Write;
+use std::time::Duration;
+
+/// So many halts must have blocked, or polled, before there are enough.
+const HALTS: u64 = 16;
+/// Longer than any timer.
+const POLL_NS: u32 = 1_000_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -25,7 +39,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             Ok(())
         }
-        _ => Err("guest run VCPUS | guest only KIND COUNT | guest time COUNT".into()),
+        ["sleep", writes, ns] => print(&split::sleeping(writes.parse()?, Duration::from_nanos(ns.parse()?))?),
+        ["block", halts, ns] => {
+            print(&split::halting(halts.parse()?, ns.parse()?, 0, |kvm| kvm.halts_blocked >= HALTS)?)
+        }
+        ["poll", halts, ns] => {
+            print(&split::halting(halts.parse()?, ns.parse()?, POLL_NS, |kvm| kvm.halts_polled >= HALTS)?)
+        }
+        ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
+        ["die", writes] => die(writes.parse()?),
+        _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
+            poll HALTS NS | share NS | die WRITES"
+            .into()),
     }
 }
 
@@ -61,4 +86,23 @@ fn run(plans: &[Plan]) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+fn print(spent: &Spent) -> Result<(), Box<dyn Error>> {
+    let line = serde_json::to_string(spent)?;
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+/// What the VMM saw up to its last write is printed before it dies of it.
+fn die(writes: u64) -> Result<(), Box<dyn Error>> {
+    split::run(Work::Nothing, move |spent| {
+        if spent.writes < writes {
+            return Next::Round;
+        }
+        print(spent).expect("standard output is open");
+        // SAFETY: a plain system call.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        Next::End
+    })?;
+    Err("this process was killed".into())
 }

@@ -41,6 +41,8 @@ pub enum Block {
     MmioSum = 0x40,
     /// All answers to hypercalls, OR'ed: 0 if all succeeded.
     HypercallAnswers = 0x48,
+    /// Interrupts of the local APIC's timer that were handled.
+    Ticks = 0x50,
 }
 
 /// Which instruction calls the hypervisor.
@@ -74,22 +76,40 @@ pub struct Machine {
     pub call: Call,
 }
 
+/// Machine code as it is written.
 #[derive(Default)]
-struct Code(Vec<u8>);
+pub(super) struct Code(pub(super) Vec<u8>);
 
 impl Code {
-    fn put(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    fn imm(&mut self, value: u32) -> &mut Self {
+    pub(super) fn imm(&mut self, value: u32) -> &mut Self {
         self.put(&value.to_le_bytes())
     }
 
     /// An instruction whose last operand is `[r15 + field]`.
     fn block(&mut self, opcode: &[u8], field: Block) -> &mut Self {
         self.put(opcode).put(&(field as i32).to_le_bytes())
+    }
+
+    /// A jump, with a distance of four bytes, back to what stands at `top`.
+    pub(super) fn back(&mut self, opcode: &[u8], top: usize) -> &mut Self {
+        self.put(opcode);
+        let after = self.0.len() + 4;
+        // A program is a few thousand bytes.
+        let back = u32::try_from(after - top).unwrap_or(u32::MAX);
+        self.imm(back.wrapping_neg())
+    }
+
+    /// WRMSR of a number below 2^32.
+    pub(super) fn wrmsr(&mut self, msr: u32, value: u32) -> &mut Self {
+        self.put(&[0xb9]).imm(msr); //               mov ecx, msr
+        self.put(&[0xb8]).imm(value); //             mov eax, value
+        self.put(&[0x31, 0xd2]); //                  xor edx, edx
+        self.put(&[0x0f, 0x30]) //                   wrmsr
     }
 }
 
@@ -116,11 +136,7 @@ pub fn program(steps: &[Step], marks: bool, machine: Machine) -> Vec<u8> {
         let top = code.0.len();
         once(&mut code, step.kind, machine.call);
         code.put(&[0x41, 0xff, 0xcd]); //            dec r13d
-        code.put(&[0x0f, 0x85]); //                  jnz top
-        let after = code.0.len() + 4;
-        // A loop's body is a few dozen bytes.
-        let back = u32::try_from(after - top).unwrap_or(u32::MAX);
-        code.imm(back.wrapping_neg());
+        code.back(&[0x0f, 0x85], top); //            jnz top
     }
     code.block(&[0x41, 0xc7, 0x87], Block::Finished).imm(1); //  mov dword [r15 + Finished], 1
     code.put(&[0xf4]); //                            hlt
@@ -223,8 +239,15 @@ fn once(code: &mut Code, kind: Kind, call: Call) {
 
 /// Bytes between the handlers of two vectors.
 pub const HANDLER_SIZE: usize = 64;
-/// Vectors that have a handler: those of the processor itself.
-pub const VECTORS: usize = 32;
+/// Vectors that have a handler: those of the processor itself, and the timer's.
+pub const VECTORS: usize = 33;
+/// Vector of the local APIC's timer, for the guests that use it.
+pub const TIMER: u8 = 32;
+/// How far before an HLT the program begins that sets the timer for it. An interrupt that comes between STI and HLT,
+/// which no processor allows but QEMU's emulation does where it exits there, goes back by this: the HLT would wait for ever.
+pub(super) const BEFORE_HLT: u8 = 16;
+/// End of interrupt, as a local APIC in x2APIC mode has it (SDM vol. 3, "x2APIC Register Address Space").
+const X2APIC_EOI: u32 = 0x80b;
 
 /// The handlers, [`HANDLER_SIZE`] bytes for each of the [`VECTORS`].
 pub fn handlers() -> Vec<u8> {
@@ -263,6 +286,17 @@ pub fn handlers() -> Vec<u8> {
                 code.put(&[0x48, 0x83, 0xc4, 0x08]); //               add rsp, 8: the error code
                 code.put(&[0x48, 0xcf]); //                           iretq
                 fault(&mut code, vector, 8);
+            }
+            32 => {
+                code.put(&[0x50, 0x51, 0x52]); //                     push rax, rcx, rdx
+                code.block(&[0x49, 0xff, 0x87], Block::Ticks); //     inc qword [r15 + Ticks]
+                code.put(&[0x48, 0x8b, 0x44, 0x24, 0x18]); //         mov rax, [rsp + 24]: rip
+                code.put(&[0x80, 0x38, 0xf4]); //                     cmp byte [rax], hlt
+                code.put(&[0x75, 0x06]); //                           jne over the next
+                code.put(&[0x48, 0x83, 0x6c, 0x24, 0x18, BEFORE_HLT]); //  sub qword [rsp + 24], BEFORE_HLT
+                code.wrmsr(X2APIC_EOI, 0);
+                code.put(&[0x5a, 0x59, 0x58]); //                     pop rdx, rcx, rax
+                code.put(&[0x48, 0xcf]); //                           iretq
             }
             8 | 10..=12 | 14 | 17 | 21 | 29 | 30 => fault(&mut code, vector, 8),
             _ => fault(&mut code, vector, 0),

@@ -49,7 +49,7 @@ pub(super) fn call(isa: Option<Isa>, cpuid: &CpuId) -> Call {
 }
 
 /// Whether this processor is QEMU's emulation, by the name that it gives itself in CPUID leaf 0x4000_0000.
-pub(super) fn emulated() -> bool {
+pub fn emulated() -> bool {
     // Newer compilers have this function safe.
     #[allow(unused_unsafe)]
     // SAFETY: every 64-bit processor has CPUID, and no leaf does harm.

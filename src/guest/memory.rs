@@ -62,7 +62,8 @@ pub struct Area {
 /// Limit of the global descriptor table.
 pub const GDT_LIMIT: u16 = 3 * 8 - 1;
 /// Limit of the interrupt descriptor table.
-pub const IDT_LIMIT: u16 = 32 * 16 - 1;
+pub const IDT_LIMIT: u16 = 33 * 16 - 1;
+const _: () = assert!(IDT_LIMIT as usize == asm::VECTORS * 16 - 1);
 
 impl Memory {
     /// Memory for that many vCPUs, with tables and handlers in place.

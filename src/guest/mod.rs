@@ -10,11 +10,12 @@ mod kick;
 mod kind;
 mod memory;
 mod plan;
+pub mod split;
 mod stats;
 mod vcpu;
 
 pub use error::Error;
-pub use host::isa;
+pub use host::{emulated, isa};
 pub use kind::Kind;
 pub use memory::MAX_VCPUS;
 pub use plan::{Done, Found, KvmCount, Plan, VcpuDone};
@@ -182,12 +183,16 @@ fn processor(kvm_fd: &Kvm) -> Result<Processor, Error> {
     Ok(Processor::new(cpuid, call))
 }
 
-/// Runs a VM with a vCPU for each list of steps; `patience` is how long it may take.
-fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran, Error> {
-    let vcpus = programs.len();
-    if !(1..=MAX_VCPUS).contains(&vcpus) {
-        return Err(Error::Vcpus { asked: vcpus, most: MAX_VCPUS });
-    }
+/// A VM that has no vCPU yet.
+struct Made {
+    vm: VmFd,
+    /// Must outlive the VM.
+    memory: Arc<Memory>,
+    processor: Processor,
+}
+
+/// Makes a VM with memory for that many vCPUs.
+fn make(vcpus: usize) -> Result<Made, Error> {
     kick::prepare().map_err(|source| Error::System { what: "prepare a signal", source })?;
     let kvm_fd = open()?;
     let processor = processor(&kvm_fd)?;
@@ -200,14 +205,24 @@ fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran,
         userspace_addr: memory.host_address(),
         ..Default::default()
     };
-    // SAFETY: the region is the whole of a mapping that outlives the VM: every vCPU and every `Held`
+    // SAFETY: the region is the whole of a mapping that outlives the VM: every vCPU and whoever holds the VM
     // keeps a reference to it.
     unsafe { vm.set_user_memory_region(region) }.map_err(kvm("give the guest its memory"))?;
+    Ok(Made { vm, memory, processor })
+}
 
+/// Runs a VM with a vCPU for each list of steps; `patience` is how long it may take.
+fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran, Error> {
+    let vcpus = programs.len();
+    if !(1..=MAX_VCPUS).contains(&vcpus) {
+        return Err(Error::Vcpus { asked: vcpus, most: MAX_VCPUS });
+    }
+    let Made { vm, memory, processor } = make(vcpus)?;
     let mut ready = Vec::with_capacity(vcpus);
     for (index, steps) in programs.iter().enumerate() {
         let fd = vm.create_vcpu(index as u64).map_err(kvm("make a vCPU"))?;
-        ready.push(Vcpu::new(fd, index, Arc::clone(&memory), &processor, steps, marks)?);
+        let program = asm::program(steps, marks, processor.machine(index));
+        ready.push(Vcpu::new(fd, index, Arc::clone(&memory), &processor, &program)?);
     }
     // Shut until every thread is there, so that they run at the same time, or not at all.
     let gate = Arc::new(AtomicBool::new(false));
@@ -244,11 +259,9 @@ fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran,
     Ok(Ran { seen, held: Held { _vcpus: vcpus, _vm: vm, _memory: memory } })
 }
 
-type Ended = (Result<Seen, Error>, VcpuFd);
-
 /// Waits for all threads. Those that take longer than `limit` are stopped, and so are the others as soon
 /// as one has failed.
-fn wait(threads: Vec<JoinHandle<Ended>>, stop: &AtomicBool, limit: Duration) -> Result<Vec<Ended>, Error> {
+fn wait<T>(threads: Vec<JoinHandle<T>>, stop: &AtomicBool, limit: Duration) -> Result<Vec<T>, Error> {
     let deadline = Instant::now() + limit;
     let mut late = false;
     while threads.iter().any(|thread| !thread.is_finished()) {

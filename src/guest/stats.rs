@@ -16,7 +16,8 @@ const DESCRIPTOR: usize = 16;
 #[derive(Debug)]
 pub struct Stats {
     file: File,
-    names: Vec<(String, u64)>,
+    /// Name, place and number of values.
+    known: Vec<(String, u64, usize)>,
 }
 
 impl Stats {
@@ -37,23 +38,34 @@ impl Stats {
         let [name_size, count, descriptors, data] = [4, 8, 16, 20].map(|at| word(&header, at));
         let size = DESCRIPTOR + usize::try_from(name_size).unwrap_or(0);
         let mut descriptor = vec![0; size];
-        let mut names = Vec::new();
+        let mut known = Vec::new();
         for index in 0..u64::from(count) {
             let at = u64::from(descriptors) + index * u64::try_from(size).unwrap_or(u64::MAX);
             file.read_exact_at(&mut descriptor, at)?;
             let name = descriptor[DESCRIPTOR..].split(|&byte| byte == 0).next().unwrap_or_default();
             let offset = u64::from(data) + u64::from(word(&descriptor, 8));
-            names.push((String::from_utf8_lossy(name).into_owned(), offset));
+            let values = usize::from(u16::from_le_bytes([descriptor[6], descriptor[7]]));
+            known.push((String::from_utf8_lossy(name).into_owned(), offset, values));
         }
-        Ok(Stats { file, names })
+        Ok(Stats { file, known })
     }
 
     /// The present value; `None` where this kernel keeps no such statistic or it cannot be read.
     pub fn get(&self, name: &str) -> Option<u64> {
-        let (_, offset) = self.names.iter().find(|(known, _)| known == name)?;
-        let mut value = [0; 8];
-        self.file.read_exact_at(&mut value, *offset).ok()?;
-        Some(u64::from_le_bytes(value))
+        self.values(name)?.next()
+    }
+
+    /// The sum of all buckets of a histogram; `None` as with [`Stats::get`].
+    pub fn sum(&self, name: &str) -> Option<u64> {
+        Some(self.values(name)?.sum())
+    }
+
+    fn values(&self, name: &str) -> Option<impl Iterator<Item = u64>> {
+        let (_, offset, values) = self.known.iter().find(|(known, ..)| known == name)?;
+        let mut bytes = vec![0; values * 8];
+        self.file.read_exact_at(&mut bytes, *offset).ok()?;
+        let value = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+        Some((0..bytes.len()).step_by(8).map(value).collect::<Vec<_>>().into_iter())
     }
 }
 

@@ -1,6 +1,6 @@
 //! One vCPU: its state at the start, the loop around KVM_RUN, and what was seen meanwhile.
 
-use super::asm::{self, Block, Call, Machine, Step};
+use super::asm::{self, Block, Call, Machine};
 use super::error::kvm;
 use super::memory::{self, Area, Memory};
 use super::stats::Stats;
@@ -22,8 +22,8 @@ const CR4_OSXSAVE: u32 = 1 << 18;
 pub struct Vcpu {
     pub fd: VcpuFd,
     index: usize,
-    memory: Arc<Memory>,
-    stats: Option<Stats>,
+    pub memory: Arc<Memory>,
+    pub stats: Option<Stats>,
 }
 
 /// What user space received from a vCPU, and what the guest noted itself.
@@ -70,22 +70,25 @@ impl Processor {
     fn cr4(&self) -> u32 {
         if self.xsave { CR4 | CR4_OSXSAVE } else { CR4 }
     }
+
+    /// What a program for that vCPU needs to know.
+    pub fn machine(&self, index: usize) -> Machine {
+        let area = Memory::area(index);
+        Machine { block: area.block, mmio: area.mmio, cr4: self.cr4(), call: self.call }
+    }
 }
 
 impl Vcpu {
-    /// Sets a new vCPU up to do the steps.
+    /// Sets a new vCPU up to run a program.
     pub fn new(
         fd: VcpuFd,
         index: usize,
         memory: Arc<Memory>,
         processor: &Processor,
-        steps: &[Step],
-        marks: bool,
+        program: &[u8],
     ) -> Result<Vcpu, Error> {
         let area = Memory::area(index);
-        let machine =
-            Machine { block: area.block, mmio: area.mmio, cr4: processor.cr4(), call: processor.call };
-        memory.load(index, &asm::program(steps, marks, machine));
+        memory.load(index, program);
         fd.set_cpuid2(&processor.cpuid).map_err(kvm("set the guest's CPUID"))?;
         let mut sregs = fd.get_sregs().map_err(kvm("read a vCPU's registers"))?;
         sregs.cr0 = asm::CR0.into();
@@ -116,8 +119,19 @@ impl Vcpu {
         self.stats.as_ref()?.get("exits")
     }
 
-    fn unexpected(&self, what: impl Into<String>) -> Error {
+    /// Something that no program of ours does.
+    pub fn unexpected(&self, what: impl Into<String>) -> Error {
         Error::Unexpected { vcpu: self.index, what: what.into() }
+    }
+
+    /// Whether the guest has met no exception that its program does not make.
+    pub fn check(&self) -> Result<(), Error> {
+        let vector = self.memory.note(self.index, Block::Fault);
+        if vector == 0 {
+            return Ok(());
+        }
+        let rip = self.memory.note(self.index, Block::FaultRip);
+        Err(Error::Fault { vcpu: self.index, vector: vector - 1, rip })
     }
 
     /// Runs the program to its end, or until told to stop.
@@ -148,11 +162,7 @@ impl Vcpu {
                 }
                 Ok(VcpuExit::Hlt) => {
                     seen.hlt += 1;
-                    let vector = self.memory.note(self.index, Block::Fault);
-                    if vector != 0 {
-                        let rip = self.memory.note(self.index, Block::FaultRip);
-                        return Err(Error::Fault { vcpu: self.index, vector: vector - 1, rip });
-                    }
+                    self.check()?;
                     seen.marks.push((Instant::now(), self.exits()));
                     if self.memory.note(self.index, Block::Finished) == 1 {
                         break;

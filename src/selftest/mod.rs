@@ -1,5 +1,6 @@
 //! What was counted of the built-in guest against what it did, to the exit.
 
+pub mod cost;
 mod expect;
 mod render;
 

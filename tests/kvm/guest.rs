@@ -1,58 +1,21 @@
 //! The guest against the kernel's own event counts, without any code of ours in between. Needs root, KVM on
 //! VMX or SVM, and tracefs: `cargo test --features lab-tests --test guest` on such a host.
 
+use super::trace::{self, Histogram};
 use exitscope::guest::{self, Error, Found, Kind, Plan};
 use exitscope::model::{Counters, ExitCode, Interval, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm, VmId};
 use exitscope::selftest;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-const KEYS: &str = "hist:keys=vcpu_id,exit_reason:size=4096";
 const VM: VmId = VmId(1);
 
-/// A trace instance that counts `kvm_exit` by vCPU and reason in the kernel, until it is dropped.
-struct Histogram(PathBuf);
-
-impl Histogram {
-    fn start(name: &str) -> Histogram {
-        let instance = Path::new("/sys/kernel/tracing/instances").join(name);
-        fs::create_dir(&instance).expect("tracefs must be mounted, and this needs root");
-        let histogram = Histogram(instance);
-        fs::write(histogram.event("trigger"), format!("{KEYS} if comm ~ \"vcpu*\""))
-            .expect("the kernel needs CONFIG_HIST_TRIGGERS");
-        histogram
-    }
-
-    fn event(&self, file: &str) -> PathBuf {
-        self.0.join("events/kvm/kvm_exit").join(file)
-    }
-
-    /// vCPU, reason, count.
-    fn read(&self) -> Vec<(u32, i64, u64)> {
-        let text = fs::read_to_string(self.event("hist")).unwrap();
-        assert!(text.contains("Dropped: 0"), "the kernel dropped events:\n{text}");
-        let number = |line: &str, name: &str| {
-            let (_, rest) = line.split_once(name)?;
-            rest.split_ascii_whitespace().next()?.trim_end_matches(',').parse::<u64>().ok()
-        };
-        text.lines()
-            .filter(|line| line.starts_with('{'))
-            .map(|line| {
-                let vcpu = number(line, "vcpu_id:").unwrap();
-                let reason = number(line, "exit_reason:").unwrap();
-                let count = number(line, "hitcount:").unwrap();
-                (u32::try_from(vcpu).unwrap(), i64::try_from(reason).unwrap(), count)
-            })
-            .collect()
-    }
-}
-
-impl Drop for Histogram {
-    fn drop(&mut self) {
-        let _ = fs::write(self.event("trigger"), format!("!{KEYS}"));
-        let _ = fs::remove_dir(&self.0);
-    }
+/// vCPU, reason, count.
+fn counts(histogram: &Histogram) -> Vec<(u32, i64, u64)> {
+    let row = |row: &trace::Row| {
+        let (vcpu, reason) = (row.number("vcpu_id"), row.number("exit_reason"));
+        (u32::try_from(vcpu).unwrap(), i64::try_from(reason).unwrap(), row.number("hitcount"))
+    };
+    histogram.read().iter().map(row).collect()
 }
 
 fn interval(isa: Isa, vcpus: u32, counts: &[(u32, i64, u64)]) -> Interval {
@@ -93,10 +56,10 @@ fn the_kernels_own_count_of_the_guest_is_exact() {
     }
     assert!(left_out.len() <= 4, "too many kinds do not exit here: {left_out:?}");
     for vcpus in [1, 4] {
-        let histogram = Histogram::start(&format!("exitscope-test-{vcpus}"));
+        let histogram = Histogram::start("kvm_exit", "keys=vcpu_id,exit_reason:size=4096");
         let plans: Vec<Plan> = (0..vcpus).map(|vcpu| Plan::standard(vcpu).without(&left_out)).collect();
         let (done, held) = guest::run_and_hold(&plans).unwrap();
-        let counts = histogram.read();
+        let counts = counts(&histogram);
         drop(held);
         let report = selftest::compare(&interval(isa, vcpus, &counts), &done);
         let text = selftest::render(&report, |code| format!("{} {:#x}", code.isa.name(), code.code));

@@ -5,5 +5,7 @@
 mod bad_input;
 mod counts;
 mod guest;
+mod split;
 #[path = "../common/mod.rs"]
 mod tool;
+mod trace;
