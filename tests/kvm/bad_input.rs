@@ -192,19 +192,22 @@ fn a_full_disk_loses_nothing() {
 #[test]
 fn signals_end_it_with_what_was_counted() {
     let guest = endless();
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    let start = || {
         let watcher = Background::start(exitscope().arg("stat"));
         wait_until_counting(&watcher);
         let runs = std::fs::read_to_string(format!("/proc/{}/stat", guest.pid())).unwrap();
         wait_for("the guest to run on", || {
             std::fs::read_to_string(format!("/proc/{}/stat", guest.pid())).unwrap() != runs
         });
+        watcher
+    };
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let watcher = start();
         watcher.signal(signal);
         assert_says(&watcher.finish(), 0, &["CPUID", "KVM's own count"]);
     }
     // A VM that is killed in the middle is counted to its end.
-    let watcher = Background::start(exitscope().arg("stat"));
-    wait_until_counting(&watcher);
+    let watcher = start();
     guest.signal(libc::SIGKILL);
     guest.finish();
     watcher.signal(libc::SIGINT);

@@ -35,10 +35,19 @@ const MOST: u32 = 65_534;
 /// Which VM of its process an id stands for is in its upper bits.
 const NTH: u32 = 40;
 
+/// What was said last of a vCPU.
+#[derive(Default)]
+struct Shown {
+    /// KVM's own count, where the programs read it.
+    kvm_exits: u64,
+    no_row: u64,
+}
+
 /// Counts with BPF programs from [`Bpf::start`] on, until it is dropped.
 pub struct Bpf {
     source: Source,
     measured: Measured,
+    sizes: Sizes,
     control: Table<wire::control>,
     rows: Table<wire::row>,
     returns: Table<wire::user_return>,
@@ -55,8 +64,8 @@ pub struct Bpf {
     aliases: HashMap<u32, u64>,
     /// What was given out of those, by the programs' id.
     guesses: HashMap<u64, Guess>,
-    /// What was said of KVM's own count of a slot, where the programs read it.
-    kvm_shown: HashMap<u32, u64>,
+    /// What was said last of a slot that must not go back.
+    shown: HashMap<u32, Shown>,
     /// VMs without a vCPU that the programs would still find.
     resting: HashSet<u32>,
     vm_by_key: MapHandle,
@@ -117,7 +126,8 @@ impl Bpf {
             known: HashMap::new(),
             aliases: HashMap::new(),
             guesses: HashMap::new(),
-            kvm_shown: HashMap::new(),
+            shown: HashMap::new(),
+            sizes,
             resting: HashSet::new(),
             vm_by_key: loaded.map("vm_by_key")?,
             gone: Loss::default(),
@@ -203,7 +213,7 @@ impl Bpf {
             }
             self.vcpus.clear(index);
             self.aliases.remove(&index);
-            self.kvm_shown.remove(&index);
+            self.shown.remove(&index);
             object::give_back(&self.free_vcpus, index)?;
         }
         Ok(())
@@ -228,6 +238,7 @@ impl Collect for Bpf {
         let mut live_vms: HashSet<u32> = HashSet::new();
         let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
         let used = peek!(control, next_vcpu).min(self.vcpus.len());
+        let full = peek!(control, next_row) >= self.sizes.rows && object::is_empty(&self.free_rows);
         for index in 1..used {
             let slot = self.vcpus.at(index);
             let has_ended = match peek!(slot, state) {
@@ -252,17 +263,21 @@ impl Collect for Bpf {
                 returns: &self.returns,
                 source: self.source,
                 measured: self.measured,
+                full,
                 epoch,
                 now: monotonic_ns,
             };
-            let Reading { mut sample, loss: of_slot } = reader.read(slot, vm);
+            let Reading { mut sample, loss: mut of_slot } = reader.read(slot, vm);
+            let shown = self.shown.entry(index).or_default();
             if let Some(kvm) = &mut sample.kvm_exits {
                 // The exit that was being handled was taken for one that KVM would count, which before 6.4 it does
                 // not do on its fast path; and a torn reading may be one ahead. No counter goes back for that.
-                let shown = self.kvm_shown.entry(index).or_default();
-                *kvm = (*kvm).max(*shown);
-                *shown = *kvm;
+                *kvm = (*kvm).max(shown.kvm_exits);
+                shown.kvm_exits = *kvm;
             }
+            // Nor for an exit that was taken for one without a row, and found room for one after all.
+            of_slot.no_row = of_slot.no_row.max(shown.no_row);
+            shown.no_row = of_slot.no_row;
             loss.add(&of_slot);
             let pid = self.known[&vm.0].pid;
             ours.push(Ours { slot: index, pid, vcpu: sample.vcpu, exits: sample.exits, ended: has_ended });

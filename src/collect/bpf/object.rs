@@ -202,6 +202,11 @@ pub fn give_back(list: &MapHandle, index: u32) -> Result<(), Error> {
         .map_err(|error| kernel("giving a table's place back", &error.to_string()))
 }
 
+/// Whether nothing was given back that the programs have not taken.
+pub fn is_empty(list: &MapHandle) -> bool {
+    !matches!(list.lookup(&[], MapFlags::ANY), Ok(Some(_)))
+}
+
 /// The index that the programs have for a key.
 pub fn find(map: &MapHandle, key: u64) -> Result<Option<u32>, Error> {
     let found = map

@@ -24,6 +24,8 @@ pub struct Reader<'a> {
     pub returns: &'a Table<wire::user_return>,
     pub source: Source,
     pub measured: Measured,
+    /// A reason that has no row will find no room for one.
+    pub full: bool,
     /// The epoch that has just ended.
     pub epoch: u64,
     /// The moment of the sample (ns).
@@ -72,21 +74,21 @@ impl Reader<'_> {
                 index = peek!(row, next);
             }
         }
+        let mut no_row = peek!(slot, no_row);
         // An exit that is being handled has no place in a row yet, and is counted nevertheless.
         let handling = matches!(state, wire::VCPU_HOST | wire::VCPU_HOST_MORE);
         if handling {
-            over.exits += 1;
             let code = ExitCode { isa, code: widen(isa, peek!(slot, code)) };
             match reasons.iter_mut().find(|reason: &&mut ReasonCount| reason.code == code) {
                 Some(reason) => reason.counters.count += 1,
+                None if self.full => no_row += 1,
                 None => {
                     reasons
                         .push(ReasonCount { code, counters: Counters { count: 1, ..Counters::default() } });
                 }
             }
         }
-        let no_row = peek!(slot, no_row);
-        let exits = over.exits + no_row;
+        let exits = over.exits + peek!(slot, no_row) + u64::from(handling);
         Reading {
             sample: VcpuSample {
                 vm,
