@@ -4,6 +4,9 @@
 //! counters, cumulative since the start.
 
 mod bpf;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use bpf::bench;
 mod error;
 pub mod host;
 pub mod identity;

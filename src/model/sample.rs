@@ -134,6 +134,8 @@ pub struct Loss {
     pub entry_without_exit: u64,
     /// Exits of a guest that was out already: their predecessor has no host time.
     pub exit_without_entry: u64,
+    /// Returns of KVM_RUN to the VMM whose reason found no place: it had too many.
+    pub no_return: u64,
     /// Runs of a program that the kernel skipped.
     pub skipped: u64,
     /// vCPUs that ran so fast while they were read that their figures may be of slightly different moments.
@@ -144,7 +146,7 @@ pub struct Loss {
 
 impl Loss {
     /// Each figure with its name, as machines read it, and what it means.
-    pub fn figures(&self) -> [(&'static str, u64, &'static str); 7] {
+    pub fn figures(&self) -> [(&'static str, u64, &'static str); 8] {
         [
             ("no_row", self.no_row, "exits without a reason: the table of rows is full (--max-rows)"),
             (
@@ -154,6 +156,11 @@ impl Loss {
             ),
             ("entry_without_exit", self.entry_without_exit, "entries that failed without a VM exit"),
             ("exit_without_entry", self.exit_without_entry, "exits without an entry before them"),
+            (
+                "no_return",
+                self.no_return,
+                "returns to user space without their reason: the table of them is full",
+            ),
             ("skipped", self.skipped, "runs of a BPF program that the kernel skipped"),
             ("torn", self.torn, "vCPUs read in the middle of an exit"),
             (
@@ -180,6 +187,7 @@ impl Loss {
         self.no_vcpu += other.no_vcpu;
         self.entry_without_exit += other.entry_without_exit;
         self.exit_without_entry += other.exit_without_entry;
+        self.no_return += other.no_return;
         self.skipped += other.skipped;
         self.torn += other.torn;
         self.unfollowed += other.unfollowed;
@@ -192,6 +200,7 @@ impl Loss {
             no_vcpu: self.no_vcpu.checked_sub(earlier.no_vcpu)?,
             entry_without_exit: self.entry_without_exit.checked_sub(earlier.entry_without_exit)?,
             exit_without_entry: self.exit_without_entry.checked_sub(earlier.exit_without_entry)?,
+            no_return: self.no_return.checked_sub(earlier.no_return)?,
             skipped: self.skipped.checked_sub(earlier.skipped)?,
             torn: self.torn.checked_sub(earlier.torn)?,
             unfollowed: self.unfollowed.checked_sub(earlier.unfollowed)?,

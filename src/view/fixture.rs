@@ -229,6 +229,7 @@ pub fn lossy() -> Interval {
         no_vcpu: 7,
         entry_without_exit: 3,
         exit_without_entry: 1,
+        no_return: 2,
         skipped: 40,
         torn: 2,
         unfollowed: 1,

@@ -1,39 +1,33 @@
 //! The BPF collector: programs in the kernel count, and this reads their tables.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod check;
 mod object;
 mod patch;
 mod read;
 mod table;
+mod tables;
+mod vms;
 mod wire;
 
-use super::{Collect, Error, Options, Select, identity, monotonic_ns};
-use crate::model::{Loss, Measured, Sample, Source, Vm, VmId};
+use super::{Collect, Error, Options, Select, monotonic_ns};
+use crate::model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
 use check::{Check, Ours};
 use libbpf_rs::MapHandle;
 use object::{Loaded, Sizes, Task};
-use read::{Reader, Reading};
+use read::Reading;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
 use table::{Table, peek};
+use tables::{Found, Place, Tables, View};
+use vms::Vms;
 
 /// How many processes of a command can live at the same time and be followed.
 const MAX_FOLLOWED: u32 = 16_384;
 
-/// How vCPUs of one process are put to VMs: the first of each number makes the first VM, and so on.
-#[derive(Default)]
-struct Guess {
-    /// VMs before this one have ended.
-    first: u64,
-    /// Which VM the next vCPU of a number makes.
-    next: HashMap<u32, u64>,
-}
-
 /// How many rows and vCPUs there can be: their indices have 16 bits, and the first is nobody's.
 const MOST: u32 = 65_534;
-
-/// Which VM of its process an id stands for is in its upper bits.
-const NTH: u32 = 40;
 
 /// What was said last of a vCPU.
 #[derive(Default)]
@@ -43,27 +37,33 @@ struct Shown {
     no_row: u64,
 }
 
+impl Shown {
+    /// Keeps what is said of a vCPU from going back.
+    fn correct(&mut self, sample: &mut VcpuSample, loss: &mut Loss) {
+        // An exit that was being handled was taken for one that KVM would count, which before 6.4 it does not do on its
+        // fast path; and a torn reading may be one ahead.
+        if let Some(kvm) = &mut sample.kvm_exits {
+            *kvm = (*kvm).max(self.kvm_exits);
+            self.kvm_exits = *kvm;
+        }
+        // Or it was taken for one without a row, and found room for one after all.
+        loss.no_row = loss.no_row.max(self.no_row);
+        self.no_row = loss.no_row;
+    }
+}
+
 /// Counts with BPF programs from [`Bpf::start`] on, until it is dropped.
 pub struct Bpf {
     source: Source,
     measured: Measured,
     sizes: Sizes,
-    control: Table<wire::control>,
-    rows: Table<wire::row>,
-    returns: Table<wire::user_return>,
-    vcpus: Table<wire::vcpu_slot>,
-    vms: Table<wire::vm_info>,
+    tables: Tables,
+    vms: Vms,
     free_rows: MapHandle,
     free_returns: MapHandle,
     free_vcpus: MapHandle,
     free_vms: MapHandle,
     selected: MapHandle,
-    /// What is known of the VMs that are there, by the programs' id.
-    known: HashMap<u64, Vm>,
-    /// Which VM of its process a slot belongs to, where the programs cannot tell (see `alias`).
-    aliases: HashMap<u32, u64>,
-    /// What was given out of those, by the programs' id.
-    guesses: HashMap<u64, Guess>,
     /// What was said last of a slot that must not go back.
     shown: HashMap<u32, Shown>,
     /// VMs without a vCPU that the programs would still find.
@@ -113,19 +113,19 @@ impl Bpf {
         let mut bpf = Bpf {
             source,
             measured,
-            control: table(&loaded, ".data.control", 1)?,
-            rows: table(&loaded, ".bss.rows", rows)?,
-            vcpus: table(&loaded, ".bss.vcpus", vcpus)?,
-            returns: table(&loaded, ".bss.returns", rows)?,
-            vms: table(&loaded, "vms", vcpus)?,
+            tables: Tables {
+                control: table(&loaded, ".data.control", 1)?,
+                rows: table(&loaded, ".bss.rows", rows)?,
+                vcpus: table(&loaded, ".bss.vcpus", vcpus)?,
+                returns: table(&loaded, ".bss.returns", rows)?,
+                vms: table(&loaded, "vms", vcpus)?,
+            },
+            vms: Vms::new(source),
             free_rows: loaded.map("free_rows")?,
             free_returns: loaded.map("free_returns")?,
             free_vcpus: loaded.map("free_vcpus")?,
             free_vms: loaded.map("free_vms")?,
             selected: loaded.map("selected")?,
-            known: HashMap::new(),
-            aliases: HashMap::new(),
-            guesses: HashMap::new(),
             shown: HashMap::new(),
             sizes,
             resting: HashSet::new(),
@@ -154,67 +154,29 @@ impl Bpf {
         self
     }
 
-    /// The VM of a slot, looked at closely when it is new.
-    fn vm_of(&mut self, index: u32) -> Option<VmId> {
-        let slot = self.vcpus.at(index);
-        let info = self.vms.at(peek!(slot, vm));
-        let id = peek!(info, id);
-        if id == 0 {
-            return None;
+    /// Gives the places of vCPUs that ended, and were read, back to the programs; and those of their VMs that have no
+    /// other, `living` being the VMs that have.
+    fn recycle(&mut self, ended: &[Found], living: &HashSet<u32>) -> Result<(), Error> {
+        for found in ended {
+            self.tables.clear(found.slot, |place| match place {
+                Place::Row(index) => object::give_back(&self.free_rows, index),
+                Place::Return(index) => object::give_back(&self.free_returns, index),
+                Place::Vcpu(index) => object::give_back(&self.free_vcpus, index),
+            })?;
+            self.vms.forget_slot(found.slot);
+            self.shown.remove(&found.slot);
         }
-        let id = if self.source == Source::Tracepoint { self.alias(index, id) } else { id };
-        self.known.entry(id).or_insert_with(|| {
-            let pid = peek!(info, pid);
-            let args: [u8; wire::ARGS_BYTES as usize] = peek!(info, args).map(i8::cast_unsigned);
-            let args = &args[..(peek!(info, args_len) as usize).min(args.len())];
-            let comm: Vec<u8> =
-                peek!(info, comm).iter().map(|c| c.cast_unsigned()).take_while(|&c| c != 0).collect();
-            let started = Some(peek!(info, started_ns)).filter(|&ns| ns != 0);
-            let found = identity::identify(pid, started, args, &String::from_utf8_lossy(&comm));
-            Vm { id: VmId(id), pid, name: found.name, vmm: found.vmm, ended: false }
-        });
-        Some(VmId(id))
-    }
-
-    /// On the plain tracepoints a VM is known as its process. Where two threads of one process run a vCPU of the
-    /// same number, they run two VMs: the second gets an id of its own.
-    fn alias(&mut self, index: u32, id: u64) -> u64 {
-        if let Some(&alias) = self.aliases.get(&index) {
-            return alias;
-        }
-        let number = peek!(self.vcpus.at(index), vcpu_id);
-        let guess = self.guesses.entry(id).or_default();
-        let next = guess.next.entry(number).or_default();
-        let nth = guess.first.max(*next);
-        *next = nth + 1;
-        let alias = id | nth << NTH;
-        self.aliases.insert(index, alias);
-        alias
-    }
-
-    /// Gives the places of vCPUs that ended, and were read, back to the programs.
-    fn recycle(&mut self, ended: &[u32]) -> Result<(), Error> {
-        for &index in ended {
-            let slot = self.vcpus.at(index);
-            for mut row in [peek!(slot, first_row), peek!(slot, first_odd)] {
-                while row != 0 {
-                    let next = peek!(self.rows.at(row), next);
-                    let mut returned = peek!(self.rows.at(row), first_return);
-                    while returned != 0 {
-                        let next = peek!(self.returns.at(returned), next);
-                        self.returns.clear(returned);
-                        object::give_back(&self.free_returns, returned)?;
-                        returned = next;
-                    }
-                    self.rows.clear(row);
-                    object::give_back(&self.free_rows, row)?;
-                    row = next;
-                }
+        let over: HashSet<u32> = ended.iter().map(|found| found.vm).chain(self.resting.drain()).collect();
+        for vm in over.into_iter().filter(|vm| !living.contains(vm)) {
+            let info = self.tables.vms.at(vm);
+            // Where a process stands for its VMs, it may make more.
+            if object::find(&self.vm_by_key, peek!(info, key))? == Some(vm) {
+                self.resting.insert(vm);
+                continue;
             }
-            self.vcpus.clear(index);
-            self.aliases.remove(&index);
-            self.shown.remove(&index);
-            object::give_back(&self.free_vcpus, index)?;
+            self.vms.forget(peek!(info, id));
+            self.tables.vms.clear(vm);
+            object::give_back(&self.free_vms, vm)?;
         }
         Ok(())
     }
@@ -225,110 +187,72 @@ impl Collect for Bpf {
         if let Some(check) = &mut self.check {
             check.before();
         }
-        let control = self.control.at(0);
-        let epoch = peek!(control, epoch);
-        // SAFETY: the pointer is into a live mapping; the programs only read this field.
-        unsafe { (&raw mut (*control).epoch).write_volatile(epoch + 1) };
-        let monotonic_ns = monotonic_ns();
-        let wall = SystemTime::now();
-        let mut loss = self.gone;
-        let mut vcpus = Vec::new();
-        let (mut ours, mut of_slots) = (Vec::new(), Vec::new());
-        let mut ended = Vec::new();
-        let mut live_vms: HashSet<u32> = HashSet::new();
-        let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
-        let used = peek!(control, next_vcpu).min(self.vcpus.len());
+        let control = self.tables.control.at(0);
+        let epoch = self.tables.begin_epoch();
         let full = peek!(control, next_row) >= self.sizes.rows && object::is_empty(&self.free_rows);
-        for index in 1..used {
-            let slot = self.vcpus.at(index);
-            let has_ended = match peek!(slot, state) {
-                wire::VCPU_ENDED => true,
-                // Nobody's yet. One that has counted has no key either while it ends, but must not be missed: it would
-                // seem new in the next sample.
-                wire::VCPU_NEW if peek!(slot, key) == 0 => continue,
-                wire::VCPU_IGNORED => {
-                    live_vms.insert(peek!(slot, vm));
-                    continue;
-                }
-                _ => false,
-            };
-            // Only one that was ignored ends without an exit: it gives its place back, and is nobody's business.
-            if has_ended && peek!(slot, rows) == 0 && peek!(slot, no_row) == 0 {
-                ended.push(index);
+        let (now, wall) = (monotonic_ns(), SystemTime::now());
+        let view = View { source: self.source, measured: self.measured, full, now };
+        let mut found = self.tables.look(epoch, view);
+
+        let mut ours = Vec::new();
+        for Found { slot, ended, reading, .. } in &mut found {
+            let Some(Reading { sample, loss }) = reading else { continue };
+            // Nobody's.
+            let Some(vm) = self.vms.of_slot(&self.tables, *slot) else {
+                *reading = None;
                 continue;
-            }
-            let Some(vm) = self.vm_of(index) else { continue };
-            let reader = Reader {
-                rows: &self.rows,
-                returns: &self.returns,
-                source: self.source,
-                measured: self.measured,
-                full,
-                epoch,
-                now: monotonic_ns,
             };
-            let Reading { mut sample, loss: mut of_slot } = reader.read(slot, vm);
-            let shown = self.shown.entry(index).or_default();
-            if let Some(kvm) = &mut sample.kvm_exits {
-                // The exit that was being handled was taken for one that KVM would count, which before 6.4 it does
-                // not do on its fast path; and a torn reading may be one ahead. No counter goes back for that.
-                *kvm = (*kvm).max(shown.kvm_exits);
-                shown.kvm_exits = *kvm;
-            }
-            // Nor for an exit that was taken for one without a row, and found room for one after all.
-            of_slot.no_row = of_slot.no_row.max(shown.no_row);
-            shown.no_row = of_slot.no_row;
-            loss.add(&of_slot);
-            let pid = self.known[&vm.0].pid;
-            ours.push(Ours { slot: index, pid, vcpu: sample.vcpu, exits: sample.exits, ended: has_ended });
-            of_slots.push(of_slot);
-            vcpus.push(sample);
+            sample.vm = vm.id;
+            self.shown.entry(*slot).or_default().correct(sample, loss);
+            ours.push(Ours {
+                slot: *slot,
+                pid: vm.pid,
+                vcpu: sample.vcpu,
+                exits: sample.exits,
+                ended: *ended,
+            });
         }
-        loss.no_vcpu = peek!(control, no_vcpu);
+        let no_vcpu = peek!(control, no_vcpu);
         if let Some(check) = &mut self.check {
-            let counts = check.after(&mut ours, loss.no_vcpu);
-            vcpus.iter_mut().zip(counts).for_each(|(vcpu, kvm)| vcpu.kvm_exits = kvm);
-        }
-        for ((of, of_slot), vcpu) in ours.iter().zip(&of_slots).zip(&vcpus) {
-            if of.ended {
-                self.gone.add(of_slot);
-                ended.push(of.slot);
-            } else {
-                live_vms.insert(peek!(self.vcpus.at(of.slot), vm));
-            }
-            let known = &self.known[&vcpu.vm.0];
-            let entry = vms.entry(vcpu.vm).or_insert_with(|| Vm { ended: true, ..known.clone() });
-            entry.ended &= of.ended;
-        }
-        // A VM whose last vCPU ended gives its place back together with it.
-        let over: HashSet<u32> = ended.iter().map(|&i| peek!(self.vcpus.at(i), vm)).collect();
-        let over: Vec<u32> =
-            over.into_iter().chain(self.resting.drain()).filter(|vm| !live_vms.contains(vm)).collect();
-        self.recycle(&ended)?;
-        for vm in over {
-            // Where a process stands for its VMs, it may make more.
-            if object::find(&self.vm_by_key, peek!(self.vms.at(vm), key))? == Some(vm) {
-                self.resting.insert(vm);
-                continue;
-            }
-            self.guesses.remove(&peek!(self.vms.at(vm), id));
-            self.vms.clear(vm);
-            object::give_back(&self.free_vms, vm)?;
-        }
-        for VmId(id) in vms.values().filter(|vm| vm.ended).map(|vm| vm.id) {
-            if let Some(guess) = self.guesses.get_mut(&(id & ((1 << NTH) - 1))) {
-                guess.first = guess.first.max((id >> NTH) + 1);
+            let counts = check.after(&mut ours, no_vcpu);
+            let counted =
+                found.iter_mut().filter_map(|found| Some((&mut found.ended, found.reading.as_mut()?)));
+            for (((ended, reading), count), of) in counted.zip(counts).zip(&ours) {
+                // It may have to stay until KVM's last word on it is heard.
+                *ended = of.ended;
+                reading.sample.kvm_exits = count;
             }
         }
-        self.known.retain(|id, _| vms.get(&VmId(*id)).is_some_and(|vm| !vm.ended));
+
+        let mut vcpus = Vec::with_capacity(found.len());
+        let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
+        let mut loss = self.gone;
+        for Found { slot, ended, reading, .. } in &mut found {
+            let Some(reading) = reading.take() else { continue };
+            loss.add(&reading.loss);
+            if *ended {
+                self.gone.add(&reading.loss);
+            }
+            if let Some(vm) = self.vms.of_slot(&self.tables, *slot) {
+                let entry = vms.entry(vm.id).or_insert_with(|| Vm { ended: true, ..vm.clone() });
+                entry.ended &= *ended;
+            }
+            vcpus.push(reading.sample);
+        }
+        let (ended, here): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.ended);
+        self.recycle(&ended, &here.iter().map(|found| found.vm).collect())?;
+        self.vms.retain_living(vms.values());
+        loss.no_vcpu = no_vcpu;
+        loss.no_return = peek!(control, no_return);
         loss.unfollowed = peek!(control, unfollowed);
         loss.skipped = self.loaded.skipped()?;
         vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
+        let (source, measured) = (self.source, self.measured);
         Ok(Sample {
-            monotonic_ns,
+            monotonic_ns: now,
             wall,
-            source: self.source,
-            measured: self.measured,
+            source,
+            measured,
             vms: vms.into_values().collect(),
             vcpus,
             loss,

@@ -35,9 +35,18 @@ impl<T: Wire> Table<T> {
     /// Maps a BPF array of `len` elements.
     pub fn map(map: &impl AsFd, len: u32) -> std::io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let memory = MmapOptions::new().len(len as usize * size_of::<T>()).map_raw(map.as_fd().as_raw_fd())?;
+        Ok(Table::over(memory, len))
+    }
+
+    /// The array of `len` elements in this memory.
+    ///
+    /// # Panics
+    /// If it is too small.
+    pub fn over(memory: MmapRaw, len: u32) -> Self {
         let len = len as usize;
-        let memory = MmapOptions::new().len(len * size_of::<T>()).map_raw(map.as_fd().as_raw_fd())?;
-        Ok(Table { memory, len, of: PhantomData })
+        assert!(memory.len() >= len * size_of::<T>());
+        Table { memory, len, of: PhantomData }
     }
 
     /// Where an element is. The kernel may write it at any time: read it with `read_volatile`.
