@@ -1,0 +1,160 @@
+//! In the outer VM: measures exits bare, starts a tool that watches them, and measures again.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::Suite;
+use super::code::Work;
+use super::guest::Machines;
+use crate::error::Error;
+
+/// Where the tool's output goes: a tmpfs.
+const SAID: &str = "/run/lab/bench.out";
+/// How many exits tell whether a tool counts yet, what they must cost more at least, and how much may differ from one
+/// second to the next.
+const PROBE: u32 = 2000;
+/// As above.
+const NOTICED: f64 = 40.0;
+/// As above.
+const ALIKE: f64 = 0.03;
+/// A tool that has not begun to count after so many seconds of the outer VM's time is given up.
+const PATIENCE: u32 = 240;
+/// How often each figure is taken; the median counts.
+const TIMES: usize = 3;
+/// How many exits a figure comes from.
+const EXITS: u32 = 6000;
+/// Sizes of [`Suite::Scale`]: VMs, vCPUs of each.
+const SIZES: [(usize, u64); 3] = [(1, 1), (1, 64), (16, 64)];
+/// In [`Suite::Scale`] the vCPUs take turns of so many exits, and so many turns.
+const TURN: u32 = 100;
+/// As above.
+const TURNS: usize = 1024;
+
+/// Measures `suite` without and with `command` (a shell line), and prints it: a line `figure NAME bare|watched VALUE` for
+/// each figure, in the end `done`, or `none REASON` where the tool gave none.
+///
+/// # Errors
+/// [`Error::Bench`] and [`Error::Io`]; a tool that fails is none.
+pub fn measure(suite: Suite, command: &str) -> Result<(), Error> {
+    take(suite, "bare")?;
+    let probe = Machines::new(1, 1, Work::Cpuid)?;
+    let bare = median(&probe, Work::Cpuid, PROBE)?;
+    let mut tool = start(command)?;
+    let mut verdict = settle(&mut tool, &probe, bare)?;
+    if verdict.is_none() {
+        take(suite, "watched")?;
+        verdict = ended(&mut tool)?;
+    }
+    match verdict {
+        Some(reason) => println!("none {reason}"),
+        None => println!("done"),
+    }
+    // What else it started ends with the outer VM; so would this, and these can fail only if it has.
+    let _ = tool.kill();
+    let _ = tool.wait();
+    Ok(())
+}
+
+fn start(command: &str) -> Result<Child, Error> {
+    let said = File::create(SAID).map_err(Error::io(SAID))?;
+    let mut shell = Command::new("sh");
+    // The input stays open and silent: a tool that reads the keyboard must find nobody there, not the end.
+    shell.arg("-c").arg(format!("exec {command}")).stdin(Stdio::piped());
+    shell.stdout(said.try_clone().map_err(Error::io(SAID))?).stderr(said);
+    shell.spawn().map_err(Error::io("sh"))
+}
+
+/// Why the tool has ended, if it has.
+fn ended(tool: &mut Child) -> Result<Option<String>, Error> {
+    let status = tool.try_wait().map_err(Error::io("waiting for the tool"))?;
+    Ok(status.map(|status| format!("ended by itself ({status}){}", last_words())))
+}
+
+fn last_words() -> String {
+    let said = crate::command::tail(&fs::read(SAID).unwrap_or_default());
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+/// Waits until the tool has done what it does at its start: exits are dearer than before, and about equally so three
+/// times in a row. No fixed time would do: idle time passes at once here, also while the tool's files are being read.
+fn settle(tool: &mut Child, probe: &Machines, bare: f64) -> Result<Option<String>, Error> {
+    let (mut last, mut equal) = (0.0, 0);
+    for _ in 0..PATIENCE {
+        std::thread::sleep(Duration::from_secs(1));
+        if let Some(reason) = ended(tool)? {
+            return Ok(Some(reason));
+        }
+        let now = median(probe, Work::Cpuid, PROBE)?;
+        equal = if now > bare + NOTICED && (now - last).abs() < now * ALIKE { equal + 1 } else { 0 };
+        last = now;
+        if equal == 2 {
+            return Ok(None);
+        }
+    }
+    Ok(Some(format!("exits cost {bare:.0} before, and {last:.0} after {PATIENCE} s of it{}", last_words())))
+}
+
+/// Takes and prints every figure of `suite`.
+fn take(suite: Suite, when: &str) -> Result<(), Error> {
+    match suite {
+        Suite::Kinds => {
+            for work in Work::ALL {
+                let machine = Machines::new(1, 1, work)?;
+                // The first touch of each page, and a row for each reason where the tool keeps some.
+                machine.run(0, work, 16)?;
+                let rounds = EXITS / work.exits();
+                let before = machine.exits()?;
+                let figure = median(&machine, work, rounds)?;
+                check(work, u64::from(rounds * work.exits()) * TIMES as u64, machine.exits()? - before)?;
+                println!("figure {} {when} {figure:.1}", work.name());
+            }
+        }
+        Suite::Scale => {
+            for (vms, vcpus) in SIZES {
+                let machine = Machines::new(vms, vcpus, Work::Mixed)?;
+                for vcpu in 0..machine.vcpus() {
+                    machine.run(vcpu, Work::Mixed, 4)?;
+                }
+                for work in [Work::Cpuid, Work::Mixed] {
+                    let rounds = TURN / work.exits();
+                    let before = machine.exits()?;
+                    let mut turns = Vec::with_capacity(TURNS);
+                    for turn in 0..TURNS {
+                        turns.push(once(&machine, turn % machine.vcpus(), work, rounds)?);
+                    }
+                    check(work, u64::from(rounds * work.exits()) * TURNS as u64, machine.exits()? - before)?;
+                    println!("figure {}@{} {when} {:.1}", work.name(), machine.vcpus(), middle(turns));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the guests have exited as often as their code says. Each run's last exit and the host's interrupts come on top.
+fn check(work: Work, meant: u64, counted: u64) -> Result<(), Error> {
+    if counted < meant || counted > meant + meant / 50 {
+        let name = work.name();
+        return Err(Error::Bench(format!(
+            "the guest of {name} meant {meant} exits, and KVM counted {counted}"
+        )));
+    }
+    Ok(())
+}
+
+/// Instructions of one exit: the median of some runs.
+fn median(machine: &Machines, work: Work, rounds: u32) -> Result<f64, Error> {
+    let runs: Result<Vec<f64>, Error> = (0..TIMES).map(|_| once(machine, 0, work, rounds)).collect();
+    runs.map(middle)
+}
+
+fn once(machine: &Machines, vcpu: usize, work: Work, rounds: u32) -> Result<f64, Error> {
+    // A virtual nanosecond is an instruction.
+    Ok(machine.run(vcpu, work, rounds)?.as_secs_f64() * 1e9 / f64::from(rounds * work.exits()))
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
