@@ -31,6 +31,9 @@ pub enum Action {
     /// The part of `lab bench` in the outer VM
     #[command(hide = true)]
     BenchInside(BenchInside),
+    /// Two BPF programs that do nothing at each exit and entry
+    #[command(hide = true)]
+    BenchFloor,
     /// Says what the lab needs, and how to install what is missing
     Doctor,
 }

@@ -52,6 +52,7 @@ fn act(action: cli::Action) -> anyhow::Result<u8> {
             lab::bench::measure(suite, &options.command)?;
             Ok(0)
         }
+        cli::Action::BenchFloor => match lab::bench::floor()? {},
         cli::Action::Doctor => report(),
     }
 }

@@ -5,6 +5,7 @@
 //! repeats to within a few instructions on any machine, whatever else that machine does.
 
 mod code;
+mod floor;
 mod guest;
 mod inside;
 mod report;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
+pub use floor::floor;
 pub use inside::measure;
 pub use report::{Report, Row};
 pub use tools::{Tool, known};
@@ -59,6 +61,7 @@ pub struct Bench {
     outer: Outer,
     release: String,
     build: PathBuf,
+    me: PathBuf,
 }
 
 impl Bench {
@@ -74,11 +77,14 @@ impl Bench {
         time_limit: Duration,
         stop: Arc<AtomicUsize>,
     ) -> Result<Self, Error> {
+        let me = std::env::current_exe().map_err(Error::io("the lab's own program"))?;
         let mut path = build.clone().into_os_string();
+        path.push(":");
+        path.push(me.parent().unwrap_or(&me));
         path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let release = kernel.release.clone();
         let outer = Outer::with(cache, kernel)?.icount(true).env("PATH", path);
-        Ok(Self { outer: outer.time_limit(time_limit).stop_on(stop), release, build })
+        Ok(Self { outer: outer.time_limit(time_limit).stop_on(stop), release, build, me })
     }
 
     /// Measures each tool in turn; `say` tells how it goes.
@@ -106,14 +112,17 @@ impl Bench {
 
     fn missing(&self, tool: &Tool) -> Option<String> {
         let (program, remedy) = tool.needs?;
-        let there = self.build.join(program).exists() || doctor::program(program).is_ok();
+        let there = program == "lab" || self.build.join(program).exists() || doctor::program(program).is_ok();
         (!there).then(|| format!("{program} is not installed ({remedy})"))
     }
 
     fn one(&self, tool: &Tool) -> Result<Result<Vec<Figure>, String>, Error> {
-        let me = std::env::current_exe().map_err(Error::io("the lab's own program"))?;
-        let command: [OsString; 4] =
-            [me.into(), "bench-inside".into(), tool.suite.name().into(), tool.command.clone().into()];
+        let command: [OsString; 4] = [
+            self.me.clone().into(),
+            "bench-inside".into(),
+            tool.suite.name().into(),
+            tool.command.clone().into(),
+        ];
         let finished = match self.outer.run(&command) {
             // A tool that breaks the outer VM or never comes to an end spoils its own row alone.
             Err(

@@ -18,6 +18,7 @@ pub struct Tool {
 }
 
 const OURS: (&str, &str) = ("exitscope", "cargo build --release");
+const LAB: (&str, &str) = ("lab", "cargo build --package lab");
 const PERF: (&str, &str) = ("perf", "apt-get install linux-perf");
 const BPFTRACE: (&str, &str) = ("bpftrace", "apt-get install bpftrace");
 const TRACE_CMD: (&str, &str) = ("trace-cmd", "apt-get install trace-cmd");
@@ -31,12 +32,7 @@ const KINDS: &[Entry] = &[
     ("no-split", "exitscope, without telling times apart", "exitscope stat --source btf --no-split", OURS),
     ("no-time", "exitscope, counting only", "exitscope stat --source btf --no-time", OURS),
     ("tracepoint", "exitscope on the plain tracepoints", "exitscope stat --source tracepoint", OURS),
-    (
-        "floor",
-        "two empty BPF programs: the floor",
-        "bpftrace -e 'rawtracepoint:kvm_exit { } rawtracepoint:kvm_entry { }'",
-        BPFTRACE,
-    ),
+    ("floor", "two empty BPF programs: the floor", "lab bench-floor", LAB),
     (
         "bpftrace-count",
         "bpftrace, count by thread and reason",
