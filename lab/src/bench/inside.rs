@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::Suite;
 use super::code::Work;
 use super::guest::Machines;
@@ -22,8 +24,10 @@ const ALIKE: f64 = 0.03;
 const PATIENCE: u32 = 240;
 /// How often each figure is taken; the median counts.
 const TIMES: usize = 3;
-/// How many exits a figure comes from.
-const EXITS: u32 = 6000;
+/// How many exits a figure comes from. Before them come half as many that are not timed: the first touch of each page, a
+/// row for each reason where the tool keeps some, and the work that a tool puts off, which then is as much as what it
+/// puts off later.
+const EXITS: u32 = 10_000;
 /// Sizes of [`Suite::Scale`]: VMs, vCPUs of each.
 const SIZES: [(usize, u64); 3] = [(1, 1), (1, 64), (16, 64)];
 /// In [`Suite::Scale`] the vCPUs take turns of so many exits, and so many turns.
@@ -37,6 +41,10 @@ const TURNS: usize = 1024;
 /// # Errors
 /// [`Error::Bench`] and [`Error::Io`]; a tool that fails is none.
 pub fn measure(suite: Suite, command: &str) -> Result<(), Error> {
+    // A thousand vCPUs are as many files.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })
+        .map_err(|error| Error::Bench(format!("cannot raise the limit of open files: {error}")))?;
     take(suite, "bare")?;
     let probe = Machines::new(1, 1, Work::Cpuid)?;
     let bare = median(&probe, Work::Cpuid, PROBE)?;
@@ -101,12 +109,16 @@ fn take(suite: Suite, when: &str) -> Result<(), Error> {
         Suite::Kinds => {
             for work in Work::ALL {
                 let machine = Machines::new(1, 1, work)?;
-                // The first touch of each page, and a row for each reason where the tool keeps some.
-                machine.run(0, work, 16)?;
                 let rounds = EXITS / work.exits();
+                machine.run(0, work, rounds / 2)?;
                 let before = machine.exits()?;
                 let figure = median(&machine, work, rounds)?;
-                check(work, u64::from(rounds * work.exits()) * TIMES as u64, machine.exits()? - before)?;
+                check(
+                    work,
+                    when,
+                    u64::from(rounds * work.exits()) * TIMES as u64,
+                    machine.exits()? - before,
+                )?;
                 println!("figure {} {when} {figure:.1}", work.name());
             }
         }
@@ -123,7 +135,12 @@ fn take(suite: Suite, when: &str) -> Result<(), Error> {
                     for turn in 0..TURNS {
                         turns.push(once(&machine, turn % machine.vcpus(), work, rounds)?);
                     }
-                    check(work, u64::from(rounds * work.exits()) * TURNS as u64, machine.exits()? - before)?;
+                    check(
+                        work,
+                        when,
+                        u64::from(rounds * work.exits()) * TURNS as u64,
+                        machine.exits()? - before,
+                    )?;
                     println!("figure {}@{} {when} {:.1}", work.name(), machine.vcpus(), middle(turns));
                 }
             }
@@ -132,9 +149,10 @@ fn take(suite: Suite, when: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the guests have exited as often as their code says. Each run's last exit and the host's interrupts come on top.
-fn check(work: Work, meant: u64, counted: u64) -> Result<(), Error> {
-    if counted < meant || counted > meant + meant / 50 {
+/// Whether the guests have exited as often as their code says. Each run's last exit comes on top, and the host's
+/// interrupts, of which a dear tool makes many.
+fn check(work: Work, when: &str, meant: u64, counted: u64) -> Result<(), Error> {
+    if counted < meant || when == "bare" && counted > meant + meant / 50 {
         let name = work.name();
         return Err(Error::Bench(format!(
             "the guest of {name} meant {meant} exits, and KVM counted {counted}"

@@ -99,8 +99,9 @@ impl Bench {
                 Some(reason) => Err(reason),
                 None => self.one(&tool)?,
             };
-            if let Err(reason) = &figures {
-                say(&format!("{}: no figure: {reason}", tool.label));
+            match &figures {
+                Ok(figures) => say(&report::line(figures)),
+                Err(reason) => say(&format!("no figure: {reason}")),
             }
             rows.push(Row { tool, figures });
         }
@@ -136,7 +137,7 @@ impl Bench {
         let said = String::from_utf8_lossy(&finished.stdout).into_owned();
         if finished.status != 0 {
             let why = crate::command::tail(&finished.stderr);
-            return Err(Error::Bench(format!("measuring failed (status {}): {why}", finished.status)));
+            return Ok(Err(format!("measuring failed (status {}): {why}", finished.status)));
         }
         read(&said)
     }

@@ -43,6 +43,12 @@ fn title(name: &str) -> String {
     }
 }
 
+/// What a tool has added to each, in short.
+pub(super) fn line(figures: &[Figure]) -> String {
+    let one = |figure: &Figure| format!("{} {}", title(&figure.name), added(figure.watched - figure.bare));
+    figures.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 impl Report {
     /// Cells of the table of a suite, its head first; `None` where nothing of it was measured.
     fn cells(&self, suite: Suite) -> Option<Vec<Vec<String>>> {
