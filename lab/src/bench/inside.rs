@@ -13,6 +13,10 @@ use crate::error::Error;
 
 /// Where the tool's output goes: a tmpfs.
 const SAID: &str = "/run/lab/bench.out";
+/// The tool's own control group, below that of the lab's command.
+const GROUP: &str = "/sys/fs/cgroup/lab/tool";
+/// So many seconds in a row a tool has nothing to do before it counts as ready.
+const RESTED: u32 = 5;
 /// How many exits tell whether a tool counts yet, what they must cost more at least, and how much may differ from one
 /// second to the next.
 const PROBE: u32 = 2000;
@@ -66,9 +70,10 @@ pub fn measure(suite: Suite, command: &str) -> Result<(), Error> {
 
 fn start(command: &str) -> Result<Child, Error> {
     let said = File::create(SAID).map_err(Error::io(SAID))?;
+    fs::create_dir(GROUP).map_err(Error::io(GROUP))?;
     let mut shell = Command::new("sh");
     // The input stays open and silent: a tool that reads the keyboard must find nobody there, not the end.
-    shell.arg("-c").arg(format!("exec {command}")).stdin(Stdio::piped());
+    shell.arg("-c").arg(format!("echo 0 >{GROUP}/cgroup.procs; exec {command}")).stdin(Stdio::piped());
     shell.stdout(said.try_clone().map_err(Error::io(SAID))?).stderr(said);
     shell.spawn().map_err(Error::io("sh"))
 }
@@ -84,14 +89,22 @@ fn last_words() -> String {
     if said.is_empty() { String::new() } else { format!(": {said}") }
 }
 
-/// Waits until the tool has done what it does at its start: exits are dearer than before, and about equally so three
-/// times in a row. No fixed time would do: idle time passes at once here, also while the tool's files are being read.
+/// Waits until the tool has done what it does at its start: it rests, and then exits are dearer than before, about
+/// equally so three times in a row. No fixed time would do: idle time passes at once here, also while the tool's files
+/// are being read; and a tool may have its events enabled long before it looks at them.
 fn settle(tool: &mut Child, probe: &Machines, bare: f64) -> Result<Option<String>, Error> {
-    let (mut last, mut equal) = (0.0, 0);
+    let (mut last, mut rested, mut equal) = (0.0, 0, 0);
+    let mut used = cpu_time()?;
     for _ in 0..PATIENCE {
         std::thread::sleep(Duration::from_secs(1));
         if let Some(reason) = ended(tool)? {
             return Ok(Some(reason));
+        }
+        if rested < RESTED {
+            let now = cpu_time()?;
+            rested = if rests(now - used) && !waits_for_files()? { rested + 1 } else { 0 };
+            used = now;
+            continue;
         }
         let now = median(probe, Work::Cpuid, PROBE)?;
         equal = if now > bare + NOTICED && (now - last).abs() < now * ALIKE { equal + 1 } else { 0 };
@@ -100,7 +113,38 @@ fn settle(tool: &mut Child, probe: &Machines, bare: f64) -> Result<Option<String
             return Ok(None);
         }
     }
-    Ok(Some(format!("exits cost {bare:.0} before, and {last:.0} after {PATIENCE} s of it{}", last_words())))
+    let found = if rested < RESTED {
+        "it never came to rest".into()
+    } else {
+        format!("exits cost {bare:.0} before, and {last:.0} beside it")
+    };
+    Ok(Some(format!("not ready after {PATIENCE} s: {found}{}", last_words())))
+}
+
+/// Whether a tool that has used so many microseconds of a second's CPU time has nothing to do. One that polls all the
+/// time has not either.
+fn rests(used: u64) -> bool {
+    used < 10_000 || used > 900_000
+}
+
+/// CPU time that the tool has used (us).
+fn cpu_time() -> Result<u64, Error> {
+    let file = format!("{GROUP}/cpu.stat");
+    let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+    let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    let used = used.and_then(|value| value.parse().ok());
+    used.ok_or_else(|| Error::Bench(format!("{file} says {text:?}")))
+}
+
+/// Whether a thread of the tool waits for a file system: state D in its `stat` (proc(5)).
+fn waits_for_files() -> Result<bool, Error> {
+    let file = format!("{GROUP}/cgroup.threads");
+    let threads = fs::read_to_string(&file).map_err(Error::io(&file))?;
+    Ok(threads.lines().any(|thread| {
+        // A thread that has ended meanwhile waits for nothing.
+        let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('D'))
+    }))
 }
 
 /// Takes and prints every figure of `suite`.
