@@ -2,7 +2,6 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use memmap2::MmapMut;
 
 use super::code::{self, Work};
+use super::idle::Idle;
 use crate::error::Error;
 
 /// CR4 when a guest begins: PAE.
@@ -32,7 +32,7 @@ struct Vm {
     fd: Arc<VmFd>,
     // The VM uses it as long as a thread has one of its vCPUs; the threads end first.
     _memory: MmapMut,
-    waker: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+    waker: Option<Idle>,
 }
 
 struct Vcpu {
@@ -109,10 +109,7 @@ impl Drop for Machines {
             let _ = thread.join();
         }
         for vm in &mut self.vms {
-            if let Some((stop, thread)) = vm.waker.take() {
-                stop.store(true, Ordering::Relaxed);
-                let _ = thread.join();
-            }
+            vm.waker = None;
         }
     }
 }
@@ -181,26 +178,14 @@ fn set_up(kvm: &Kvm, vcpu: &VcpuFd, work: Work) -> Result<(), kvm_ioctls::Error>
     Ok(())
 }
 
-/// Starts a thread that sends the VM's first vCPU an interrupt whenever the CPU has nothing else to do, which on one
-/// CPU means: whenever that vCPU halts. So the CPU is never idle, and time is instructions also while a guest halts.
-fn wake(vm: Arc<VmFd>) -> Result<(Arc<AtomicBool>, JoinHandle<()>), Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    let thread = std::thread::Builder::new().spawn(move || {
-        // SAFETY: 0 is the calling thread, and the parameter is a valid structure that outlives the call.
-        let idle = unsafe {
-            libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 })
-        };
-        // Without it the guest would never go on, and the run would end at its time limit without a reason.
-        assert_eq!(idle, 0, "SCHED_IDLE: {}", std::io::Error::last_os_error());
-        let message =
-            kvm_msi { address_lo: 0xfee0_0000, data: u32::from(code::VECTOR), ..Default::default() };
-        while !told.load(Ordering::Relaxed) {
-            // It reaches nobody before the guest has turned its APIC on; that is no failure.
-            let _ = vm.signal_msi(message);
-        }
-    });
-    Ok((stop, thread.map_err(Error::io("a thread that ends halts"))?))
+/// Sends the VM's first vCPU an interrupt whenever the CPU has nothing else to do, which on one CPU means: whenever
+/// that vCPU halts. So the CPU is never idle, and time is instructions also while a guest halts.
+fn wake(vm: Arc<VmFd>) -> Result<Idle, Error> {
+    let message = kvm_msi { address_lo: 0xfee0_0000, data: u32::from(code::VECTOR), ..Default::default() };
+    Idle::start(move || {
+        // It reaches nobody before the guest has turned its APIC on; that is no failure.
+        let _ = vm.signal_msi(message);
+    })
 }
 
 fn fail(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Error {

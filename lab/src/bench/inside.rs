@@ -9,14 +9,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::Suite;
 use super::code::Work;
 use super::guest::Machines;
+use super::idle::Idle;
 use crate::error::Error;
 
 /// Where the tool's output goes: a tmpfs.
 const SAID: &str = "/run/lab/bench.out";
 /// The tool's own control group, below that of the lab's command.
 const GROUP: &str = "/sys/fs/cgroup/lab/tool";
-/// So many seconds in a row a tool has nothing to do before it counts as ready.
-const RESTED: u32 = 5;
+/// A tool rests when it has used less than a twentieth of the CPU in each of [`RESTED`] spans of this length.
+const LOOK: Duration = Duration::from_millis(200);
+/// As above.
+const RESTED: u32 = 6;
+/// One that does not come to rest in so many spans is given up.
+const LOOKS: u32 = 150;
 /// How many exits tell whether a tool counts yet, what they must cost more at least, and how much may differ from one
 /// second to the next.
 const PROBE: u32 = 2000;
@@ -25,7 +30,7 @@ const NOTICED: f64 = 40.0;
 /// As above.
 const ALIKE: f64 = 0.03;
 /// A tool that has not begun to count after so many seconds of the outer VM's time is given up.
-const PATIENCE: u32 = 240;
+const PATIENCE: u32 = 60;
 /// How often each figure is taken; the median counts.
 const TIMES: usize = 3;
 /// How many exits a figure comes from. Before them come half as many that are not timed: the first touch of each page, a
@@ -90,41 +95,39 @@ fn last_words() -> String {
 }
 
 /// Waits until the tool has done what it does at its start: it rests, and then exits are dearer than before, about
-/// equally so three times in a row. No fixed time would do: idle time passes at once here, also while the tool's files
-/// are being read; and a tool may have its events enabled long before it looks at them.
+/// equally so three times in a row. One alone would not do: a tool may have its events enabled long before it looks at
+/// them.
 fn settle(tool: &mut Child, probe: &Machines, bare: f64) -> Result<Option<String>, Error> {
-    let (mut last, mut rested, mut equal) = (0.0, 0, 0);
-    let mut used = cpu_time()?;
-    for _ in 0..PATIENCE {
-        std::thread::sleep(Duration::from_secs(1));
+    let busy = Idle::start(std::hint::spin_loop)?;
+    let (mut used, mut rested, mut looks) = (cpu_time()?, 0, 0);
+    while rested < RESTED {
+        if looks == LOOKS {
+            return Ok(Some(format!("it never came to rest{}", last_words())));
+        }
+        looks += 1;
+        std::thread::sleep(LOOK);
         if let Some(reason) = ended(tool)? {
             return Ok(Some(reason));
         }
-        if rested < RESTED {
-            let now = cpu_time()?;
-            rested = if rests(now - used) && !waits_for_files()? { rested + 1 } else { 0 };
-            used = now;
-            continue;
-        }
+        let now = cpu_time()?;
+        rested = if u128::from(now - used) * 20 < LOOK.as_micros() { rested + 1 } else { 0 };
+        used = now;
+    }
+    drop(busy);
+    let (mut last, mut equal) = (0.0, 0);
+    for _ in 0..PATIENCE {
         let now = median(probe, Work::Cpuid, PROBE)?;
         equal = if now > bare + NOTICED && (now - last).abs() < now * ALIKE { equal + 1 } else { 0 };
         last = now;
         if equal == 2 {
             return Ok(None);
         }
+        std::thread::sleep(Duration::from_secs(1));
+        if let Some(reason) = ended(tool)? {
+            return Ok(Some(reason));
+        }
     }
-    let found = if rested < RESTED {
-        "it never came to rest".into()
-    } else {
-        format!("exits cost {bare:.0} before, and {last:.0} beside it")
-    };
-    Ok(Some(format!("not ready after {PATIENCE} s: {found}{}", last_words())))
-}
-
-/// Whether a tool that has used so many microseconds of a second's CPU time has nothing to do. One that polls all the
-/// time has not either.
-fn rests(used: u64) -> bool {
-    used < 10_000 || used > 900_000
+    Ok(Some(format!("exits cost {bare:.0} before, and {last:.0} beside it{}", last_words())))
 }
 
 /// CPU time that the tool has used (us).
@@ -134,17 +137,6 @@ fn cpu_time() -> Result<u64, Error> {
     let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
     let used = used.and_then(|value| value.parse().ok());
     used.ok_or_else(|| Error::Bench(format!("{file} says {text:?}")))
-}
-
-/// Whether a thread of the tool waits for a file system: state D in its `stat` (proc(5)).
-fn waits_for_files() -> Result<bool, Error> {
-    let file = format!("{GROUP}/cgroup.threads");
-    let threads = fs::read_to_string(&file).map_err(Error::io(&file))?;
-    Ok(threads.lines().any(|thread| {
-        // A thread that has ended meanwhile waits for nothing.
-        let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('D'))
-    }))
 }
 
 /// Takes and prints every figure of `suite`.

@@ -7,6 +7,7 @@
 mod code;
 mod floor;
 mod guest;
+mod idle;
 mod inside;
 mod report;
 mod tools;
