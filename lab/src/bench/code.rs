@@ -143,7 +143,7 @@ mod tests {
     fn each_loop_jumps_back_to_its_body_and_fits() {
         for work in Work::ALL {
             let code = work.code();
-            assert!(code.len() < LOOP as usize);
+            assert!(code.len() < usize::try_from(LOOP).unwrap());
             let after = code.len() - 4;
             let jump = i32::from_le_bytes(code[after - 4..after].try_into().unwrap());
             let target = i64::try_from(after).unwrap() + i64::from(jump);
