@@ -1,6 +1,8 @@
 # make demo   boot a KVM host in software, boot Linux in a VM on it, and show that boot's exits
 # make test   every test, those on real KVM included, on three kernels
 # make check  formatting and lints
+# make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
+#             for another), then the speed of what runs in user space. Some ten minutes on two cores.
 # make build  the release build: target/release/exitscope
 # make man    the manual pages of that build: target/man/*.1
 # make install PREFIX=/usr/local
@@ -13,6 +15,7 @@
 
 SHELL := /bin/bash
 SUITES ?= bookworm trixie trixie-backports
+SUITE ?= bookworm
 LAB := $(CURDIR)/target/debug/lab
 PREFIX ?= /usr/local
 BINARY ?= target/release/exitscope
@@ -23,7 +26,7 @@ FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
 # Cargo runs the tests on KVM through this: inside an outer VM.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 
-.PHONY: build man install uninstall demo test test-host test-kvm check clean
+.PHONY: build man install uninstall demo test test-host test-kvm bench bench-exits bench-user check clean
 
 build:
 	@scripts/setup build
@@ -68,6 +71,22 @@ test-kvm:
 		$(RUNNER)="$(LAB) run --suite $$suite --time-limit 300 --" \
 			cargo test --locked --features lab-tests --lib -- live_tests --test-threads=1 || exit; \
 	done
+
+bench: bench-exits bench-user
+
+bench-exits:
+	@scripts/setup bench
+	cargo build --release --locked
+	cargo build --package lab --locked
+	@$(LAB) fetch $(SUITE)
+	@echo "== what each tool adds to an exit, half a minute for most: $(SUITE)"
+	@$(LAB) bench --suite $(SUITE) --markdown target/bench-$(SUITE).md
+	@echo "the same, with the commands: target/bench-$(SUITE).md"
+
+bench-user:
+	@scripts/setup build
+	@echo "== what runs in user space, a minute"
+	cargo bench --locked --bench '*'
 
 check:
 	@scripts/setup build

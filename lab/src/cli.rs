@@ -25,6 +25,15 @@ pub enum Action {
     Inner(Inner),
     /// Downloads the kernels of Debian suites, for offline use from then on
     Fetch(Fetch),
+    /// Measures what watching exits costs, exitscope and other tools side by side
+    #[command(after_long_help = BENCH_HELP)]
+    Bench(Bench),
+    /// The part of `lab bench` in the outer VM
+    #[command(hide = true)]
+    BenchInside(BenchInside),
+    /// Two BPF programs that do nothing at each exit and entry
+    #[command(hide = true)]
+    BenchFloor,
     /// Says what the lab needs, and how to install what is missing
     Doctor,
 }
@@ -53,6 +62,49 @@ Exit status: that of the --exec line; 1 if a ping failed or the guest did not co
   122  QEMU failed
   125  the lab itself failed
   128+N  the lab was stopped by signal N";
+
+const BENCH_HELP: &str = "\
+Each tool gets an outer VM of its own, in which a virtual nanosecond is one instruction, and watches a guest there that \
+makes known exits. The figures are what the tool adds to each exit, and repeat to within a few instructions. A tool that \
+is not installed, or fails, is named in the end.
+
+Exit status: 0, or 1 where no tool gave figures; else as `lab run`.";
+
+/// Options of `lab bench`.
+#[derive(Args)]
+pub struct Bench {
+    /// The Debian suite whose kernel boots
+    #[arg(long, default_value = "bookworm")]
+    pub suite: String,
+    /// The directory of the exitscope to measure
+    #[arg(long, value_name = "DIR", default_value = "target/release")]
+    pub build: PathBuf,
+    /// Only these tools, by the words that --list prints, separated by commas
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Prints the tools, and runs nothing
+    #[arg(long)]
+    pub list: bool,
+    /// The tables as Markdown too, in this file
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// How long each tool may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub time_limit: u64,
+    /// Commands of your own that watch exits until they are killed, instead of all tools or beside those of --only
+    #[arg(value_name = "LABEL=COMMAND")]
+    pub own: Vec<String>,
+}
+
+/// Arguments of `lab bench-inside`.
+#[derive(Args)]
+pub struct BenchInside {
+    /// What to measure
+    #[arg(value_parser = ["kinds", "scale"])]
+    pub suite: String,
+    /// How the tool is run
+    pub command: String,
+}
 
 /// Options of `lab inner`.
 #[derive(Args)]

@@ -115,6 +115,9 @@ pub enum Error {
     /// An inner VM's QEMU failed; what it said is on standard error.
     #[error("the inner VM's QEMU failed ({0})")]
     QemuFailed(ExitStatus),
+    /// A benchmark could not be done.
+    #[error("{0}")]
+    Bench(String),
     /// A signal asked to stop.
     #[error("stopped by signal {0}")]
     Cancelled(i32),

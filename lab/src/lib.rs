@@ -12,6 +12,7 @@
 //! ```
 
 mod apt;
+pub mod bench;
 mod cache;
 mod command;
 mod cpio;

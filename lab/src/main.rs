@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use lab::bench::{Bench, Suite, Tool};
 use lab::doctor::{self, Task};
 use lab::inner::Inner;
 use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Outer};
@@ -45,6 +46,13 @@ fn act(action: cli::Action) -> anyhow::Result<u8> {
         cli::Action::Run(options) => run(options),
         cli::Action::Inner(options) => inner(options),
         cli::Action::Fetch(options) => fetch(&options),
+        cli::Action::Bench(options) => bench(options),
+        cli::Action::BenchInside(options) => {
+            let suite = if options.suite == "scale" { Suite::Scale } else { Suite::Kinds };
+            lab::bench::measure(suite, &options.command)?;
+            Ok(0)
+        }
+        cli::Action::BenchFloor => match lab::bench::floor()? {},
         cli::Action::Doctor => report(),
     }
 }
@@ -170,6 +178,46 @@ fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
         }
     }
     Ok(0)
+}
+
+fn bench(options: cli::Bench) -> anyhow::Result<u8> {
+    let known = lab::bench::known();
+    if options.list {
+        let mut stdout = std::io::stdout().lock();
+        for tool in known {
+            writeln!(stdout, "{:20}  {}\n{:20}  {}", tool.key, tool.label, "", tool.command)
+                .map_err(Error::Output)?;
+        }
+        return Ok(0);
+    }
+    let mut tools = Vec::new();
+    for key in &options.only {
+        let tool = known.iter().find(|tool| tool.key == *key);
+        tools.push(
+            tool.with_context(|| format!("there is no tool {key:?}; lab bench --list names them"))?.clone(),
+        );
+    }
+    for text in &options.own {
+        tools.push(Tool::own(text).with_context(|| format!("{text:?} is not LABEL=COMMAND"))?);
+    }
+    if tools.is_empty() {
+        tools = known;
+    }
+    doctor::check(Task::Run)?;
+    let cache = Cache::open()?;
+    let kernel = match cache.find(&options.suite, Flavour::Plain)? {
+        Some(kernel) => kernel,
+        None => prepare(&cache, &options.suite, false)?,
+    };
+    let build = std::path::absolute(&options.build)?;
+    let time_limit = Duration::from_secs(options.time_limit);
+    let report = Bench::new(cache, kernel, build, time_limit, stop_on_signals()?)?.run(tools, &say)?;
+    if let Some(file) = &options.markdown {
+        std::fs::write(file, report.markdown()).with_context(|| file.display().to_string())?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(report.text().as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)?;
+    Ok(u8::from(report.rows.iter().all(|row| row.figures.is_err())))
 }
 
 fn report() -> anyhow::Result<u8> {
