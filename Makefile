@@ -86,7 +86,7 @@ bench-exits:
 bench-user:
 	@scripts/setup build
 	@echo "== what runs in user space, a minute"
-	cargo bench --locked --bench '*'
+	cargo bench --locked --features bench --bench '*'
 
 check:
 	@scripts/setup build

@@ -148,14 +148,23 @@ static __always_inline u64 *bucket_of(struct row *row, u64 ns)
 	return bucket_at(row, 0, log2_offset[ns & 255]);
 }
 
-/* A time that may be the shortest or the longest of its epoch: so much longer than the shortest. */
+/*
+ * A time that may be the shortest or the longest of its epoch: so much longer than the shortest. Whatever lies between
+ * these two is in a bucket between theirs.
+ */
 static __noinline int note_extreme(struct row *row, u64 more)
 {
 	u64 epoch = READ_ONCE(control.epoch), ns;
+	u32 bucket;
 
 	if (!row)
 		return 0;
 	ns = row->min_ns + more;
+	bucket = ((void *)bucket_of(row, ns) - (void *)row->histogram) / sizeof(u64);
+	if (!row->epoch || bucket < row->low)
+		row->low = bucket;
+	if (bucket > row->high)
+		row->high = bucket;
 	if (row->epoch != epoch) {
 		row->last.epoch = row->epoch;
 		row->last.min_ns = row->min_ns;

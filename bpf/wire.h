@@ -92,6 +92,7 @@ struct row {
 	s64 code;
 	u32 next; /* the vCPU's next row, 0 at the end */
 	u32 first_return;
+	u32 low, high; /* all buckets that hold anything lie from the first to the second: no need to read the others */
 	u64 user_exits; /* how many went out to user space */
 	/* Where the time of those went that have entered again. */
 	u64 user_ns;

@@ -32,6 +32,7 @@ impl Filled {
                     row.first_return = if code == 0 { vcpu } else { 0 };
                     (row.epoch, row.min_ns, row.max_ns, row.span) = (1, 900, 9000, 8101);
                     row.histogram[9..14].fill(1000);
+                    (row.low, row.high) = (9, 13);
                     row.time_ns = 5000 * 2000;
                 });
                 next_row += 1;
@@ -46,8 +47,7 @@ impl Filled {
 
     /// Reads all of them, as for a sample.
     pub fn look(&self) -> Vec<VcpuSample> {
-        let view =
-            View { source: Source::Btf, measured: Measured::Split, full: false, now: monotonic_ns() };
+        let view = View { source: Source::Btf, measured: Measured::Split, full: false, now: monotonic_ns() };
         let found = self.0.look(self.0.begin_epoch(), view);
         found.into_iter().filter_map(|found| Some(found.reading?.sample)).collect()
     }

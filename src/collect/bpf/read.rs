@@ -3,7 +3,7 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    Counters, ExitCode, Extremes, Histogram, Isa, Loss, Measured, ReasonCount, Returns, Source, Split,
+    BUCKETS, Counters, ExitCode, Extremes, Isa, Loss, Measured, ReasonCount, Returns, Source, Split,
     UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
@@ -69,8 +69,13 @@ impl Reader<'_> {
                 && reasons.len() < (wire::DIRECT_ROWS + wire::MAX_ODD_ROWS) as usize
             {
                 let row = self.rows.at(index);
-                reasons.push(self.reason(row, isa));
-                over.add(&reasons[reasons.len() - 1].counters);
+                let code = ExitCode { isa, code: peek!(row, code) };
+                // Filled where it stays: a copy costs more than the reading.
+                reasons.push(ReasonCount { code, counters: Counters::default() });
+                if let Some(reason) = reasons.last_mut() {
+                    self.row(row, &mut reason.counters);
+                    over.add(&reason.counters);
+                }
                 index = peek!(row, next);
             }
         }
@@ -160,36 +165,35 @@ impl Reader<'_> {
     }
 
     /// A row, with the extremes of the epoch that has just ended and of what has begun of the next.
-    fn reason(&self, at: *mut wire::row, isa: Isa) -> ReasonCount {
-        // SAFETY: `at` comes from `Table::at`, and integers that another CPU writes are read as some value of theirs;
-        // whether they belong together is for the caller to find out.
-        let row = unsafe { at.read_volatile() };
-        if row.span != 0 && row.epoch <= self.epoch {
-            // SAFETY: as above. The vCPU then looks closer at its next exit, and finds a new epoch.
-            unsafe { (&raw mut (*at).span).write_volatile(0) };
+    fn row(&self, row: *mut wire::row, into: &mut Counters) {
+        let (epoch, span) = (peek!(row, epoch), peek!(row, span));
+        if span != 0 && epoch <= self.epoch {
+            // SAFETY: `row` comes from `Table::at`. The vCPU then looks closer at its next exit, and finds a new epoch.
+            unsafe { (&raw mut (*row).span).write_volatile(0) };
         }
-        let own = Extremes { min_ns: row.min_ns, max_ns: row.max_ns };
+        let own = Extremes { min_ns: peek!(row, min_ns), max_ns: peek!(row, max_ns) };
         // An epoch before the last that is still open was meant to end when the last did: the vCPU wrote meanwhile.
-        let own = (row.epoch >= self.epoch || row.span != 0).then_some(own);
-        let last = Extremes { min_ns: row.last.min_ns, max_ns: row.last.max_ns };
-        let last = (row.last.epoch == self.epoch).then_some(last);
-        let histogram = Histogram(row.histogram);
-        ReasonCount {
-            code: ExitCode { isa, code: row.code },
-            counters: Counters {
-                count: histogram.count() + row.timeless,
-                time_ns: row.time_ns,
-                extremes: Extremes::merge(own, last),
-                histogram,
-                split: Split {
-                    user_exits: row.user_exits,
-                    user_ns: row.user_ns,
-                    halted_ns: row.halted_ns,
-                    polled_ns: row.polled_ns,
-                    waiting_ns: row.waiting_ns,
-                },
-                returns: self.returns(row.first_return),
-            },
+        let own = (epoch >= self.epoch || span != 0).then_some(own);
+        let last = Extremes { min_ns: peek!(row, last.min_ns), max_ns: peek!(row, last.max_ns) };
+        let last = (peek!(row, last.epoch) == self.epoch).then_some(last);
+        into.count = peek!(row, timeless);
+        for bucket in peek!(row, low) as usize..=(peek!(row, high) as usize).min(BUCKETS - 1) {
+            let entries = peek!(row, histogram[bucket]);
+            into.histogram.0[bucket] = entries;
+            into.count += entries;
+        }
+        into.time_ns = peek!(row, time_ns);
+        into.extremes = Extremes::merge(own, last);
+        into.split = Split {
+            user_exits: peek!(row, user_exits),
+            user_ns: peek!(row, user_ns),
+            halted_ns: peek!(row, halted_ns),
+            polled_ns: peek!(row, polled_ns),
+            waiting_ns: peek!(row, waiting_ns),
+        };
+        let returned = peek!(row, first_return);
+        if returned != 0 {
+            into.returns = self.returns(returned);
         }
     }
 
