@@ -2,7 +2,7 @@
 # make test   every test, those on real KVM included, on three kernels
 # make check  formatting and lints
 # make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
-#             for another), then the speed of what runs in user space. Some ten minutes on two cores.
+#             for another), then the speed of what runs in user space. A quarter of an hour on two cores.
 # make build  the release build: target/release/exitscope
 # make man    the manual pages of that build: target/man/*.1
 # make install PREFIX=/usr/local
@@ -79,13 +79,13 @@ bench-exits:
 	cargo build --release --locked
 	cargo build --package lab --locked
 	@$(LAB) fetch $(SUITE)
-	@echo "== what each tool adds to an exit, half a minute for most: $(SUITE)"
+	@echo "== what each tool adds to an exit, a minute for each: $(SUITE)"
 	@$(LAB) bench --suite $(SUITE) --markdown target/bench-$(SUITE).md
 	@echo "the same, with the commands: target/bench-$(SUITE).md"
 
 bench-user:
 	@scripts/setup build
-	@echo "== what runs in user space, a minute"
+	@echo "== what runs in user space, two minutes"
 	cargo bench --locked --features bench --bench '*'
 
 check:

@@ -182,7 +182,7 @@ mod tests {
              exitscope                +668          -2\n\
              perf kvm stat live     +8,730  +1,000,000\n\n\
              watched by                    nothing: a whole exit  exitscope\n\
-             64 vCPUs, 27 reasons in turn                  5,000       +600\n\n\
+             64 vCPUs, 26 reasons in turn                  5,000       +600\n\n\
              no figure for trace-cmd record: trace-cmd is not installed\n"
         );
         let markdown = report.markdown();
