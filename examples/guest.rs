@@ -6,14 +6,24 @@
 //! - `guest sleep WRITES NS`: the VMM sleeps that long after each write to a port;
 //! - `guest block HALTS NS`, `guest poll HALTS NS`: halts until a timer fires, and KVM blocks the vCPU or polls;
 //! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
-//! - `guest die WRITES`: ends its process in the middle of the last write to a port.
+//! - `guest die WRITES`: ends its process in the middle of the last write to a port;
+//! - `guest many VMS ROUNDS EACH [all]`: so many VMs at a time, which run in turns: so many CPUID in each, or of every
+//!   kind, and one write to a port;
+//! - `guest churn POOL`: VMs that come and go. With each line of standard input one more is made, and the oldest ends where
+//!   there would be more than POOL.
 //!
-//! The last five print what their VMM saw of the time, as JSON ([`guest::split::Spent`]).
+//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]). `many` prints
+//! each round ([`many::Round`]), and then what each VM did ([`guest::churn::VmTurns`]); `churn` answers a line by
+//! what the VM did that has ended, or null, and the line `show` by what the VMs did that are there, each on a line, and
+//! null. Their VMs live until standard input is closed.
 
-use exitscope::guest::split::{self, Next, Spent, Work};
+use exitscope::guest::churn::Churn;
+use exitscope::guest::many;
+use exitscope::guest::split::{self, Next, Work};
 use exitscope::guest::{self, Kind, Plan};
+use serde::Serialize;
 use std::error::Error;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::time::Duration;
 
 /// So many halts must have blocked, or polled, before there are enough.
@@ -48,8 +58,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
         ["die", writes] => die(writes.parse()?),
+        ["many", vms, rounds, each] => many_vms(vms.parse()?, rounds.parse()?, &[Kind::Cpuid], each.parse()?),
+        ["many", vms, rounds, each, "all"] => {
+            let left_out = left_out()?;
+            let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !left_out.contains(kind)).collect();
+            many_vms(vms.parse()?, rounds.parse()?, &kinds, each.parse()?)
+        }
+        ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | die WRITES"
+            poll HALTS NS | share NS | die WRITES | many VMS ROUNDS EACH [all] | churn POOL"
             .into()),
     }
 }
@@ -88,9 +105,32 @@ fn run(plans: &[Plan]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn print(spent: &Spent) -> Result<(), Box<dyn Error>> {
-    let line = serde_json::to_string(spent)?;
+fn print(what: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    let line = serde_json::to_string(what)?;
     Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+fn many_vms(vms: usize, rounds: u32, kinds: &[Kind], each: u32) -> Result<(), Box<dyn Error>> {
+    let mut many = many::start(vms, kinds, each)?;
+    for _ in 0..rounds {
+        print(&many.round()?)?;
+    }
+    many.done().iter().try_for_each(print)?;
+    std::io::stdin().lines().try_for_each(|line| line.map(drop))?;
+    Ok(())
+}
+
+fn churn(pool: usize) -> Result<(), Box<dyn Error>> {
+    let mut churn = Churn::new(pool);
+    for line in std::io::stdin().lock().lines() {
+        if line? == "show" {
+            churn.living().iter().try_for_each(print)?;
+            print(&None::<()>)?;
+        } else {
+            print(&churn.step()?)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the VMM saw up to its last write is printed before it dies of it.

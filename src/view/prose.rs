@@ -298,7 +298,9 @@ fn advice(figure: &str) -> &'static str {
         "no_row" | "no_vcpu" => "Make it larger and count again.",
         "entry_without_exit" => "Counts are right; if there are many, look for KVM's messages in `dmesg`.",
         "exit_without_entry" => "Counts are right; the host time of as many exits is missing.",
-        "no_return" => "Everything else is right; make the table of rows larger (--max-rows), and this one with it.",
+        "no_return" => {
+            "Everything else is right; make the table of rows larger (--max-rows), and this one with it."
+        }
         "skipped" => {
             "Counts may be too low by as many; stop other programs on KVM's tracepoints (`bpftool prog`)."
         }

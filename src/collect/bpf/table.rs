@@ -35,7 +35,8 @@ impl<T: Wire> Table<T> {
     /// Maps a BPF array of `len` elements.
     pub fn map(map: &impl AsFd, len: u32) -> std::io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
-        let memory = MmapOptions::new().len(len as usize * size_of::<T>()).map_raw(map.as_fd().as_raw_fd())?;
+        let memory =
+            MmapOptions::new().len(len as usize * size_of::<T>()).map_raw(map.as_fd().as_raw_fd())?;
         Ok(Table::over(memory, len))
     }
 
