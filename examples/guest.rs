@@ -7,18 +7,18 @@
 //! - `guest block HALTS NS`, `guest poll HALTS NS`: halts until a timer fires, and KVM blocks the vCPU or polls;
 //! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
 //! - `guest die WRITES`: ends its process in the middle of the last write to a port;
-//! - `guest many VMS ROUNDS EACH [all]`: so many VMs at a time, which run in turns: so many CPUID in each, or of every
-//!   kind, and one write to a port;
-//! - `guest churn POOL`: VMs that come and go. With each line of standard input one more is made, and the oldest ends where
-//!   there would be more than POOL.
+//! - `guest many VMS EACH [all]`: so many VMs at a time. With each line of standard input each of them runs a turn: so
+//!   many CPUID, or of every kind, and one write to a port;
+//! - `guest churn POOL`: VMs that come and go. With each line of standard input those that are there run a turn, one more
+//!   is made, and the oldest ends where there would be more than POOL.
 //!
-//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]). `many` prints
-//! each round ([`many::Round`]), and then what each VM did ([`guest::churn::VmTurns`]); `churn` answers a line by
-//! what the VM did that has ended, or null, and the line `show` by what the VMs did that are there, each on a line, and
-//! null. Their VMs live until standard input is closed.
+//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]). `many` answers a line by
+//! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
+//! answer the line `show` by what each VM did that is there, each on a line of its own, and null. The VMs live until
+//! standard input is closed.
 
-use exitscope::guest::churn::Churn;
-use exitscope::guest::many;
+use exitscope::guest::churn::{Churn, VmTurns};
+use exitscope::guest::many::{self, Many};
 use exitscope::guest::split::{self, Next, Work};
 use exitscope::guest::{self, Kind, Plan};
 use serde::Serialize;
@@ -58,15 +58,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
         ["die", writes] => die(writes.parse()?),
-        ["many", vms, rounds, each] => many_vms(vms.parse()?, rounds.parse()?, &[Kind::Cpuid], each.parse()?),
-        ["many", vms, rounds, each, "all"] => {
-            let left_out = left_out()?;
-            let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !left_out.contains(kind)).collect();
-            many_vms(vms.parse()?, rounds.parse()?, &kinds, each.parse()?)
+        ["many", vms, each] => many_vms(vms.parse()?, &[Kind::Cpuid], each.parse()?),
+        ["many", vms, each, "all"] => {
+            let kinds = guest::probe()?.into_iter().filter(|(_, found)| found.usable());
+            many_vms(vms.parse()?, &kinds.map(|(kind, _)| kind).collect::<Vec<_>>(), each.parse()?)
         }
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | die WRITES | many VMS ROUNDS EACH [all] | churn POOL"
+            poll HALTS NS | share NS | die WRITES | many VMS EACH [all] | churn POOL"
             .into()),
     }
 }
@@ -110,24 +109,27 @@ fn print(what: &impl Serialize) -> Result<(), Box<dyn Error>> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
-fn many_vms(vms: usize, rounds: u32, kinds: &[Kind], each: u32) -> Result<(), Box<dyn Error>> {
+fn many_vms(vms: usize, kinds: &[Kind], each: u32) -> Result<(), Box<dyn Error>> {
     let mut many = many::start(vms, kinds, each)?;
-    for _ in 0..rounds {
-        print(&many.round()?)?;
-    }
-    many.done().iter().try_for_each(print)?;
-    std::io::stdin().lines().try_for_each(|line| line.map(drop))?;
-    Ok(())
+    answer(&mut many, |many| print(&many.round()?), Many::done)
 }
 
 fn churn(pool: usize) -> Result<(), Box<dyn Error>> {
-    let mut churn = Churn::new(pool);
+    answer(&mut Churn::new(pool), |churn| print(&churn.step()?), Churn::living)
+}
+
+/// Answers each line of standard input by a step, and `show` by what the VMs did.
+fn answer<T>(
+    guests: &mut T,
+    step: impl Fn(&mut T) -> Result<(), Box<dyn Error>>,
+    show: impl Fn(&T) -> Vec<VmTurns>,
+) -> Result<(), Box<dyn Error>> {
     for line in std::io::stdin().lock().lines() {
         if line? == "show" {
-            churn.living().iter().try_for_each(print)?;
+            show(guests).iter().try_for_each(print)?;
             print(&None::<()>)?;
         } else {
-            print(&churn.step()?)?;
+            step(guests)?;
         }
     }
     Ok(())
