@@ -13,18 +13,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::SystemTime;
 
 /// VMs that come and go.
-const VMS: u64 = 300;
+const VMS: u64 = 200;
 /// How many of them live at a time, after each step.
-const POOL: u64 = 8;
+const POOL: u64 = 6;
 /// Steps between two looks at what has ended.
-const STEPS: u64 = 6;
+const STEPS: u64 = 10;
 /// Most vCPUs that can need a place at a time: the pool's, those of the VM that is made before the oldest ends, and
 /// those that ended since the last look.
 const VCPUS: u64 = (POOL + 1 + STEPS) * 4;
 /// Rows of each: four kinds, the write that ends a turn, nested page faults, interrupts, and one to spare.
 const ROWS: u64 = VCPUS * 8;
 /// By how much the memory may differ. What a VM leaves behind, if it does, is some 5 KB (two vCPUs with six rows of
-/// 430 bytes each), and 200 VMs come and go between the two looks.
+/// 430 bytes each), and 130 VMs come and go between the two looks.
 const MEMORY_KB: u64 = 256;
 
 // Of SVM (APM vol. 2, appendix C).
@@ -152,7 +152,7 @@ fn vms_come_and_go_and_leave_nothing_behind() {
     let [rows, vcpus] = [ROWS, VCPUS].map(|size| size.to_string());
     let watching = Background::start(
         exitscope()
-            .args(["stat", "-i", "50ms", "-f", "json", "--max-rows", &rows, "--max-vcpus", &vcpus, "-o"])
+            .args(["stat", "-i", "200ms", "-f", "json", "--max-rows", &rows, "--max-vcpus", &vcpus, "-o"])
             .arg(&file),
     );
     wait_until_counting(&watching);
