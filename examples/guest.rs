@@ -6,14 +6,24 @@
 //! - `guest sleep WRITES NS`: the VMM sleeps that long after each write to a port;
 //! - `guest block HALTS NS`, `guest poll HALTS NS`: halts until a timer fires, and KVM blocks the vCPU or polls;
 //! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
-//! - `guest die WRITES`: ends its process in the middle of the last write to a port.
+//! - `guest die WRITES`: ends its process in the middle of the last write to a port;
+//! - `guest many VMS EACH [all]`: so many VMs at a time. With each line of standard input each of them runs a turn: so
+//!   many CPUID, or of every kind, and one write to a port;
+//! - `guest churn POOL`: VMs that come and go. With each line of standard input those that are there run a turn, one more
+//!   is made, and the oldest ends where there would be more than POOL.
 //!
-//! The last five print what their VMM saw of the time, as JSON ([`guest::split::Spent`]).
+//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]). `many` answers a line by
+//! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
+//! answer the line `show` by what each VM did that is there, each on a line of its own, and null. The VMs live until
+//! standard input is closed.
 
-use exitscope::guest::split::{self, Next, Spent, Work};
+use exitscope::guest::churn::{Churn, VmTurns};
+use exitscope::guest::many::{self, Many};
+use exitscope::guest::split::{self, Next, Work};
 use exitscope::guest::{self, Kind, Plan};
+use serde::Serialize;
 use std::error::Error;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::time::Duration;
 
 /// So many halts must have blocked, or polled, before there are enough.
@@ -48,8 +58,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
         ["die", writes] => die(writes.parse()?),
+        ["many", vms, each] => many_vms(vms.parse()?, &[Kind::Cpuid], each.parse()?),
+        ["many", vms, each, "all"] => {
+            let kinds = guest::probe()?.into_iter().filter(|(_, found)| found.usable());
+            many_vms(vms.parse()?, &kinds.map(|(kind, _)| kind).collect::<Vec<_>>(), each.parse()?)
+        }
+        ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | die WRITES"
+            poll HALTS NS | share NS | die WRITES | many VMS EACH [all] | churn POOL"
             .into()),
     }
 }
@@ -88,9 +104,35 @@ fn run(plans: &[Plan]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn print(spent: &Spent) -> Result<(), Box<dyn Error>> {
-    let line = serde_json::to_string(spent)?;
+fn print(what: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    let line = serde_json::to_string(what)?;
     Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+fn many_vms(vms: usize, kinds: &[Kind], each: u32) -> Result<(), Box<dyn Error>> {
+    let mut many = many::start(vms, kinds, each)?;
+    answer(&mut many, |many| print(&many.round()?), Many::done)
+}
+
+fn churn(pool: usize) -> Result<(), Box<dyn Error>> {
+    answer(&mut Churn::new(pool), |churn| print(&churn.step()?), Churn::living)
+}
+
+/// Answers each line of standard input by a step, and `show` by what the VMs did.
+fn answer<T>(
+    guests: &mut T,
+    step: impl Fn(&mut T) -> Result<(), Box<dyn Error>>,
+    show: impl Fn(&T) -> Vec<VmTurns>,
+) -> Result<(), Box<dyn Error>> {
+    for line in std::io::stdin().lock().lines() {
+        if line? == "show" {
+            show(guests).iter().try_for_each(print)?;
+            print(&None::<()>)?;
+        } else {
+            step(guests)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the VMM saw up to its last write is printed before it dies of it.

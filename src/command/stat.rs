@@ -50,7 +50,7 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     };
     let child = if beside_command { Some(start_command(args, &mut watch, &events)?) } else { None };
 
-    let mut run = Run { args, watch, output, block: None, whole: None };
+    let mut run = Run { args, watch, output, block: None, blocks: 0, whole: None };
     let end = run.count(&events, child)?;
     run.finish(beside_command)?;
     Ok(match end {
@@ -96,7 +96,9 @@ struct Run<'a> {
     output: Output,
     /// What happened since the last block that was printed.
     block: Option<Interval>,
-    /// What happened since the start.
+    /// How many blocks there were.
+    blocks: u64,
+    /// What happened since the start, where that is to be printed: it grows with every VM that there ever was.
     whole: Option<Interval>,
 }
 
@@ -163,12 +165,19 @@ impl Run<'_> {
         let Some(block) = self.block.take() else { return Ok(()) };
         // What is known about the numbers changes as VMs come and go.
         self.output.explain(self.watch.explanation());
-        let printed = if self.args.interval.is_some() { self.output.write(&block) } else { Ok(()) };
-        match &mut self.whole {
-            Some(whole) => whole.extend(&block),
-            none => *none = Some(block),
+        self.blocks += 1;
+        let in_blocks = self.args.interval.is_some();
+        if in_blocks {
+            self.output.write(&block)?;
         }
-        printed
+        // Machines add up for themselves; people like to see the whole.
+        if !in_blocks || self.args.format == Format::Table {
+            match &mut self.whole {
+                Some(whole) => whole.extend(&block),
+                none => *none = Some(block),
+            }
+        }
+        Ok(())
     }
 
     /// Prints what is left to print.
@@ -184,14 +193,10 @@ impl Run<'_> {
             let vms = view::unit::counted(live as u64, "VM");
             writeln!(io::stderr(), "exitscope: {vms} of the command still there; counted up to now")?;
         }
-        let blocks = self.whole.is_some();
         self.print_block()?;
-        let Some(whole) = &self.whole else { return Ok(()) };
-        if self.args.interval.is_none() {
-            self.output.write(whole)?;
-        } else if blocks && self.args.format == Format::Table {
-            // Machines add up for themselves; people like to see the whole.
-            self.output.write(whole)?;
+        // One block was the whole.
+        if let Some(whole) = self.whole.take_if(|_| self.args.interval.is_none() || self.blocks > 1) {
+            self.output.write(&whole)?;
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use super::Kind;
 
 /// The port that the guest uses.
 pub const PORT: u16 = 0x0510;
+/// A write to this port ends a turn.
+pub const TURN_PORT: u16 = PORT + 4;
 /// `IA32_MCG_STATUS`: KVM keeps it in software on both kinds of hardware (`set_msr_mce()`).
 pub const MSR: u32 = 0x17a;
 /// `KVM_HC_VAPIC_POLL_IRQ` of `linux/kvm_para.h`: returns 0 and does nothing.
@@ -116,32 +118,57 @@ impl Code {
 /// The program that does the steps in their order. With `marks` an HLT stands before each step, and
 /// the last HLT stands after the last step in either case.
 pub fn program(steps: &[Step], marks: bool, machine: Machine) -> Vec<u8> {
-    let mut code = Code::default();
-    code.put(&[0x41, 0xbf]).imm(machine.block); //  mov r15d, block
-    code.put(&[0x41, 0xbe]).imm(machine.mmio); //   mov r14d, mmio
-    code.put(&[0x41, 0x8b, 0x06]); //               mov eax, [r14]: KVM learns that there is no memory
-    for step in steps {
+    let mut code = begin(machine);
+    for &step in steps {
         if marks {
             code.put(&[0xf4]); //                   hlt
         }
-        if step.count == 0 {
-            continue;
-        }
-        match step.kind {
-            Kind::Cr0Write => code.put(&[0x41, 0xbc]).imm(CR0), //          mov r12d, cr0
-            Kind::Cr4Write => code.put(&[0x41, 0xbc]).imm(machine.cr4), //  mov r12d, cr4
-            _ => &mut code,
-        };
-        code.put(&[0x41, 0xbd]).imm(step.count); //  mov r13d, count
-        let top = code.0.len();
-        once(&mut code, step.kind, machine.call);
-        code.put(&[0x41, 0xff, 0xcd]); //            dec r13d
-        code.back(&[0x0f, 0x85], top); //            jnz top
+        repeat(&mut code, step, machine);
     }
     code.block(&[0x41, 0xc7, 0x87], Block::Finished).imm(1); //  mov dword [r15 + Finished], 1
     code.put(&[0xf4]); //                            hlt
     code.put(&[0xeb, 0xfd]); //                      jmp to the hlt, should anyone enter again
     code.0
+}
+
+/// The program that does the steps in their order again and again: in turns, each of which ends with a write to
+/// [`TURN_PORT`].
+pub fn turns(steps: &[Step], machine: Machine) -> Vec<u8> {
+    let mut code = begin(machine);
+    let top = code.0.len();
+    for &step in steps {
+        repeat(&mut code, step, machine);
+    }
+    code.put(&[0xba]).imm(TURN_PORT.into()); //      mov edx, port
+    code.put(&[0xef]); //                            out dx, eax
+    code.back(&[0xe9], top); //                      jmp top
+    code.0
+}
+
+/// What every program of steps begins with.
+fn begin(machine: Machine) -> Code {
+    let mut code = Code::default();
+    code.put(&[0x41, 0xbf]).imm(machine.block); //  mov r15d, block
+    code.put(&[0x41, 0xbe]).imm(machine.mmio); //   mov r14d, mmio
+    code.put(&[0x41, 0x8b, 0x06]); //               mov eax, [r14]: KVM learns that there is no memory
+    code
+}
+
+/// A loop for one step.
+fn repeat(code: &mut Code, step: Step, machine: Machine) {
+    if step.count == 0 {
+        return;
+    }
+    match step.kind {
+        Kind::Cr0Write => code.put(&[0x41, 0xbc]).imm(CR0), //          mov r12d, cr0
+        Kind::Cr4Write => code.put(&[0x41, 0xbc]).imm(machine.cr4), //  mov r12d, cr4
+        _ => &mut *code,
+    };
+    code.put(&[0x41, 0xbd]).imm(step.count); //      mov r13d, count
+    let top = code.0.len();
+    once(code, step.kind, machine.call);
+    code.put(&[0x41, 0xff, 0xcd]); //                dec r13d
+    code.back(&[0x0f, 0x85], top); //                jnz top
 }
 
 /// The body of a loop: one exit.

@@ -134,7 +134,7 @@ impl Memory {
 
     fn put(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.map.len(), "{at:#x} is outside the guest's memory");
-        // SAFETY: inside the mapping, as just checked; no vCPU that uses these bytes runs yet, and
+        // SAFETY: inside the mapping, as just checked; no vCPU that uses these bytes runs now, and
         // `bytes` is a reference to other memory.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(at), bytes.len()) };
     }

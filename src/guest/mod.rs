@@ -4,14 +4,17 @@
 //! on one or several vCPUs at once, and [`time`] tells what one exit of a kind costs.
 
 mod asm;
+pub mod churn;
 mod error;
 mod host;
 mod kick;
 mod kind;
+pub mod many;
 mod memory;
 mod plan;
 pub mod split;
 mod stats;
+mod turns;
 mod vcpu;
 
 pub use error::Error;
@@ -193,13 +196,20 @@ struct Made {
 
 /// Makes a VM with memory for that many vCPUs.
 fn make(vcpus: usize) -> Result<Made, Error> {
+    make_with(memory_for(vcpus)?)
+}
+
+fn memory_for(vcpus: usize) -> Result<Arc<Memory>, Error> {
+    let what = "map the guest's memory";
+    Memory::new(vcpus).map(Arc::new).map_err(|source| Error::System { what, source })
+}
+
+/// Makes a VM that has this memory, perhaps as others do.
+fn make_with(memory: Arc<Memory>) -> Result<Made, Error> {
     kick::prepare().map_err(|source| Error::System { what: "prepare a signal", source })?;
     let kvm_fd = open()?;
     let processor = processor(&kvm_fd)?;
     let vm = kvm_fd.create_vm().map_err(kvm("make a VM"))?;
-    let memory =
-        Memory::new(vcpus).map_err(|source| Error::System { what: "map the guest's memory", source })?;
-    let memory = Arc::new(memory);
     let region = kvm_userspace_memory_region {
         memory_size: memory.size() as u64,
         userspace_addr: memory.host_address(),

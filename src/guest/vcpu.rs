@@ -21,7 +21,7 @@ const CR4_OSXSAVE: u32 = 1 << 18;
 /// A vCPU that is ready to run.
 pub struct Vcpu {
     pub fd: VcpuFd,
-    index: usize,
+    pub index: usize,
     pub memory: Arc<Memory>,
     pub stats: Option<Stats>,
 }
@@ -137,6 +137,13 @@ impl Vcpu {
     /// Runs the program to its end, or until told to stop.
     pub fn run(&mut self, stop: &AtomicBool) -> Result<Seen, Error> {
         let mut seen = Seen::default();
+        self.go_on(stop, &mut seen)?;
+        self.take_notes(&mut seen);
+        Ok(seen)
+    }
+
+    /// Runs the program to its end or to that of a turn, or until told to stop.
+    pub fn go_on(&mut self, stop: &AtomicBool, seen: &mut Seen) -> Result<(), Error> {
         let mmio = u64::from(Memory::area(self.index).mmio);
         loop {
             if stop.load(Ordering::Relaxed) {
@@ -146,6 +153,10 @@ impl Vcpu {
                 Ok(VcpuExit::IoOut(asm::PORT, data)) if data.len() == 4 => {
                     seen.port_out += 1;
                     seen.port_out_sum += number(data);
+                }
+                Ok(VcpuExit::IoOut(asm::TURN_PORT, _)) => {
+                    self.check()?;
+                    return Ok(());
                 }
                 Ok(VcpuExit::IoIn(asm::PORT, data)) if data.len() == 4 => {
                     seen.port_in += 1;
@@ -165,7 +176,7 @@ impl Vcpu {
                     self.check()?;
                     seen.marks.push((Instant::now(), self.exits()));
                     if self.memory.note(self.index, Block::Finished) == 1 {
-                        break;
+                        return Ok(());
                     }
                 }
                 Ok(VcpuExit::Debug(debug)) if debug.exception == 3 => {
@@ -190,6 +201,10 @@ impl Vcpu {
                 Err(error) => return Err(kvm(super::error::RUN)(error)),
             }
         }
+    }
+
+    /// What the guest and KVM have noted of it up to now.
+    fn take_notes(&self, seen: &mut Seen) {
         let note = |field| self.memory.note(self.index, field);
         seen.port_in_sum = note(Block::PortSum);
         seen.mmio_read_sum = note(Block::MmioSum);
@@ -200,7 +215,6 @@ impl Vcpu {
         seen.hypercall_answers = note(Block::HypercallAnswers);
         seen.msr = self.msr();
         seen.kvm = self.kvm_count();
-        Ok(seen)
     }
 
     fn kvm_count(&self) -> Option<KvmCount> {

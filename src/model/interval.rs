@@ -34,6 +34,17 @@ pub struct VcpuSpan {
     pub time: Option<VcpuTime>,
 }
 
+impl VcpuSpan {
+    /// Adds what the same vCPU did afterwards.
+    fn add(&mut self, next: &VcpuSpan) {
+        self.exits += next.exits;
+        self.kvm_exits = self.kvm_exits.zip(next.kvm_exits).map(|(a, b)| a + b);
+        if let (Some(mine), Some(time)) = (&mut self.time, &next.time) {
+            mine.add(time);
+        }
+    }
+}
+
 /// What happened between two moments, in rows that need no further subtraction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
@@ -122,29 +133,30 @@ impl Interval {
         self.loss.add(&next.loss);
         self.vms.extend(next.vms.iter().map(|(&id, vm)| (id, vm.clone())));
 
-        let mut vcpus: BTreeMap<(VmId, u32), VcpuSpan> =
-            self.vcpus.drain(..).map(|span| ((span.vm, span.vcpu), span)).collect();
+        // In place, since most of what comes is there already: an interval may be long, and have many of these.
+        let known = self.vcpus.len();
         for span in &next.vcpus {
-            vcpus
-                .entry((span.vm, span.vcpu))
-                .and_modify(|mine| {
-                    mine.exits += span.exits;
-                    mine.kvm_exits = mine.kvm_exits.zip(span.kvm_exits).map(|(a, b)| a + b);
-                    if let (Some(mine), Some(time)) = (&mut mine.time, &span.time) {
-                        mine.add(time);
-                    }
-                })
-                .or_insert(*span);
+            let key = (span.vm, span.vcpu);
+            match self.vcpus[..known].binary_search_by_key(&key, |mine| (mine.vm, mine.vcpu)) {
+                Ok(at) => self.vcpus[at].add(span),
+                Err(_) => self.vcpus.push(*span),
+            }
         }
-        self.vcpus = vcpus.into_values().collect();
+        if self.vcpus.len() > known {
+            self.vcpus.sort_by_key(|span| (span.vm, span.vcpu));
+        }
 
-        let mut rows: BTreeMap<(VmId, u32, ExitCode), Counters> =
-            self.rows.drain(..).map(|row| ((row.vm, row.vcpu, row.code), row.counters)).collect();
+        let known = self.rows.len();
         for row in &next.rows {
-            rows.entry((row.vm, row.vcpu, row.code)).or_default().add(&row.counters);
+            let key = (row.vm, row.vcpu, row.code);
+            match self.rows[..known].binary_search_by_key(&key, |mine| (mine.vm, mine.vcpu, mine.code)) {
+                Ok(at) => self.rows[at].counters.add(&row.counters),
+                Err(_) => self.rows.push(row.clone()),
+            }
         }
-        self.rows =
-            rows.into_iter().map(|((vm, vcpu, code), counters)| Row { vm, vcpu, code, counters }).collect();
+        if self.rows.len() > known {
+            self.rows.sort_by_key(|row| (row.vm, row.vcpu, row.code));
+        }
     }
 
     /// Exits of all vCPUs.
