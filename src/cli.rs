@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Count the VM exits of KVM guests: which, how many, how long
 ///
 /// Why does my VM exit, how often, and what does it cost? exitscope counts the exits of every KVM virtual machine on
-/// this host, exactly: by VM, vCPU and reason, with the time that the host spends on each.
+/// this host, exactly: by VM, vCPU and reason, with the time that the host spends on each, and where.
 #[derive(Debug, Parser)]
 #[command(name = "exitscope", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
@@ -25,7 +25,9 @@ pub struct Cli {
 pub enum Command {
     /// Count exits, and print them by reason.
     ///
-    /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for. With
+    /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for: by reason
+    /// how many exits, their host time, and where that went: in KVM (kernel), in the VMM (user), waiting for a CPU, or halted.
+    /// The table's order is by time that was not halted; below it stands what the vCPUs did with their time. With
     /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; the report goes to standard
     /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
     /// COMMAND cannot be run, 127 where it is not found). It needs root.
@@ -34,13 +36,15 @@ pub enum Command {
     Stat(Stat),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
-    /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status is 1 where no reason has that name or number.
+    /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
+    /// is 1 where no reason has that name or number.
     Reasons(Reasons),
     /// Write the statistics to the kernel log (dmesg) each time N more exits have happened
     Kmsg(Kmsg),
     /// Run a guest whose exits are known, and compare them with what is counted
     ///
-    /// Prints the cost of each kind of exit too. The exit status is 1 at any difference.
+    /// Prints too what being watched costs an exit on this host: counting only, with times, and with times told apart; and
+    /// how long each kind of exit takes. The exit status is 1 at any difference.
     Selftest(Selftest),
     /// Say whether exits can be counted on this host, and what to do if not
     ///
@@ -63,16 +67,18 @@ pub struct Watch {
     /// What to count with
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
-    /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting
+    /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting; cheaper for exits that
+    /// leave KVM. On plain tracepoints that cannot be told at all
     #[arg(long)]
     pub no_split: bool,
     /// Count exits, and measure no times; the cheapest
     #[arg(long)]
     pub no_time: bool,
-    /// Room for N pairs of vCPU and reason [default: 1024 per CPU, at least 8192, at most 65534]
+    /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
+    /// one, at least 8191, at most 65534]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_rows: Option<u32>,
-    /// Room for N vCPUs [default: 64 per CPU, at least 512, at most 8192]
+    /// Room for N vCPUs [default: 64 per CPU rounded up to a power of two less one, at least 511, at most 8191]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_vcpus: Option<u32>,
 }
