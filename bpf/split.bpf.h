@@ -3,8 +3,8 @@
  * Where the host time of an exit goes: programs on the paths on which KVM does not just handle it. What they find is
  * kept in the vCPU's slot, and added to the exit's row when the vCPU enters again (add_split()).
  *
- * A thread that runs a vCPU waits for a CPU only where the scheduler took it off one. Then it is loaded again
- * (kvm_sched_in() in virt/kvm/kvm_main.c), or was out in user space and calls KVM_RUN; so it is on_load() that looks at
+ * A thread that runs a vCPU waits for a CPU only where the scheduler took it off one. Then the vCPU is loaded again
+ * (kvm_sched_in() in virt/kvm/kvm_main.c), or the thread was out in user space and calls KVM_RUN; so these two look at
  * its run delay, and nobody else need.
  */
 #ifndef EXITSCOPE_SPLIT_BPF_H
@@ -162,9 +162,8 @@ int BPF_PROG(on_return, u32 reason, int error)
 	return 0;
 }
 
-/* A thread begins to run a vCPU: it has called KVM_RUN, or was off its CPU and is back on one. */
-SEC("fentry/kvm_arch_vcpu_load")
-int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
+/* Adds to the exit that is being handled what its thread has waited for a CPU; ends its time in user space. */
+static __always_inline int note_wait(struct kvm_vcpu *vcpu, int runs)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 	u64 wait;
@@ -172,15 +171,30 @@ int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
 	if (!slot || slot->state == VCPU_IGNORED)
 		return 0;
 	wait = run_by(slot, (u64)bpf_get_current_task(), run_delay());
-	if (!is_out(slot->state) || (!wait && slot->phase != PHASE_USER))
+	runs = runs && slot->phase == PHASE_USER;
+	if (!is_out(slot->state) || (!wait && !runs))
 		return 0;
 	begin_write(slot);
 	slot->turn++;
 	slot->waiting_ns += wait;
-	if (slot->phase == PHASE_USER)
+	if (runs)
 		end_phase(slot, bpf_ktime_get_ns());
 	end_write(slot, VCPU_HOST_MORE);
 	return 0;
+}
+
+/* The VMM has called KVM_RUN. */
+SEC("fentry/kvm_arch_vcpu_ioctl_run")
+int BPF_PROG(on_run, struct kvm_vcpu *vcpu)
+{
+	return note_wait(vcpu, 1);
+}
+
+/* A thread takes a vCPU, for KVM_RUN or for another ioctl; or it was off its CPU meanwhile, and is back on one. */
+SEC("fentry/kvm_arch_vcpu_load")
+int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
+{
+	return note_wait(vcpu, 0);
 }
 
 /* A vCPU begins to block: it was halted, or is not started yet, e.g. by another vCPU's SIPI. */

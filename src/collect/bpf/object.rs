@@ -135,7 +135,7 @@ impl Loaded {
                 "on_exit_vmx_only" => !timed && vmx,
                 "on_exit_svm" => timed && !vmx,
                 "on_exit_svm_only" => !timed && !vmx,
-                "on_return" | "on_load" | "on_block" | "on_wakeup" => measured == Measured::Split,
+                "on_return" | "on_run" | "on_load" | "on_block" | "on_wakeup" => measured == Measured::Split,
                 _ => true,
             };
             program.set_autoload(wanted);
