@@ -250,11 +250,12 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 /* A vCPU left its guest, and it may have been anywhere. */
 static __noinline int odd_exit(struct vcpu_slot *slot, s64 code)
 {
-	u64 now = bpf_ktime_get_ns();
 	u32 state;
+	u64 now;
 
 	if (!slot || slot->state == VCPU_IGNORED)
 		return 0;
+	now = bpf_ktime_get_ns();
 	state = slot->state;
 	if (state == VCPU_NEW)
 		slot->first_ns = now;
@@ -264,8 +265,8 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code)
 		slot->turn++;
 		count_timeless(slot);
 		forget_split(slot);
-		end_write(slot, state);
 	}
+	/* The exit before is counted, so this is one write with it: neither may be seen twice, nor for the other's reason. */
 	slot->exit_ns = now;
 	slot->code = code;
 	/* The first entry has more to do than others. */
@@ -361,8 +362,8 @@ static __always_inline void begin_comparison(struct vcpu_slot *slot, u64 kvm_exi
 /* A vCPU enters its guest, and it may have been anywhere. `kvm_counts` says whether KVM's count is known. */
 static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts)
 {
-	u64 now = bpf_ktime_get_ns();
 	u32 state;
+	u64 now;
 
 	if (!slot)
 		return 0;
@@ -371,6 +372,7 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 		slot->entry_without_exit++;
 	if (!is_out(state))
 		return 0;
+	now = bpf_ktime_get_ns();
 	begin_write(slot);
 	if (state == VCPU_HOST_MORE) {
 		end_phase(slot, now);

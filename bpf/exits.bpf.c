@@ -14,10 +14,11 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 	struct task_struct *leader, *task = (void *)bpf_get_current_task();
 	struct vm_key vm = {};
 	u64 key = (u64)vcpu;
-	u32 index = find_vcpu(key);
+	struct vcpu_slot *slot = slot_of(vcpu);
+	u32 index;
 
-	if (index)
-		return index;
+	if (slot)
+		return slot->index;
 	leader = BPF_CORE_READ(task, group_leader);
 	/* Read as a typed pointer: before 5.18 the first argument was the reason, and loading fails here. */
 	vm.key = (u64)vcpu->kvm;

@@ -72,13 +72,21 @@ static __always_inline void forget_task(struct vcpu_slot *slot)
 	slot->task = 0;
 }
 
+/* This thread runs another vCPU than it did, which some other thread may have begun to run just now. */
+static __always_inline void leave(u64 task)
+{
+	struct vcpu_slot *slot = slot_of_task(task);
+
+	if (slot)
+		__sync_val_compare_and_swap(&slot->task, task, 0);
+}
+
 /*
  * This thread runs the vCPU, and no other one from here on. Returns for how long it has waited for a CPU since it was
  * seen to run this vCPU before.
  */
 static __noinline u64 run_by(struct vcpu_slot *slot, u64 task, u64 run_delay)
 {
-	struct vcpu_slot *other;
 	u32 index;
 	u64 wait;
 
@@ -88,9 +96,7 @@ static __noinline u64 run_by(struct vcpu_slot *slot, u64 task, u64 run_delay)
 	slot->run_delay = run_delay;
 	if (slot->task == task)
 		return wait;
-	other = slot_of_task(task);
-	if (other)
-		other->task = 0;
+	leave(task);
 	forget_task(slot);
 	slot->task = task;
 	index = slot->index;
@@ -168,6 +174,9 @@ static __always_inline int note_wait(struct kvm_vcpu *vcpu, int runs)
 	struct vcpu_slot *slot = slot_of(vcpu);
 	u64 wait;
 
+	/* Until its first exit nothing is known of it, and what KVM_RUN returns is not of the vCPU that ran here before. */
+	if (!slot)
+		leave((u64)bpf_get_current_task());
 	if (!slot || slot->state == VCPU_IGNORED)
 		return 0;
 	wait = run_by(slot, (u64)bpf_get_current_task(), run_delay());

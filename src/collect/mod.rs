@@ -93,7 +93,7 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
     if options.select != Select::All && !host::in_first_pid_namespace() {
         return Err(Error::PidNamespace);
     }
-    let bpf = |source| bpf::Bpf::start(source, options);
+    let bpf = |source| start_bpf(source, options);
     let statistics = || kvmstat::KvmStat::start(options);
     let explained = |error: Error| error.or_not_permitted(&host::Facts::probe());
     match options.source {
@@ -108,6 +108,21 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
                 statistics().map(|stat| boxed(stat.because(first.to_string()))).map_err(|_| first)
             })
         }),
+    }
+}
+
+/// Starts the programs of `source`. The split hangs on functions of KVM that a kernel may not have as such, e.g. where
+/// the compiler made one a part of another: without it there are still times, and a word about it.
+fn start_bpf(source: Source, options: &Options) -> Result<bpf::Bpf, Error> {
+    let first = match bpf::Bpf::start(source, options) {
+        Err(error) if source == Source::Btf && options.measure == Measured::Split => error,
+        done => return done,
+    };
+    let less = Options { measure: Measured::Times, ..options.clone() };
+    match bpf::Bpf::start(source, &less) {
+        Ok(times) => Ok(times.because(first.to_string())),
+        // The split was not what it failed for.
+        Err(_) => Err(first),
     }
 }
 

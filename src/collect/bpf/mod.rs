@@ -73,7 +73,7 @@ pub struct Bpf {
     gone: Loss,
     /// KVM's own count, where the programs do not read it.
     check: Option<Check>,
-    /// Why it had to be this source.
+    /// Why it had to be this source, or no more than this measured.
     because: Option<String>,
     loaded: Loaded,
 }
@@ -148,7 +148,7 @@ impl Bpf {
         Ok(bpf)
     }
 
-    /// Has [`Collect::note`] say why it had to be this source.
+    /// Has [`Collect::note`] say why it had to be this source, or no more than this measured.
     pub fn because(mut self, cause: String) -> Bpf {
         self.because = Some(cause);
         self
@@ -228,7 +228,11 @@ impl Collect for Bpf {
         let mut vms: BTreeMap<VmId, Vm> = BTreeMap::new();
         let mut loss = self.gone;
         for Found { slot, ended, reading, .. } in &mut found {
-            let Some(reading) = reading.take() else { continue };
+            let Some(mut reading) = reading.take() else { continue };
+            // A reading is torn once, and the next one is not.
+            let torn = std::mem::take(&mut reading.loss.torn);
+            self.gone.torn += torn;
+            loss.torn += torn;
             loss.add(&reading.loss);
             if *ended {
                 self.gone.add(&reading.loss);
@@ -275,8 +279,12 @@ impl Collect for Bpf {
     }
 
     fn note(&self) -> Option<String> {
-        let check = self.check.as_ref()?.note();
         let cause = self.because.as_ref().map(|cause| format!(", because: {cause}")).unwrap_or_default();
+        let Some(check) = &self.check else {
+            let less = "where the host time of exits goes is not told apart here";
+            return self.because.is_some().then(|| format!("{less}{cause}"));
+        };
+        let check = check.note();
         Some(format!("counting on the plain tracepoints, which costs more for each exit{cause}; {check}"))
     }
 }

@@ -7,10 +7,16 @@ use crate::model::{
     UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 /// How often a vCPU is read again because it wrote meanwhile. A reading takes about a microsecond, and so does
 /// the shortest exit: a second try is rare.
 const TRIES: usize = 1000;
+
+/// How often we sleep after so many tries, and for how long. A vCPU that lost its CPU while it wrote, maybe to us, must
+/// first get one again.
+const PAUSES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A vCPU's figures.
 pub struct Reading {
@@ -37,20 +43,24 @@ impl Reader<'_> {
     pub fn read(&self, slot: *const wire::vcpu_slot, vm: VmId) -> Reading {
         let mut torn = 0;
         loop {
-            // In this order: an exit writes its time first, then its code, then the state.
-            let exit = peek!(slot, exit_ns);
+            // In this order: an exit writes its code and its time first, then the state. Where times are not measured,
+            // KVM's count is all that changes with each.
+            let (exit, kvm) = (peek!(slot, exit_ns), peek!(slot, kvm_last));
             fence(Ordering::Acquire);
             let (state, turn) = (peek!(slot, state), peek!(slot, turn));
             fence(Ordering::Acquire);
             let reading = self.copy(slot, vm, state);
             fence(Ordering::Acquire);
             if state != wire::VCPU_WRITING
-                && (state, turn, exit) == (peek!(slot, state), peek!(slot, turn), peek!(slot, exit_ns))
+                && (state, turn, exit, kvm)
+                    == (peek!(slot, state), peek!(slot, turn), peek!(slot, exit_ns), peek!(slot, kvm_last))
             {
                 return reading;
             }
             torn += 1;
-            if torn == TRIES {
+            if torn % TRIES == 0 && torn < TRIES * PAUSES {
+                std::thread::sleep(PAUSE);
+            } else if torn == TRIES * PAUSES {
                 return Reading { loss: Loss { torn: 1, ..reading.loss }, ..reading };
             }
             std::hint::spin_loop();
