@@ -169,11 +169,11 @@ pub fn wait_until_counting(exitscope: &Background) {
         let folder = format!("/proc/{}/fd", exitscope.pid());
         let links = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let links: Vec<_> = links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-        let attached = links.iter().filter(|link| {
-            let link = link.to_string_lossy();
-            link.contains("bpf_link") || link.contains("bpf-link") || link.contains("[perf_event]")
-        });
-        // Exits, which are attached last, are one of at least three.
-        attached.count() >= 3
+        let count = |words: [&str; 2]| {
+            links.iter().filter(|link| words.iter().any(|word| link.to_string_lossy().contains(word))).count()
+        };
+        // All that were loaded are attached, those on exits last.
+        let programs = count(["bpf-prog", "bpf_prog"]);
+        programs >= 2 && count(["bpf_link", "bpf-link"]) >= programs
     });
 }

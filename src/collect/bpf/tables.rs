@@ -66,9 +66,11 @@ impl Tables {
             match peek!(slot, state) {
                 wire::VCPU_ENDED => ended = true,
                 wire::VCPU_IGNORED => counted = false,
-                // Nobody's, or it has not counted anything yet. It does not tell by its key, which one that ends has not
-                // either: that must not be missed, or it would seem new in the next sample.
-                wire::VCPU_NEW => continue,
+                // Nobody's yet. One that has counted has no key either while it ends, but must not be missed: it would
+                // seem new in the next sample.
+                wire::VCPU_NEW if peek!(slot, key) == 0 => continue,
+                // It has not counted anything yet, but its VM is in use.
+                wire::VCPU_NEW => counted = false,
                 _ => {}
             }
             // Only one that was ignored ends without an exit: it gives its place back, and is nobody's business.
