@@ -19,12 +19,8 @@ const IO: UserReason = UserReason(2);
 
 /// Figures of a reason that are spread over a dozen buckets, `times` as many as in the first sample.
 fn counters(seed: u64, times: u64) -> Counters {
-    let mut histogram = Histogram::default();
-    let mut count = 0;
-    for (bucket, entries) in histogram.0.iter_mut().skip(8).take(12).enumerate() {
-        *entries = times * (1 + (seed + 7 * bucket as u64) % 1000);
-        count += *entries;
-    }
+    let histogram = Histogram::from_bucket(8, (0..12).map(|bucket| times * (1 + (seed + 7 * bucket) % 1000)));
+    let count = histogram.count();
     let time_ns = count * 3000;
     let goes_out = seed.is_multiple_of(4);
     Counters {

@@ -275,9 +275,9 @@ mod tests {
         let mut vcpus: BTreeMap<(VmId, u32), u64> = BTreeMap::new();
         for &(vm, vcpu, code, ns) in cells {
             let (vm, vcpu) = (VmId(vm.into()), vcpu.into());
-            let mut histogram = Histogram::default();
-            histogram.0
-                [(1..crate::model::BUCKETS).find(|&b| Histogram::bounds(b).contains(&ns)).unwrap_or(0)] = 1;
+            let bucket =
+                (1..crate::model::BUCKETS).find(|&b| Histogram::bounds(b).contains(&ns)).unwrap_or(0);
+            let histogram = Histogram::from_bucket(bucket, [1]);
             let extremes = Some(Extremes { min_ns: ns, max_ns: ns });
             // Codes from 3 on halt for most of the time, even ones go to user space.
             let halted_ns = if code >= 3 { ns - ns / 8 } else { 0 };

@@ -1,22 +1,62 @@
 //! A histogram of host time with one bucket for each power of two of nanoseconds.
 
+use smallvec::SmallVec;
 use std::ops::RangeInclusive;
 
 /// How many buckets a [`Histogram`] has.
 pub const BUCKETS: usize = 38;
 
-/// Bucket 0 holds 0 and 1 ns, bucket `b` holds `2^b` up to and including `2^(b+1) - 1` ns, and the
-/// last also everything longer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Histogram(pub [u64; BUCKETS]);
+/// Counts of times by bucket. Bucket 0 holds 0 and 1 ns, bucket `b` holds `2^b` up to and including `2^(b+1) - 1` ns,
+/// and the last also everything longer.
+///
+/// A host has one for each reason of each vCPU, and the times of one reason lie close together: so only those buckets are
+/// kept that lie between the first and the last that hold something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// The first bucket that holds something; 0 where none does.
+    first: u8,
+    /// From that one to the last that holds something.
+    counts: SmallVec<[u64; 6]>,
+}
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Histogram([0; BUCKETS])
+impl FromIterator<u64> for Histogram {
+    /// From the counts of all buckets, or of the first so many.
+    ///
+    /// # Panics
+    /// If there are more than [`BUCKETS`].
+    fn from_iter<T: IntoIterator<Item = u64>>(counts: T) -> Self {
+        Histogram::from_bucket(0, counts)
     }
 }
 
 impl Histogram {
+    /// From the counts of bucket `first` and of those after it.
+    ///
+    /// # Panics
+    /// If that goes beyond the last of [`BUCKETS`].
+    pub fn from_bucket(first: usize, counts: impl IntoIterator<Item = u64>) -> Histogram {
+        let mut histogram = Histogram::default();
+        for (bucket, entries) in (first..).zip(counts) {
+            assert!(bucket < BUCKETS, "a histogram has {BUCKETS} buckets, found one more");
+            if entries > 0 {
+                if histogram.counts.is_empty() {
+                    histogram.first = u8::try_from(bucket).unwrap_or(u8::MAX);
+                }
+                histogram.counts.resize(bucket - usize::from(histogram.first), 0);
+                histogram.counts.push(entries);
+            }
+        }
+        histogram
+    }
+
+    /// The counts of all buckets.
+    pub fn buckets(&self) -> [u64; BUCKETS] {
+        let mut buckets = [0; BUCKETS];
+        let first = usize::from(self.first);
+        buckets[first..first + self.counts.len()].copy_from_slice(&self.counts);
+        buckets
+    }
+
     /// The times that bucket `bucket` holds, in nanoseconds.
     ///
     /// # Panics
@@ -30,23 +70,38 @@ impl Histogram {
 
     /// How many times were entered.
     pub fn count(&self) -> u64 {
-        self.0.iter().sum()
+        self.counts.iter().sum()
     }
 
     /// Adds another histogram's counts to this one's.
     pub fn add(&mut self, other: &Histogram) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
+        let at = other.first.wrapping_sub(self.first);
+        if other.counts.is_empty() {
+        } else if other.first >= self.first && usize::from(at) + other.counts.len() <= self.counts.len() {
+            // As it is nearly always: no bucket is new.
+            let mine = self.counts[usize::from(at)..].iter_mut();
+            mine.zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        } else {
+            let (mine, theirs) = (self.buckets(), other.buckets());
+            *self = mine.into_iter().zip(theirs).map(|(mine, theirs)| mine + theirs).collect();
         }
     }
 
     /// This histogram less an earlier one of the same thing; `None` if any bucket shrank.
     pub fn since(&self, earlier: &Histogram) -> Option<Histogram> {
-        let mut out = Histogram::default();
-        for (bucket, slot) in out.0.iter_mut().enumerate() {
-            *slot = self.0[bucket].checked_sub(earlier.0[bucket])?;
+        if earlier.counts.is_empty() {
+            return Some(self.clone());
         }
-        Some(out)
+        // No bucket goes away, so that all of the earlier lie within these.
+        let skipped = usize::from(earlier.first.checked_sub(self.first)?);
+        if skipped + earlier.counts.len() > self.counts.len() {
+            return None;
+        }
+        let mut counts = self.counts.clone();
+        for (now, then) in counts[skipped..].iter_mut().zip(&earlier.counts) {
+            *now = now.checked_sub(*then)?;
+        }
+        Some(Histogram::from_bucket(self.first.into(), counts))
     }
 
     /// The time in nanoseconds that a share `q` (0 to 1) of the entries did not exceed, as an
@@ -60,7 +115,7 @@ impl Histogram {
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let rank = ((q.clamp(0.0, 1.0) * count as f64).ceil() as u64).clamp(1, count);
         let mut below = 0;
-        for (bucket, &entries) in self.0.iter().enumerate() {
+        for (bucket, &entries) in (usize::from(self.first)..).zip(&self.counts) {
             if below + entries >= rank {
                 let bounds = Self::bounds(bucket);
                 let low = (*bounds.start()).max(min);
@@ -94,13 +149,38 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_is_kept_is_what_an_array_would_hold(
+            a in proptest::collection::vec(prop_oneof![3 => Just(0), 1 => 0u64..9], 0..=BUCKETS),
+            b in proptest::collection::vec(prop_oneof![3 => Just(0), 1 => 0u64..9], 0..=BUCKETS),
+        ) {
+            let array = |counts: &[u64]| {
+                let mut all = [0; BUCKETS];
+                all[..counts.len()].copy_from_slice(counts);
+                all
+            };
+            let histogram = |counts: &[u64]| counts.iter().copied().collect::<Histogram>();
+            let (one, other) = (histogram(&a), histogram(&b));
+            prop_assert_eq!(one.buckets(), array(&a));
+            prop_assert_eq!(one.count(), a.iter().sum::<u64>());
+            prop_assert_eq!(one == other, array(&a) == array(&b));
+
+            let mut sum = one.clone();
+            sum.add(&other);
+            let sums: Vec<u64> = array(&a).iter().zip(array(&b)).map(|(a, b)| a + b).collect();
+            prop_assert_eq!(&sum, &histogram(&sums));
+            prop_assert_eq!(sum.since(&one), Some(other.clone()));
+            let grown = array(&a).iter().zip(array(&b)).all(|(a, b)| b >= *a);
+            prop_assert_eq!(other.since(&one).is_some(), grown);
+        }
+
+        #[test]
         fn a_percentile_lies_in_the_bucket_of_the_true_one(
             mut times in proptest::collection::vec(0u64..1 << 42, 1..200),
             q in 0.0f64..=1.0,
         ) {
             let mut histogram = Histogram::default();
             for &ns in &times {
-                histogram.0[bucket_of(ns)] += 1;
+                histogram.add(&Histogram::from_bucket(bucket_of(ns), [1]));
             }
             times.sort_unstable();
             let (min, max) = (times[0], times[times.len() - 1]);

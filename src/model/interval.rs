@@ -249,8 +249,7 @@ mod tests {
             if let Some(sum) = &mut sample.time {
                 sum.add(&time);
             }
-            let mut histogram = Histogram::default();
-            histogram.0[usize::try_from(code.code).unwrap()] = 1;
+            let histogram = Histogram::from_bucket(usize::try_from(code.code).unwrap(), [1]);
             let returns = Returns::from([(UserReason(i32::from(vcpu)), 1)]);
             let one = Counters { count: 1, time_ns: ns, extremes: None, histogram, split, returns };
             match sample.reasons.iter_mut().find(|reason| reason.code == code) {

@@ -1,8 +1,8 @@
 //! Intervals to test views on.
 
 use crate::model::{
-    Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, Returns, Row, Source, Split,
-    UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    BUCKETS, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, Returns, Row, Source,
+    Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use std::time::{Duration, SystemTime};
 
@@ -12,20 +12,21 @@ pub const HOSTILE: &str = "=1+2;\"x\",\x1b[31m\u{202e}gpj\u{9b}2J\n\u{200b}\u{e0
 /// Counters of `count` exits that took about `typical` ns, few a quarter of it, fewer 32 times.
 pub fn counters(count: u64, typical: u64) -> Counters {
     let middle = typical.ilog2() as usize;
-    let mut histogram = Histogram::default();
+    let mut buckets = [0; BUCKETS];
     let mut left = count;
     for (offset, share) in [(1, 50), (2, 10), (4, 4), (5, 15), (6, 80), (7, 600), (8, 4000)] {
         let entries = left / share;
-        histogram.0[middle + offset - 3] += entries;
+        buckets[middle + offset - 3] += entries;
         left -= entries;
     }
-    histogram.0[middle] += left;
+    buckets[middle] += left;
     let (mut time_ns, mut extremes) = (0, None);
-    for (bucket, &entries) in histogram.0.iter().enumerate().filter(|(_, entries)| **entries > 0) {
+    for (bucket, &entries) in buckets.iter().enumerate().filter(|(_, entries)| **entries > 0) {
         let ns = Histogram::bounds(bucket).start() + typical % 97;
         time_ns += entries * ns;
         extremes = Extremes::merge(extremes, Some(Extremes { min_ns: ns, max_ns: ns }));
     }
+    let histogram = buckets.into_iter().collect();
     Counters { count, time_ns, extremes, histogram, ..Counters::default() }
 }
 

@@ -65,7 +65,7 @@ impl Value {
 }
 
 fn plain_buckets(buckets: &Histogram) -> String {
-    buckets.0.map(|count| count.to_string()).join(";")
+    buckets.buckets().map(|count| count.to_string()).join(";")
 }
 
 impl Serialize for Value {
@@ -76,7 +76,7 @@ impl Serialize for Value {
             Value::Id(id) => serializer.serialize_i64(*id),
             Value::Count(whole) | Value::Ns(whole) => serializer.serialize_u64(*whole),
             Value::Share(number) | Value::Rate(number) => serializer.serialize_f64(*number),
-            Value::Buckets(buckets) => serializer.collect_seq(buckets.0),
+            Value::Buckets(buckets) => serializer.collect_seq(buckets.buckets()),
             Value::Returns(returns) => serializer.collect_map(by_frequency(returns)),
         }
     }

@@ -3,8 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    BUCKETS, Counters, ExitCode, Extremes, Isa, Loss, Measured, ReasonCount, Returns, Source, Split,
-    UserReason, VcpuSample, VcpuTime, VmId,
+    BUCKETS, Counters, ExitCode, Extremes, Histogram, Isa, Loss, Measured, ReasonCount, Returns, Source,
+    Split, UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -186,12 +186,10 @@ impl Reader<'_> {
         let own = (epoch >= self.epoch || span != 0).then_some(own);
         let last = Extremes { min_ns: peek!(row, last.min_ns), max_ns: peek!(row, last.max_ns) };
         let last = (peek!(row, last.epoch) == self.epoch).then_some(last);
-        into.count = peek!(row, timeless);
-        for bucket in peek!(row, low) as usize..=(peek!(row, high) as usize).min(BUCKETS - 1) {
-            let entries = peek!(row, histogram[bucket]);
-            into.histogram.0[bucket] = entries;
-            into.count += entries;
-        }
+        let (low, high) = (peek!(row, low) as usize, (peek!(row, high) as usize).min(BUCKETS - 1));
+        into.histogram =
+            Histogram::from_bucket(low, (low..=high).map(|bucket| peek!(row, histogram[bucket])));
+        into.count = peek!(row, timeless) + into.histogram.count();
         into.time_ns = peek!(row, time_ns);
         into.extremes = Extremes::merge(own, last);
         into.split = Split {
