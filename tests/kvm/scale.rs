@@ -4,6 +4,7 @@ use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
 };
 use exitscope::collect::{self, Options, Select};
+use exitscope::model::Loss;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -163,7 +164,9 @@ fn vms_come_and_go_and_leave_nothing_behind() {
     let mut lives: BTreeMap<u64, bool> = BTreeMap::new();
     let mut look = || {
         let sample = watch.sample().unwrap();
-        assert!(sample.loss.is_none(), "{:?}", sample.loss);
+        // Where tracepoints can be preempted (7.3), the kernel skips runs of the program that watches the way out to
+        // user space if several vCPUs share a CPU. No exit is missing for that, as the comparison with KVM shows.
+        assert!(Loss { skipped: 0, ..sample.loss }.is_none(), "{:?}", sample.loss);
         for vm in &sample.vms {
             let ended = lives.insert(vm.id.0, vm.ended);
             assert_ne!(ended, Some(true), "VM {} ended twice", vm.id.0);
@@ -210,11 +213,8 @@ fn vms_come_and_go_and_leave_nothing_behind() {
     }
     assert_eq!(seen.len(), wanted.len());
     for block in &blocks.all {
-        assert!(
-            block.0["loss"].as_object().unwrap().values().all(|figure| figure == 0),
-            "{}",
-            block.0["loss"]
-        );
+        let mut loss = block.0["loss"].as_object().unwrap().iter().filter(|(name, _)| *name != "skipped");
+        assert!(loss.all(|(_, figure)| figure == 0), "{}", block.0["loss"]);
     }
     assert!(late.abs_diff(early) <= MEMORY_KB, "{early} KB at a third, {late} KB at the end");
     println!("{early} KB at a third, {late} KB at the end; {} blocks", blocks.all.len());
