@@ -138,6 +138,8 @@ pub struct Loss {
     pub no_return: u64,
     /// Runs of a program that the kernel skipped.
     pub skipped: u64,
+    /// Runs that the kernel skipped of the programs that tell apart where host time went.
+    pub skipped_split: u64,
     /// vCPUs that ran so fast while they were read that their figures may be of slightly different moments.
     pub torn: u64,
     /// Processes of the watched command that could not be followed.
@@ -146,7 +148,7 @@ pub struct Loss {
 
 impl Loss {
     /// Each figure with its name, as machines read it, and what it means.
-    pub fn figures(&self) -> [(&'static str, u64, &'static str); 8] {
+    pub fn figures(&self) -> [(&'static str, u64, &'static str); 9] {
         [
             ("no_row", self.no_row, "exits without a reason: the table of rows is full (--max-rows)"),
             (
@@ -162,6 +164,11 @@ impl Loss {
                 "returns to user space without their reason: the table of them is full",
             ),
             ("skipped", self.skipped, "runs of a BPF program that the kernel skipped"),
+            (
+                "skipped_split",
+                self.skipped_split,
+                "runs that the kernel skipped of programs that watch exits on their way out of KVM",
+            ),
             ("torn", self.torn, "vCPUs read in the middle of an exit"),
             (
                 "unfollowed",
@@ -189,6 +196,7 @@ impl Loss {
         self.exit_without_entry += other.exit_without_entry;
         self.no_return += other.no_return;
         self.skipped += other.skipped;
+        self.skipped_split += other.skipped_split;
         self.torn += other.torn;
         self.unfollowed += other.unfollowed;
     }
@@ -202,6 +210,7 @@ impl Loss {
             exit_without_entry: self.exit_without_entry.checked_sub(earlier.exit_without_entry)?,
             no_return: self.no_return.checked_sub(earlier.no_return)?,
             skipped: self.skipped.checked_sub(earlier.skipped)?,
+            skipped_split: self.skipped_split.checked_sub(earlier.skipped_split)?,
             torn: self.torn.checked_sub(earlier.torn)?,
             unfollowed: self.unfollowed.checked_sub(earlier.unfollowed)?,
         })

@@ -232,6 +232,7 @@ pub fn lossy() -> Interval {
         exit_without_entry: 1,
         no_return: 2,
         skipped: 40,
+        skipped_split: 3,
         torn: 2,
         unfollowed: 1,
     };

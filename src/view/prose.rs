@@ -301,6 +301,9 @@ fn advice(figure: &str) -> &'static str {
         "no_return" => {
             "Everything else is right; make the table of rows larger (--max-rows), and this one with it."
         }
+        "skipped_split" => {
+            "Counts are right; as many times, what was not KVM's may have been taken for KVM's."
+        }
         "skipped" => {
             "Counts may be too low by as many; stop other programs on KVM's tracepoints (`bpftool prog`)."
         }

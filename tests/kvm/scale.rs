@@ -166,7 +166,7 @@ fn vms_come_and_go_and_leave_nothing_behind() {
         let sample = watch.sample().unwrap();
         // Where tracepoints can be preempted (7.3), the kernel skips runs of the program that watches the way out to
         // user space if several vCPUs share a CPU. No exit is missing for that, as the comparison with KVM shows.
-        assert!(Loss { skipped: 0, ..sample.loss }.is_none(), "{:?}", sample.loss);
+        assert!(Loss { skipped_split: 0, ..sample.loss }.is_none(), "{:?}", sample.loss);
         for vm in &sample.vms {
             let ended = lives.insert(vm.id.0, vm.ended);
             assert_ne!(ended, Some(true), "VM {} ended twice", vm.id.0);
@@ -213,7 +213,8 @@ fn vms_come_and_go_and_leave_nothing_behind() {
     }
     assert_eq!(seen.len(), wanted.len());
     for block in &blocks.all {
-        let mut loss = block.0["loss"].as_object().unwrap().iter().filter(|(name, _)| *name != "skipped");
+        let mut loss =
+            block.0["loss"].as_object().unwrap().iter().filter(|(name, _)| *name != "skipped_split");
         assert!(loss.all(|(_, figure)| figure == 0), "{}", block.0["loss"]);
     }
     assert!(late.abs_diff(early) <= MEMORY_KB, "{early} KB at a third, {late} KB at the end");

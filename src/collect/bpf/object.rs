@@ -135,7 +135,7 @@ impl Loaded {
                 "on_exit_vmx_only" => !timed && vmx,
                 "on_exit_svm" => timed && !vmx,
                 "on_exit_svm_only" => !timed && !vmx,
-                "on_return" | "on_run" | "on_load" | "on_block" | "on_wakeup" => measured == Measured::Split,
+                name if is_split(name) => measured == Measured::Split,
                 _ => true,
             };
             program.set_autoload(wanted);
@@ -168,9 +168,10 @@ impl Loaded {
             .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
     }
 
-    /// How often the kernel skipped a program, because it was running already on that CPU.
-    pub fn skipped(&self) -> Result<u64, Error> {
-        let mut skipped = 0;
+    /// How often the kernel skipped a program because it was running already on that CPU: one that counts, and one that
+    /// only tells apart where host time goes.
+    pub fn skipped(&self) -> Result<(u64, u64), Error> {
+        let mut skipped = (0, 0);
         for program in self.object.progs() {
             if !program.autoload() {
                 continue;
@@ -190,7 +191,9 @@ impl Loaded {
                 let error = std::io::Error::from_raw_os_error(refused.abs());
                 return Err(kernel("asking the kernel for skipped runs", &error.to_string()));
             }
-            skipped += info.recursion_misses;
+            let of =
+                if is_split(&program.name().to_string_lossy()) { &mut skipped.1 } else { &mut skipped.0 };
+            *of += info.recursion_misses;
         }
         Ok(skipped)
     }
@@ -225,6 +228,11 @@ pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
 /// Takes a process back out of those.
 pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
+}
+
+/// Whether a program is one of bpf/split.bpf.h.
+fn is_split(program: &str) -> bool {
+    ["on_return", "on_run", "on_load", "on_block", "on_wakeup"].contains(&program)
 }
 
 /// The size of a table of elements of this type, with some more after the last.
