@@ -8,9 +8,10 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// The columns of a terminal; `None` for anything else.
+/// The columns of a terminal; for anything else, what `COLUMNS` asks for, or `None`.
 pub fn width(stream: &impl AsFd) -> Option<usize> {
-    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0))
+    let terminal = terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0));
+    terminal.or_else(|| std::env::var("COLUMNS").ok()?.parse().ok().filter(|&width| width > 0))
 }
 
 enum Sink {
