@@ -84,6 +84,14 @@ fn booted(console: &Scratch) -> Background {
     panic!("of {ATTEMPTS} guests none came up:\n{}", console.read());
 }
 
+/// How many exits KVM has counted of a process's VM so far.
+fn exits_by_kvm(pid: u32) -> u64 {
+    let vms = std::fs::read_dir("/sys/kernel/debug/kvm").expect("debugfs");
+    let of = vms.flatten().filter(|vm| vm.file_name().to_string_lossy().starts_with(&format!("{pid}-")));
+    let exits = of.filter_map(|vm| std::fs::read_to_string(vm.path().join("exits")).ok());
+    exits.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
+}
+
 /// Beside a Linux guest, twenty VMs come and go; every second one is killed in full run. The whole host is watched, from
 /// before Linux boots.
 #[test]
@@ -100,15 +108,7 @@ fn short_lived_vms_beside_linux_are_neither_lost_nor_mixed() {
             Background::start(Command::new(guest_program()).args(["only", "cpuid", &count.to_string()]));
         let endless =
             Background::start(Command::new(guest_program()).args(["only", "port-out", "4000000000"]));
-        let task = format!("/proc/{}/task", endless.pid());
-        wait_for("a vCPU's thread", || {
-            std::fs::read_dir(&task).is_ok_and(|tasks| {
-                tasks.flatten().any(|task| {
-                    std::fs::read_to_string(task.path().join("comm"))
-                        .is_ok_and(|comm| comm.starts_with("vcpu"))
-                })
-            })
-        });
+        wait_for("an exit of the VM to be killed", || exits_by_kvm(endless.pid()) > 0);
         whole.insert(counted.pid(), count);
         killed.push(endless.pid());
         if round % 2 == 0 {
@@ -133,12 +133,12 @@ fn short_lived_vms_beside_linux_are_neither_lost_nor_mixed() {
         assert_eq!(report.count(pid, "CPUID"), count, "process {pid}");
     }
     // How far a killed VM came is its own affair; KVM's count, above, says that all of it is here.
-    let of = |pid: &u32| {
-        report.counts().into_iter().filter(|((of, ..), _)| *of == u64::from(*pid)).collect::<Vec<_>>()
-    };
-    let rows: Vec<_> = killed.iter().flat_map(of).collect();
-    assert!(rows.iter().map(|(_, count)| count).sum::<u64>() > 0, "no killed VM was seen");
-    assert!(rows.iter().all(|((.., reason), _)| reason != "CPUID"), "{rows:?}");
+    for pid in killed {
+        let rows = report.counts().into_iter().filter(|((of, ..), _)| *of == u64::from(pid));
+        let rows: Vec<_> = rows.map(|((.., reason), count)| (reason, count)).collect();
+        assert!(rows.iter().map(|(_, count)| count).sum::<u64>() > 0, "killed process {pid} was not seen");
+        assert!(rows.iter().all(|(reason, _)| reason != "CPUID"), "process {pid}: {rows:?}");
+    }
     let boot = report.0["rows"].as_array().unwrap().iter().filter(|row| row["vm"] == "boot");
     assert!(boot.map(|row| row["count"].as_u64().unwrap()).sum::<u64>() > 10_000, "{}", report.0["vcpus"]);
 }
