@@ -2,19 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::cache::Cache;
-use crate::command::{output, show, tool};
+use crate::command::{show, tool};
 use crate::doctor::{self, Task};
 use crate::error::Error;
 use crate::initramfs;
@@ -22,8 +19,11 @@ use crate::kernel::Kernel;
 use crate::qemu::Qemu;
 use crate::{quote, vmlinux};
 
-/// How many inner VMs can have a network at once: their addresses are 10.77.N.0/30.
-const NETWORKS: u8 = 200;
+mod console;
+mod tap;
+
+pub use console::Outcome;
+use tap::Tap;
 
 /// An inner VM to be.
 #[derive(Debug)]
@@ -46,19 +46,6 @@ pub struct Inner {
     pub extra: Vec<OsString>,
     /// Ends the VM when this holds a signal's number instead of 0.
     pub stop: Arc<AtomicUsize>,
-}
-
-/// What an inner VM did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether the guest reached the outer VM by ping; `None` if it never got that far.
-    pub guest_ping: Option<bool>,
-    /// The exit status of the shell line, if it ran to its end.
-    pub shell_status: Option<u8>,
-    /// Whether the outer VM reached the guest, if asked.
-    pub outer_ping: Option<bool>,
-    /// Whether the guest powered off by itself.
-    pub powered_off: bool,
 }
 
 /// Prepares what [`Inner::run`] boots, so that the outer VM finds it in the cache.
@@ -102,7 +89,7 @@ impl Inner {
         let mut qemu = Qemu::start(&mut command, Vec::new())?;
         let console =
             qemu.take_stdout().ok_or_else(|| Error::Output(io::Error::other("QEMU has no output")))?;
-        let reader = std::thread::spawn(move || pass_on(console));
+        let reader = std::thread::spawn(move || console::pass_on(console));
         let outer_ping = if self.ping { self.ping_until_answered(&tap, &mut qemu, progress)? } else { None };
         let status = loop {
             let signal = self.stop.load(Ordering::Relaxed);
@@ -113,7 +100,7 @@ impl Inner {
                 break status;
             }
         };
-        let mut outcome = join(reader)?;
+        let mut outcome = console::join(reader)?;
         outcome.outer_ping = outer_ping;
         if !status.success() {
             return Err(Error::QemuFailed(status));
@@ -186,67 +173,6 @@ impl Inner {
     }
 }
 
-impl Outcome {
-    /// The exit status for the whole: the shell line's own, 1 for a ping that failed or a guest that did not
-    /// come to its end, 0 otherwise.
-    #[must_use]
-    pub fn status(&self) -> u8 {
-        match self.shell_status {
-            Some(status @ 1..) => status,
-            _ => {
-                u8::from(self.guest_ping != Some(true) || self.outer_ping == Some(false) || !self.powered_off)
-            }
-        }
-    }
-
-    /// Takes a line of the console into account.
-    fn read(&mut self, line: &str) {
-        let Some((_, said)) =
-            line.trim_end().strip_prefix("lab: guest ").and_then(|rest| rest.rsplit_once(": "))
-        else {
-            return;
-        };
-        match said {
-            "ok" => self.guest_ping = Some(true),
-            "failed" => self.guest_ping = Some(false),
-            "powering off" => self.powered_off = true,
-            _ => {
-                if let Some(status) = said.strip_prefix("exit ") {
-                    self.shell_status = status.parse().ok();
-                }
-            }
-        }
-    }
-}
-
-/// Copies the guest's console to standard output and reads the lab's lines in it.
-fn pass_on(mut console: ChildStdout) -> Result<Outcome, io::Error> {
-    let mut outcome = Outcome::default();
-    let (mut line, mut buffer) = (Vec::new(), [0; 4096]);
-    let mut stdout = io::stdout();
-    loop {
-        let length = match console.read(&mut buffer)? {
-            0 => return Ok(outcome),
-            length => length,
-        };
-        stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush())?;
-        for &byte in &buffer[..length] {
-            if byte == b'\n' {
-                outcome.read(&String::from_utf8_lossy(&line));
-                line.clear();
-            } else if line.len() < 4096 {
-                // A guest may write lines without end; the lab's own are short.
-                line.push(byte);
-            }
-        }
-    }
-}
-
-fn join(reader: JoinHandle<Result<Outcome, io::Error>>) -> Result<Outcome, Error> {
-    let lost = || io::Error::other("the thread that reads it panicked");
-    reader.join().map_err(|_| Error::Output(lost()))?.map_err(Error::Output)
-}
-
 /// qcow2 by its magic number (docs/interop/qcow2.txt in QEMU), raw otherwise.
 fn disk_format(disk: &Path) -> Result<&'static str, Error> {
     let mut magic = [0; 4];
@@ -257,75 +183,9 @@ fn disk_format(disk: &Path) -> Result<&'static str, Error> {
     })
 }
 
-/// A tap device with an address, gone when this is dropped.
-struct Tap {
-    number: u8,
-    device: String,
-    /// Locked: nobody else takes this number.
-    _claim: File,
-}
-
-impl Tap {
-    fn new() -> Result<Self, Error> {
-        output(tool("modprobe")?.arg("tun"))?;
-        let directory = Path::new("/run/lab");
-        for number in 0..NETWORKS {
-            let path = directory.join(format!("tap-{number}"));
-            let claim = File::create(&path).map_err(Error::io(&path))?;
-            if flock(&claim, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
-            }
-            let tap = Self { number, device: format!("lab{number}"), _claim: claim };
-            output(tool("busybox")?.args(["tunctl", "-t", &tap.device]))?;
-            let address = format!("{}/30", tap.outer());
-            output(tool("busybox")?.args(["ip", "address", "add", &address, "dev", &tap.device]))?;
-            output(tool("busybox")?.args(["ip", "link", "set", &tap.device, "up"]))?;
-            return Ok(tap);
-        }
-        Err(Error::Usage(format!("all {NETWORKS} networks for inner VMs are taken")))
-    }
-
-    fn outer(&self) -> String {
-        format!("10.77.{}.1", self.number)
-    }
-
-    fn guest(&self) -> String {
-        format!("10.77.{}.2", self.number)
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        // A device that stays is found and taken by the next one with this number.
-        let _ = tool("busybox").and_then(|mut busybox| output(busybox.args(["tunctl", "-d", &self.device])));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn outcome(console: &str) -> Outcome {
-        let mut outcome = Outcome::default();
-        console.lines().for_each(|line| outcome.read(line));
-        outcome
-    }
-
-    #[test]
-    fn the_console_tells_the_outcome() {
-        let all = "[0.1] boot\nlab: guest a: b: ping 10.77.0.1: ok\r\nlab: guest x: exec: exit 3\r\n\
-                   lab: guest x: powering off\r\n";
-        let expected =
-            Outcome { guest_ping: Some(true), shell_status: Some(3), outer_ping: None, powered_off: true };
-        assert_eq!(outcome(all), expected);
-        assert_eq!(expected.status(), 3);
-        let without = outcome("lab: guest x: ping 10.77.0.1: ok\nlab: guest x: powering off\n");
-        assert_eq!(without.status(), 0);
-        assert_eq!(Outcome { outer_ping: Some(false), ..without }.status(), 1);
-        assert_eq!(outcome("lab: guest x: ping 10.77.0.1: ok\n").status(), 1);
-        assert_eq!(outcome("lab: guest x: ping 10.77.0.1: failed\nlab: guest x: powering off\n").status(), 1);
-        assert_eq!(outcome("Kernel panic - not syncing\n").status(), 1);
-    }
 
     #[test]
     fn disk_formats() {
