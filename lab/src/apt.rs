@@ -33,19 +33,17 @@ pub(crate) struct Package {
 impl Apt {
     /// Reads the package index of `suite` into a new state below `parent`.
     pub(crate) fn update(suite: &str, parent: &Path) -> Result<Self, Error> {
-        let mirror = mirror()?;
         let state = tempfile::Builder::new().prefix(".apt-").tempdir_in(parent).map_err(Error::io(parent))?;
         let path = state.path();
         for directory in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(path.join(directory)).map_err(Error::io(path))?;
         }
-        let keyring = KEYRINGS.iter().find(|file| Path::new(file).exists()).unwrap_or(&KEYRINGS[0]);
         let write = |name: &str, text: String| {
             let file = path.join(name);
             fs::write(&file, text).map_err(Error::io(&file))
         };
         write("status", String::new())?;
-        write("sources.list", format!("deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n"))?;
+        write("sources.list", format!("{}\n", source(suite)?))?;
         let at = path.display();
         write(
             "conf",
@@ -168,6 +166,17 @@ fn parse(text: &str) -> Result<Package, String> {
     };
     let depends = depends.split(',').map(first).filter(|d| !d.is_empty()).collect();
     Ok(Package { name, version, sha256: sha256.to_ascii_lowercase(), depends })
+}
+
+/// apt's line for a suite of Debian.
+pub(crate) fn source(suite: &str) -> Result<String, Error> {
+    let keyring = keyring();
+    Ok(format!("deb [arch=amd64 signed-by={keyring}] {} {suite} main", mirror()?))
+}
+
+/// Debian's keys on this machine.
+pub(crate) fn keyring() -> &'static str {
+    KEYRINGS.iter().find(|file| Path::new(file).exists()).unwrap_or(&KEYRINGS[0])
 }
 
 /// The Debian mirror that this machine's apt uses, or the one that `LAB_MIRROR` names.

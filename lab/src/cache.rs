@@ -78,7 +78,8 @@ impl Cache {
     /// # Errors
     /// [`Error::Io`], [`Error::Kernel`].
     pub fn find(&self, suite: &str, flavour: Flavour) -> Result<Option<Kernel>, Error> {
-        let lock = self.lock(suite, flavour, FlockOperation::LockShared)?;
+        check_suite(suite)?;
+        let lock = self.lock(&entry_name(suite, flavour), FlockOperation::LockShared)?;
         self.load(suite, flavour, lock)
     }
 
@@ -103,14 +104,12 @@ impl Cache {
     }
 
     fn entry(&self, suite: &str, flavour: Flavour) -> PathBuf {
-        self.directory.join(format!("{suite}-{}", flavour.name()))
+        self.directory.join(entry_name(suite, flavour))
     }
 
-    fn lock(&self, suite: &str, flavour: Flavour, how: FlockOperation) -> Result<File, Error> {
-        check_suite(suite)?;
-        let mut path = self.entry(suite, flavour).into_os_string();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+    /// Locks the entries called `name`.
+    pub(crate) fn lock(&self, name: &str, how: FlockOperation) -> Result<File, Error> {
+        let path = self.directory.join(format!("{name}.lock"));
         let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
         flock(&file, how).map_err(|errno| Error::io(&path)(errno.into()))?;
         Ok(file)
@@ -133,18 +132,20 @@ impl Cache {
         progress: &dyn Fn(&str),
     ) -> Result<Kernel, Error> {
         doctor::check(Task::Fetch)?;
-        let lock = self.lock(suite, flavour, FlockOperation::LockExclusive)?;
+        check_suite(suite)?;
+        let name = entry_name(suite, flavour);
+        let lock = self.lock(&name, FlockOperation::LockExclusive)?;
         let entry = self.entry(suite, flavour);
         // Another lab may have brought it while this one waited for the lock.
         if anew || !entry.exists() {
-            self.sweep(suite, flavour);
+            self.sweep(&name);
             progress(&format!(
                 "downloading the {} kernel of {suite} into {}",
                 flavour.name(),
                 self.directory.display()
             ));
             let new = self.unpack(suite, flavour)?;
-            let old = self.scratch(suite, flavour)?;
+            let old = self.scratch(&name)?;
             if entry.exists() {
                 fs::rename(&entry, old.path().join("kernel")).map_err(Error::io(&entry))?;
             }
@@ -155,17 +156,17 @@ impl Cache {
         self.load(suite, flavour, lock)?.ok_or_else(missing)
     }
 
-    fn scratch(&self, suite: &str, flavour: Flavour) -> Result<tempfile::TempDir, Error> {
-        let prefix = format!(".{suite}-{}.", flavour.name());
+    /// A temporary directory for an entry called `name`, in the cache so that the result can be renamed.
+    pub(crate) fn scratch(&self, name: &str) -> Result<tempfile::TempDir, Error> {
         tempfile::Builder::new()
-            .prefix(&prefix)
+            .prefix(&format!(".{name}."))
             .tempdir_in(&self.directory)
             .map_err(Error::io(&self.directory))
     }
 
-    /// Removes what an interrupted download left. Only the holder of the lock may call it.
-    fn sweep(&self, suite: &str, flavour: Flavour) {
-        let prefix = format!(".{suite}-{}.", flavour.name());
+    /// Removes what an interrupted making of `name` left. Only the holder of the lock may call it.
+    pub(crate) fn sweep(&self, name: &str) {
+        let prefix = format!(".{name}.");
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&prefix)) {
             // What cannot be removed costs room and nothing else: a new name is used anyway.
@@ -175,7 +176,7 @@ impl Cache {
 
     /// Makes a whole entry, `kernel` in a temporary directory of the cache.
     fn unpack(&self, suite: &str, flavour: Flavour) -> Result<tempfile::TempDir, Error> {
-        let new = self.scratch(suite, flavour)?;
+        let new = self.scratch(&entry_name(suite, flavour))?;
         let (debs, tree, kernel) =
             (new.path().join("debs"), new.path().join("tree"), new.path().join("kernel"));
         let apt = Apt::update(suite, new.path())?;
@@ -224,13 +225,7 @@ impl Cache {
         key: &[&[u8]],
         make: &dyn Fn() -> Result<Vec<u8>, Error>,
     ) -> Result<PathBuf, Error> {
-        let mut hasher = Sha256::new();
-        for part in key {
-            hasher.update(part.len().to_le_bytes());
-            hasher.update(part);
-        }
-        let digest = format!("{:x}", hasher.finalize());
-        let path = self.directory.join(format!("{name}-{}", &digest[..16]));
+        let path = self.directory.join(format!("{name}-{}", digest(key)));
         if !path.exists() {
             let bytes = make()?;
             let file = tempfile::NamedTempFile::new_in(&self.directory);
@@ -242,6 +237,22 @@ impl Cache {
     }
 }
 
+fn entry_name(suite: &str, flavour: Flavour) -> String {
+    format!("{suite}-{}", flavour.name())
+}
+
+/// 16 hexadecimal digits that are others for other parts.
+pub(crate) fn digest(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part);
+    }
+    let mut digest = format!("{:x}", hasher.finalize());
+    digest.truncate(16);
+    digest
+}
+
 /// What tells one version of a file from the next: its path, length and time of change.
 pub(crate) fn fingerprint(file: &Path) -> Result<Vec<u8>, Error> {
     let metadata = fs::metadata(file).map_err(Error::io(file))?;
@@ -250,7 +261,7 @@ pub(crate) fn fingerprint(file: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// A suite's name becomes part of paths and of apt's source line.
-fn check_suite(suite: &str) -> Result<(), Error> {
+pub(crate) fn check_suite(suite: &str) -> Result<(), Error> {
     let sane = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !suite.is_empty() && suite.len() <= 64 && suite.chars().all(sane) && !suite.starts_with('-') {
         return Ok(());

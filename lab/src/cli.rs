@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use lab::system::{Bus, Loader, System};
 
 /// Boots a KVM host (the outer VM) in software, and virtual machines on it (inner VMs).
 #[derive(Parser)]
@@ -58,7 +59,12 @@ The guest boots Debian's kernel with busybox, takes the address 10.77.N.2 on its
 `lab: guest NAME: ` on its console tell how far it is. The console is on standard input and output, QEMU's command \
 line on standard error.
 
-Exit status: that of the --exec line; 1 if a ping failed or the guest did not come to its end;
+With --system debian it boots Debian with systemd, from a disk, to its login prompt, and then does the same. With --bus \
+busybox lives on a disk too, of which it reads 4 MiB and writes as much. What a guest writes is gone with it. \
+LAB_SYSTEM_DEBIAN and LAB_SYSTEM_BUSYBOX name an image or a block device in place of the cache's.
+
+Exit status: that of the --exec line; 1 if a ping failed, the disk's data were wrong, no login prompt came, or the guest \
+did not come to its end;
   122  QEMU failed
   125  the lab itself failed
   128+N  the lab was stopped by signal N";
@@ -118,13 +124,22 @@ pub struct Inner {
     /// vCPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
-    /// The Debian suite whose kernel boots
+    /// What boots
+    #[arg(long, value_enum, default_value = "busybox")]
+    pub system: System,
+    /// Attaches the system's disk this way [default: ide for debian; busybox has no disk]
+    #[arg(long, value_enum)]
+    pub bus: Option<Bus>,
+    /// Who loads the kernel from the system's disk
+    #[arg(long, value_enum, default_value = "none")]
+    pub loader: Loader,
+    /// The Debian suite that the kernel and the system are of
     #[arg(long, default_value = lab::INNER_SUITE)]
     pub suite: String,
-    /// Boots the kernel for every machine instead of the small one for virtual machines
+    /// Boots the kernel for every machine instead of the small one for virtual machines; systems on a disk always do
     #[arg(long)]
     pub plain: bool,
-    /// A disk image for the guest, qcow2 or raw, as virtio-blk
+    /// One more disk for the guest, as virtio-blk: an image, qcow2 or raw, or a block device
     #[arg(long, value_name = "IMAGE")]
     pub disk: Option<PathBuf>,
     /// A shell line that the guest runs once its network is up
@@ -195,6 +210,9 @@ pub struct Fetch {
     /// The suites' cloud kernels too, for `lab inner --suite`
     #[arg(long)]
     pub cloud: bool,
+    /// Makes these systems of the suites too, on disk images for `lab inner`
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SYSTEM")]
+    pub system: Vec<System>,
     /// The suites; the inner VM's kernel comes along
     #[arg(value_name = "SUITE", default_value = "bookworm")]
     pub suites: Vec<String>,

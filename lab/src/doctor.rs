@@ -16,6 +16,8 @@ pub enum Task {
     Run,
     /// Boot an inner VM, in the outer one.
     Inner,
+    /// Make the disk image of an inner VM, outside the outer one; what that needs beside `Run`.
+    System,
 }
 
 #[derive(Clone, Copy)]
@@ -24,6 +26,8 @@ enum Need {
     Program(&'static str),
     /// A program that must be linked statically, since it runs where no library is.
     Static(&'static str),
+    /// A program that only users other than root need.
+    Unprivileged(&'static str),
     /// A file, in any of these places.
     File(&'static [&'static str]),
 }
@@ -31,6 +35,9 @@ enum Need {
 /// Debian's keys, by which apt checks what it downloads.
 pub(crate) const KEYRINGS: &[&str] =
     &["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+
+/// GRUB's first sector, among its other parts.
+pub(crate) const BOOT_SECTOR: &str = "/usr/lib/grub/i386-pc/boot.img";
 
 /// Everything the lab needs: what, the Debian package it is in, what for.
 const NEEDS: &[(Need, &str, Task)] = &[
@@ -53,6 +60,13 @@ const NEEDS: &[(Need, &str, Task)] = &[
         "qemu-system-data",
         Task::Run,
     ),
+    (Need::Program("mmdebstrap"), "mmdebstrap", Task::System),
+    (Need::Unprivileged("newuidmap"), "uidmap", Task::System),
+    (Need::Program("fakeroot"), "fakeroot", Task::System),
+    (Need::Program("tar"), "tar", Task::System),
+    (Need::Program("mke2fs"), "e2fsprogs", Task::System),
+    (Need::Program("grub-mkimage"), "grub-common", Task::System),
+    (Need::File(&[BOOT_SECTOR]), "grub-pc-bin", Task::System),
 ];
 
 /// What is missing on this machine.
@@ -95,11 +109,13 @@ pub fn examine(task: Task) -> Vec<Finding> {
         Task::Fetch => of == Task::Fetch,
         // An inner VM downloads nothing: no apt, no keys.
         Task::Inner => of == Task::Run,
-        Task::Run => true,
+        Task::Run => of != Task::System,
+        Task::System => of == Task::System,
     };
+    let needed = |need: &Need| !matches!(need, Need::Unprivileged(_) if rustix::process::geteuid().is_root());
     NEEDS
         .iter()
-        .filter(|(_, _, of)| wanted(*of))
+        .filter(|(need, _, of)| wanted(*of) && needed(need))
         .map(|&(need, package, _)| {
             let (name, state) = need.look();
             Finding { name, state, package }
@@ -131,7 +147,7 @@ pub fn check(task: Task) -> Result<(), Error> {
 pub fn program(name: &str) -> Result<PathBuf, Error> {
     find_program(name).ok_or_else(|| {
         let package = NEEDS.iter().find_map(|&(need, package, _)| match need {
-            Need::Program(n) | Need::Static(n) if n == name => Some(package),
+            Need::Program(n) | Need::Unprivileged(n) | Need::Static(n) if n == name => Some(package),
             _ => None,
         });
         let packages = package.into_iter().collect();
@@ -142,7 +158,9 @@ pub fn program(name: &str) -> Result<PathBuf, Error> {
 impl Need {
     fn look(self) -> (String, Result<PathBuf, String>) {
         match self {
-            Self::Program(name) => (name.into(), find_program(name).ok_or("no such program".into())),
+            Self::Program(name) | Self::Unprivileged(name) => {
+                (name.into(), find_program(name).ok_or("no such program".into()))
+            }
             Self::Static(name) => {
                 let state = match find_program(name) {
                     None => Err("no such program".into()),

@@ -75,6 +75,18 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// An inner VM's disk image is not there.
+    #[error(
+        "no {system} of {suite}: {reason}; outside the outer VM, run: lab fetch --system {system} {suite}"
+    )]
+    System {
+        /// The system's name.
+        system: &'static str,
+        /// The suite it is of.
+        suite: String,
+        /// What is missing.
+        reason: String,
+    },
     /// An argument makes no sense.
     #[error("{0}")]
     Usage(String),

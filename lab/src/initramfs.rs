@@ -26,11 +26,18 @@ pub(crate) const OUTER: Recipe = Recipe {
     scripts: &[("init", include_str!("outer/init.sh")), ("lab/second", include_str!("outer/second.sh"))],
 };
 
-/// The inner VM's: network and disk.
+/// The inner VM's that lives in its initramfs: network, and virtio disks.
 pub(crate) const INNER: Recipe = Recipe {
     kind: "inner",
     modules: &["virtio_pci", "virtio_net", "virtio_blk"],
-    scripts: &[("init", include_str!("inner/init.sh"))],
+    scripts: &[("init", include_str!("inner/init.sh")), ("lab/main", include_str!("inner/main.sh"))],
+};
+
+/// The inner VM's that lives on a disk, IDE's or virtio's.
+pub(crate) const INNER_DISK: Recipe = Recipe {
+    kind: "inner-disk",
+    modules: &["virtio_pci", "virtio_net", "virtio_blk", "ata_piix", "sd_mod", "ext4", "qemu_fw_cfg"],
+    scripts: &[("init", include_str!("system/busybox/init.sh"))],
 };
 
 impl Recipe {

@@ -24,6 +24,7 @@ mod kernel;
 mod outer;
 mod qemu;
 pub mod quote;
+pub mod system;
 mod vmlinux;
 
 pub use cache::{Cache, Flavour};
@@ -31,5 +32,5 @@ pub use error::{EXIT_LAB, EXIT_PANIC, EXIT_QEMU, EXIT_TIME_LIMIT, EXIT_WENT_DOWN
 pub use kernel::Kernel;
 pub use outer::{Finished, OUT, Outer};
 
-/// The suite whose cloud kernel an inner VM boots unless told otherwise.
+/// The suite that an inner VM is of unless told otherwise.
 pub const INNER_SUITE: &str = "bookworm";

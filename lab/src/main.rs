@@ -12,7 +12,8 @@ use anyhow::Context;
 use clap::Parser;
 use lab::bench::{Bench, Suite, Tool};
 use lab::doctor::{self, Task};
-use lab::inner::Inner;
+use lab::inner::{Boot, Inner};
+use lab::system::{Bus, Loader, System};
 use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Outer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -143,13 +144,32 @@ fn prepare(cache: &Cache, suite: &str, refresh: bool) -> Result<Kernel, Error> {
     Ok(kernel)
 }
 
-fn inner(options: cli::Inner) -> anyhow::Result<u8> {
-    let cache = Cache::open()?;
+/// What the options of `lab inner` ask to boot.
+fn boot_of(options: &cli::Inner, cache: &Cache) -> anyhow::Result<Boot> {
+    let bus = match options.system {
+        System::Busybox => options.bus,
+        System::Debian => Some(options.bus.unwrap_or(Bus::Ide)),
+    };
+    if let Some(bus) = bus {
+        let image = options.system.find(cache, &options.suite)?;
+        return Ok(Boot::Disk(image, bus, options.loader));
+    }
+    if options.loader != Loader::None {
+        return Err(
+            Error::Usage("--loader grub loads from a disk; say which: --bus ide or virtio".into()).into()
+        );
+    }
     let flavour = if options.plain { Flavour::Plain } else { Flavour::Cloud };
     let kernel = cache.find(&options.suite, flavour)?.with_context(|| {
         let (suite, place) = (&options.suite, cache.path().display());
         format!("no inner kernel of {suite} in {place}; outside the outer VM, run: lab fetch --cloud {suite}")
     })?;
+    Ok(Boot::Memory(kernel))
+}
+
+fn inner(options: cli::Inner) -> anyhow::Result<u8> {
+    let cache = Cache::open()?;
+    let boot = boot_of(&options, &cache)?;
     let inner = Inner {
         name: options.name,
         memory: options.memory,
@@ -161,7 +181,7 @@ fn inner(options: cli::Inner) -> anyhow::Result<u8> {
         extra: options.extra,
         stop: stop_on_signals()?,
     };
-    let outcome = inner.run(&cache, &kernel, &say)?;
+    let outcome = inner.run(&cache, &boot, &say)?;
     Ok(outcome.status())
 }
 
@@ -175,6 +195,11 @@ fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
             let kernel = get(&cache, suite, Flavour::Cloud, options.refresh)?;
             lab::inner::prepare(&cache, &kernel)?;
             say(&format!("{suite}: kernel {}", kernel.release));
+        }
+        for system in &options.system {
+            system.prepare(&cache, suite, options.refresh, &say)?;
+            let image = system.find(&cache, suite)?;
+            say(&format!("{suite}: {} {}", system.name(), image.disk.display()));
         }
     }
     Ok(0)
@@ -222,21 +247,27 @@ fn bench(options: cli::Bench) -> anyhow::Result<u8> {
 
 fn report() -> anyhow::Result<u8> {
     let mut stdout = std::io::stdout().lock();
-    for finding in doctor::examine(Task::Run) {
-        match finding.state {
-            Ok(path) => writeln!(stdout, "ok       {} ({})", finding.name, path.display()),
-            Err(reason) => {
-                writeln!(stdout, "missing  {} ({reason}; package {})", finding.name, finding.package)
+    let mut tell = |task: Task, what: &str| -> anyhow::Result<u8> {
+        for finding in doctor::examine(task) {
+            match finding.state {
+                Ok(path) => writeln!(stdout, "ok       {} ({})", finding.name, path.display()),
+                Err(reason) => {
+                    writeln!(stdout, "missing  {} ({reason}; package {})", finding.name, finding.package)
+                }
             }
+            .map_err(Error::Output)?;
         }
-        .map_err(Error::Output)?;
-    }
-    match doctor::check(Task::Run) {
-        Ok(()) => Ok(0),
-        Err(Error::Missing(missing)) => {
-            writeln!(stdout, "as root: {}", missing.remedy()).map_err(Error::Output)?;
-            Ok(1)
+        match doctor::check(task) {
+            Ok(()) => Ok(0),
+            Err(Error::Missing(missing)) => {
+                writeln!(stdout, "{what}as root: {}", missing.remedy()).map_err(Error::Output)?;
+                Ok(1)
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(error) => Err(error.into()),
-    }
+    };
+    let status = tell(Task::Run, "")?;
+    // Who wants no system on a disk misses nothing.
+    tell(Task::System, "for lab fetch --system only, ")?;
+    Ok(status)
 }

@@ -16,16 +16,20 @@ use crate::kernel::Kernel;
 pub(crate) fn boot_image(cache: &Cache, kernel: &Kernel) -> Result<PathBuf, Error> {
     let key = fingerprint(&kernel.image)?;
     let file = cache.keep(&format!("vmlinux-{}", kernel.release), &[&key], &|| {
-        let image = std::fs::read(&kernel.image).map_err(Error::io(&kernel.image))?;
-        let unpacked = match payload(&image) {
-            Some((program, payload)) => unpack(program, payload)?,
-            None => Vec::new(),
-        };
         // An empty file says that the image itself must do, and is not made again either.
-        Ok(if has_pvh_entry(&unpacked) { unpacked } else { Vec::new() })
+        unpacked(&std::fs::read(&kernel.image).map_err(Error::io(&kernel.image))?)
     })?;
     let empty = std::fs::metadata(&file).map_err(Error::io(&file))?.len() == 0;
     Ok(if empty { kernel.image.clone() } else { file })
+}
+
+/// The uncompressed kernel in a bzImage; nothing if it cannot be taken out or has no PVH entry.
+pub(crate) fn unpacked(image: &[u8]) -> Result<Vec<u8>, Error> {
+    let unpacked = match payload(image) {
+        Some((program, payload)) => unpack(program, payload)?,
+        None => Vec::new(),
+    };
+    Ok(if has_pvh_entry(&unpacked) { unpacked } else { Vec::new() })
 }
 
 /// The compressed kernel in a bzImage and the program that unpacks it (Documentation/arch/x86/boot.rst:

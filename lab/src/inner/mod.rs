@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::initramfs;
 use crate::kernel::Kernel;
 use crate::qemu::Qemu;
+use crate::system::{self, Bus, Image, Loader};
 use crate::{quote, vmlinux};
 
 mod console;
@@ -24,6 +25,15 @@ mod tap;
 
 pub use console::Outcome;
 use tap::Tap;
+
+/// What an inner VM boots.
+#[derive(Debug)]
+pub enum Boot {
+    /// A kernel with busybox, in memory alone.
+    Memory(Kernel),
+    /// A system on a disk, which the guest cannot change.
+    Disk(Image, Bus, Loader),
+}
 
 /// An inner VM to be.
 #[derive(Debug)]
@@ -34,7 +44,7 @@ pub struct Inner {
     pub memory: u32,
     /// vCPUs.
     pub smp: u32,
-    /// A disk image, as virtio-blk; qcow2 or raw.
+    /// One more disk, as virtio-blk; qcow2 or raw, a file or a block device.
     pub disk: Option<PathBuf>,
     /// A shell line that the guest runs once its network is up.
     pub shell: OsString,
@@ -48,7 +58,7 @@ pub struct Inner {
     pub stop: Arc<AtomicUsize>,
 }
 
-/// Prepares what [`Inner::run`] boots, so that the outer VM finds it in the cache.
+/// Prepares what [`Inner::run`] boots from memory, so that the outer VM finds it in the cache.
 ///
 /// # Errors
 /// [`Error::Missing`], [`Error::Program`], [`Error::Io`].
@@ -64,7 +74,7 @@ impl Inner {
     ///
     /// # Errors
     /// [`Error::Usage`] outside an outer VM or without KVM, [`Error::QemuFailed`], and others.
-    pub fn run(&self, cache: &Cache, kernel: &Kernel, progress: &dyn Fn(&str)) -> Result<Outcome, Error> {
+    pub fn run(&self, cache: &Cache, boot: &Boot, progress: &dyn Fn(&str)) -> Result<Outcome, Error> {
         doctor::check(Task::Inner)?;
         let is_kvm = |m: fs::Metadata| m.file_type().is_char_device();
         if std::env::var_os("LAB_OUTER").is_none() {
@@ -79,17 +89,41 @@ impl Inner {
             .prefix("inner-")
             .tempdir()
             .map_err(Error::io("a temporary directory"))?;
-        let initrd = scratch.path().join("initramfs");
+        let mut command = self.qemu(&name, &tap)?;
         let job = self.job(&name, &tap);
-        initramfs::join(&initramfs::INNER.image(cache, kernel)?, &[("job", &job)], &initrd)?;
-
-        let mut command = self.qemu(&name, &vmlinux::boot_image(cache, kernel)?, &initrd, &tap)?;
-        command.stdout(Stdio::piped());
+        match boot {
+            Boot::Memory(kernel) => {
+                let initrd = scratch.path().join("initramfs");
+                initramfs::join(&initramfs::INNER.image(cache, kernel)?, &[("job", &job)], &initrd)?;
+                command.arg("-kernel").arg(vmlinux::boot_image(cache, kernel)?);
+                command.arg("-initrd").arg(initrd).args(["-append", "console=ttyS0 panic=-1"]);
+            }
+            Boot::Disk(image, bus, loader) => {
+                attach(&mut command, image, *bus, *loader);
+                let file = scratch.path().join("job");
+                fs::write(&file, job).map_err(Error::io(&file))?;
+                let mut config = OsString::from("name=opt/lab/job,file=");
+                config.push(quote::qemu(file.as_os_str()));
+                command.arg("-fw_cfg").arg(config);
+            }
+        }
+        if let Some(disk) = &self.disk {
+            let mut drive = OsString::from(format!("if=virtio,format={},file=", disk_format(disk)?));
+            drive.push(quote::qemu(disk.as_os_str()));
+            command.arg("-drive").arg(drive);
+        }
+        command.args(&self.extra);
+        // QEMU keeps there what a guest writes on a disk that it cannot change.
+        command.env("TMPDIR", scratch.path()).stdout(Stdio::piped());
         progress(&show(&command));
         let mut qemu = Qemu::start(&mut command, Vec::new())?;
         let console =
             qemu.take_stdout().ok_or_else(|| Error::Output(io::Error::other("QEMU has no output")))?;
-        let reader = std::thread::spawn(move || console::pass_on(console));
+        let expected = match boot {
+            Boot::Memory(_) => Outcome::default(),
+            Boot::Disk(image, ..) => Outcome::of(image.system),
+        };
+        let reader = std::thread::spawn(move || console::pass_on(console, expected));
         let outer_ping = if self.ping { self.ping_until_answered(&tap, &mut qemu, progress)? } else { None };
         let status = loop {
             let signal = self.stop.load(Ordering::Relaxed);
@@ -121,7 +155,7 @@ impl Inner {
         job
     }
 
-    fn qemu(&self, name: &OsStr, kernel: &Path, initrd: &Path, tap: &Tap) -> Result<Command, Error> {
+    fn qemu(&self, name: &OsStr, tap: &Tap) -> Result<Command, Error> {
         let mut guest = OsString::from("guest=");
         guest.push(quote::qemu(name));
         let mut qemu = Command::new(doctor::program("qemu-system-x86_64")?);
@@ -136,19 +170,11 @@ impl Inner {
             "-smp",
             &self.smp.to_string(),
         ]);
-        qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
-        qemu.args(["-append", "console=ttyS0 panic=-1"]);
         let (device, number) = (&tap.device, tap.number);
         qemu.arg("-netdev").arg(format!("tap,id=net,ifname={device},script=no,downscript=no"));
         // No boot ROM: the guest boots from the kernel given, and Debian keeps the ROM in another package.
         qemu.arg("-device")
             .arg(format!("virtio-net-pci,netdev=net,mac=52:54:00:77:00:{number:02x},romfile="));
-        if let Some(disk) = &self.disk {
-            let mut drive = OsString::from(format!("if=virtio,format={},file=", disk_format(disk)?));
-            drive.push(quote::qemu(disk.as_os_str()));
-            qemu.arg("-drive").arg(drive);
-        }
-        qemu.args(&self.extra);
         Ok(qemu)
     }
 
@@ -170,6 +196,22 @@ impl Inner {
         }
         progress(&format!("ping {}: failed, the guest ended without an answer", tap.guest()));
         Ok(Some(false))
+    }
+}
+
+/// Attaches the system's disk, and its kernel where QEMU is to load it. What the guest writes goes to a file that
+/// nobody else sees, so that one image serves several VMs at once and is never worn.
+fn attach(qemu: &mut Command, image: &Image, bus: Bus, loader: Loader) {
+    let mut drive = OsString::from(match bus {
+        Bus::Ide => "if=ide,index=0,media=disk",
+        Bus::Virtio => "if=virtio",
+    });
+    drive.push(",format=raw,snapshot=on,file=");
+    drive.push(quote::qemu(image.disk.as_os_str()));
+    qemu.arg("-drive").arg(drive);
+    if loader == Loader::None {
+        qemu.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.initrd);
+        qemu.arg("-append").arg(system::command_line());
     }
 }
 
