@@ -143,6 +143,37 @@ fn inner_vms_run_side_by_side_and_answer_pings() {
     assert!(first.contains("lab: guest a,b \"c\": exec: exit 5"), "{first}");
 }
 
+#[test]
+fn guests_share_a_disk_and_leave_it_as_it_was() {
+    let lab = env!("CARGO_BIN_EXE_lab");
+    let fetched = Command::new(lab).args(["fetch", "--system", "busybox"]).output().unwrap();
+    let said = String::from_utf8(fetched.stderr).unwrap();
+    assert!(fetched.status.success(), "{said}");
+    let (_, disk) = said.lines().last().unwrap().rsplit_once(' ').unwrap();
+    // One has the file, the other one the same as a block device.
+    let script = r#"
+        before=$(sha256sum <"$2")
+        "$1" inner --system busybox --bus virtio --exec 'echo x >/y; sync' >$LAB_OUT/first 2>&1 &
+        first=$!
+        modprobe loop; busybox losetup -r /dev/loop0 "$2"
+        LAB_SYSTEM_BUSYBOX=/dev/loop0 "$1" inner --system busybox --bus ide --exec 'ls /' >$LAB_OUT/second 2>&1; echo $?
+        wait $first; echo $?
+        [ "$before" = "$(sha256sum <"$2")" ]; echo $?
+        LAB_SYSTEM_BUSYBOX=/dev/sdz "$1" inner --system busybox --bus ide; echo $?
+        LAB_CACHE=/tmp "$1" inner --system debian; echo $?"#;
+    let finished =
+        outer().time_limit(Duration::from_secs(280)).run(&["sh", "-c", script, "sh", lab, disk]).unwrap();
+    let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+    let read = |name: &str| std::fs::read_to_string(finished.out.join(name)).unwrap();
+    let (first, second) = (read("first"), read("second"));
+    let expected = "0\n0\n0\n125\n125\n";
+    assert_eq!(String::from_utf8(finished.stdout).unwrap(), expected, "{said}{first}{second}");
+    assert!(first.contains("disk vda1: ok") && second.contains("disk sda1: ok"), "{first}{second}");
+    assert!(second.contains("file=/dev/loop0") && !second.contains("\ny\r\n"), "{second}");
+    assert!(said.contains("/dev/sdz, named by LAB_SYSTEM_BUSYBOX: "), "{said}");
+    assert!(said.contains("run: lab fetch --system debian bookworm"), "{said}");
+}
+
 /// A `lab run` that has started its command, and its QEMU's process id.
 fn started(command: &[&str]) -> (Child, u32) {
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));

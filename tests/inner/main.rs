@@ -59,6 +59,67 @@ fn a_linux_boot_is_counted_exactly() {
     assert!(came_up, "of {ATTEMPTS} guests none came up");
 }
 
+/// Boots a system from a disk, counted from the first exit to the last: the total is KVM's own, all of it is one VM's, and
+/// the guest came to its end by itself. What it said on its console, and the report.
+fn boot_from_disk(system: &str, bus: &str, more: &[&str], patience: u64) -> (String, Report) {
+    let line = "echo \"init $(cat /proc/1/comm), root $(sed -n 's|^\\(/dev/[^ ]*\\) / .*|\\1|p' /proc/mounts)\"";
+    for _ in 0..ATTEMPTS {
+        let file = Scratch::new("boot");
+        let mut command = exitscope();
+        command.args(["stat", "-f", "json", "-o"]).arg(&file).args(["--", "timeout", &patience.to_string()]);
+        command.arg(built("lab")).args(["inner", "--name", "disk", "--system", system, "--bus", bus]).args(more);
+        let output = command.args(["--ping", "--exec", line]).output().unwrap();
+        let report = Report::parse(&file.read());
+        report.assert_proven();
+        let vcpus = report.0["vcpus"].as_array().unwrap();
+        assert!(vcpus.len() == 1 && vcpus[0]["vm"] == "disk", "one boot is one VM: {vcpus:?}");
+        if output.status.code() == Some(124) {
+            continue;
+        }
+        let console = all(&output);
+        assert!(output.status.success(), "{}\n{console}", output.status);
+        return (console, report);
+    }
+    panic!("of {ATTEMPTS} guests none came up");
+}
+
+/// A whole distribution from an IDE disk, as the original exercise has it: kernel, initramfs, systemd, login prompt.
+#[test]
+fn debian_from_an_ide_disk_is_counted_exactly() {
+    let (console, report) = boot_from_disk("debian", "ide", &[], 240);
+    assert!(console.contains("inner login: "), "{console}");
+    assert!(console.contains("init systemd, root /dev/sda1"), "{console}");
+    assert!(report.number("total") > 50_000, "{}", report.number("total"));
+}
+
+#[test]
+fn busybox_on_a_virtio_disk_is_counted_exactly() {
+    let (console, _) = boot_from_disk("busybox", "virtio", &[], 120);
+    assert!(console.contains("disk vda1: ok") && console.contains("init second, root /dev/vda1"), "{console}");
+}
+
+#[test]
+#[ignore = "long: make test-all"]
+fn debian_from_a_virtio_disk_is_counted_exactly() {
+    let (console, _) = boot_from_disk("debian", "virtio", &[], 240);
+    assert!(console.contains("init systemd, root /dev/vda1"), "{console}");
+}
+
+/// An IDE disk's every command is a dozen of port accesses, and its sectors come by DMA or through a port; a virtio disk's
+/// is a notification. The guest reads and writes the same.
+#[test]
+#[ignore = "long: make test-all"]
+fn an_ide_disk_exits_more_than_a_virtio_disk() {
+    let (console, ide) = boot_from_disk("busybox", "ide", &[], 120);
+    assert!(console.contains("disk sda1: ok") && console.contains("init second, root /dev/sda1"), "{console}");
+    let (_, virtio) = boot_from_disk("busybox", "virtio", &[], 120);
+    let ports = |report: &Report| {
+        let counts = report.counts().into_iter();
+        counts.filter(|((.., reason), _)| reason.starts_with("IO")).map(|(_, count)| count).sum::<u64>()
+    };
+    assert!(ports(&ide) > ports(&virtio), "{} and {}", ports(&ide), ports(&virtio));
+}
+
 /// A Linux guest that has booted, and where its console goes.
 fn booted(console: &Scratch) -> Background {
     for _ in 0..ATTEMPTS {
