@@ -47,7 +47,7 @@ environment only TERM comes along; see --env. When the command ends, so does eve
 
 Exit status: the command's own, 128+N if signal N killed it, 126 or 127 if it cannot be executed or found;
   121  the outer VM's kernel panicked (an oops counts as one)
-  122  QEMU died
+  122  QEMU or Bochs died
   123  the outer VM powered off or rebooted before the command ended
   124  the time limit passed
   125  the lab itself failed
@@ -156,12 +156,26 @@ pub struct Inner {
     pub extra: Vec<OsString>,
 }
 
+/// What `lab run` runs a command on.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Machine {
+    /// QEMU, which emulates AMD's SVM, with all of this machine's files
+    Svm,
+    /// Bochs, which emulates Intel's VMX, with some of this machine's files; one CPU, and no standard input
+    Vmx,
+    /// This machine's own KVM, where it has one: no outer VM, and what the command changes stays changed
+    Host,
+}
+
 /// Options of `lab run`.
 #[derive(Args)]
 pub struct Run {
-    /// The Debian suite whose kernel boots, such as bookworm, trixie, trixie-backports or sid
-    #[arg(long, default_value = "bookworm", conflicts_with_all = ["kernel", "modules"])]
-    pub suite: String,
+    /// What the command runs on
+    #[arg(long, value_enum, default_value = "svm")]
+    pub machine: Machine,
+    /// The Debian suite whose kernel boots, such as bookworm, trixie, trixie-backports or sid [default: bookworm]
+    #[arg(long, conflicts_with_all = ["kernel", "modules"])]
+    pub suite: Option<String>,
     /// A kernel image of your own
     #[arg(long, value_name = "VMLINUZ", requires = "modules")]
     pub kernel: Option<PathBuf>,
@@ -171,9 +185,17 @@ pub struct Run {
     /// CPUs, which take turns: a guest that calibrates its clock may hang on more than one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
-    /// Memory; half of it is there for files that the command writes
-    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..))]
-    pub memory: u32,
+    /// Memory; half of it is there for files that the command writes [default: 4096; with --machine vmx 1536, and at
+    /// most 2048]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..))]
+    pub memory: Option<u32>,
+    /// With --machine vmx, a file or directory that comes along; with a program come the libraries it is linked with.
+    /// The command itself, its arguments that name files, and the usual tools are there without this
+    #[arg(long, value_name = "PATH")]
+    pub bring: Vec<PathBuf>,
+    /// With --machine vmx, a system on a disk that comes along for `lab inner --system`
+    #[arg(long, value_enum, value_name = "SYSTEM")]
+    pub bring_system: Vec<System>,
     /// How long boot and command may take together
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,

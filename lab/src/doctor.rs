@@ -1,7 +1,9 @@
 //! What the lab needs on this machine, and how to get what is missing.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,8 @@ pub enum Task {
     Fetch,
     /// Boot an outer VM.
     Run,
+    /// Boot an outer VM on Bochs; what that needs beside `Run`.
+    Vmx,
     /// Boot an inner VM, in the outer one.
     Inner,
     /// Make the disk image of an inner VM, outside the outer one; what that needs beside `Run`.
@@ -60,6 +64,11 @@ const NEEDS: &[(Need, &str, Task)] = &[
         "qemu-system-data",
         Task::Run,
     ),
+    (Need::Program("bochs-bin"), "bochs", Task::Vmx),
+    (Need::File(&["/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so"]), "bochs-term", Task::Vmx),
+    (Need::File(&["/usr/share/bochs/BIOS-bochs-latest"]), "bochsbios", Task::Vmx),
+    (Need::File(&["/usr/share/bochs/VGABIOS-lgpl-latest"]), "vgabios", Task::Vmx),
+    (Need::Program("mke2fs"), "e2fsprogs", Task::Vmx),
     (Need::Program("mmdebstrap"), "mmdebstrap", Task::System),
     (Need::Unprivileged("newuidmap"), "uidmap", Task::System),
     (Need::Program("fakeroot"), "fakeroot", Task::System),
@@ -109,8 +118,8 @@ pub fn examine(task: Task) -> Vec<Finding> {
         Task::Fetch => of == Task::Fetch,
         // An inner VM downloads nothing: no apt, no keys.
         Task::Inner => of == Task::Run,
-        Task::Run => of != Task::System,
-        Task::System => of == Task::System,
+        Task::Run => of != Task::System && of != Task::Vmx,
+        Task::Vmx | Task::System => of == task,
     };
     let needed = |need: &Need| !matches!(need, Need::Unprivileged(_) if rustix::process::geteuid().is_root());
     NEEDS
@@ -166,7 +175,7 @@ impl Need {
                     None => Err("no such program".into()),
                     Some(path) => match fs::read(&path) {
                         Err(error) => Err(format!("{}: {error}", path.display())),
-                        Ok(elf) if wants_interpreter(&elf) => {
+                        Ok(elf) if interpreter(&elf).is_some() => {
                             Err(format!("{} is linked dynamically", path.display()))
                         }
                         Ok(_) => Ok(path),
@@ -191,17 +200,26 @@ fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
 }
 
-/// Whether an ELF file (64 bit, little endian) has a `PT_INTERP` program header (ELF-64, figure 6).
-fn wants_interpreter(elf: &[u8]) -> bool {
+/// The dynamic linker that an ELF file (64 bit, little endian) names in its `PT_INTERP` program header (ELF-64, figure
+/// 6); of a file that has none, nothing. The file's first page is enough.
+pub(crate) fn interpreter(elf: &[u8]) -> Option<PathBuf> {
     const PT_INTERP: [u8; 4] = 3u32.to_le_bytes();
-    let half = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
-    let offset = elf.get(32..40).map(|b| u64::from_le_bytes(b.try_into().unwrap_or_default()));
-    let (Some(offset), Some(size), Some(count)) = (offset, half(54), half(56)) else { return false };
-    let Ok(offset) = usize::try_from(offset) else { return false };
-    (0..count).any(|n| {
-        let start = offset.saturating_add(n * size);
-        elf.get(start..start.saturating_add(4)) == Some(&PT_INTERP)
-    })
+    let half = |at: usize| Some(usize::from(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
+    let long = |at: usize| {
+        let bytes = elf.get(at..at.checked_add(8)?)?.try_into().ok()?;
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    };
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let (headers, size, count) = (long(32)?, half(54)?, half(56)?);
+    let header = (0..count)
+        .map_while(|n| headers.checked_add(n * size))
+        .find(|&header| elf.get(header..header.saturating_add(4)) == Some(&PT_INTERP))?;
+    // Offset and length in the file.
+    let (start, length) = (long(header.checked_add(8)?)?, long(header.checked_add(32)?)?);
+    let name = elf.get(start..start.checked_add(length)?)?.split(|&b| b == 0).next()?;
+    Some(PathBuf::from(OsStr::from_bytes(name)))
 }
 
 #[cfg(test)]
@@ -225,8 +243,10 @@ mod tests {
     fn the_dynamic_linker_is_noticed() {
         // This test itself is linked dynamically; the dynamic linker is not.
         let own = fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(wants_interpreter(&own));
-        assert!(!wants_interpreter(&fs::read("/lib64/ld-linux-x86-64.so.2").unwrap()));
-        assert!(!wants_interpreter(b"\x7fELF"));
+        let linker = interpreter(&own).unwrap();
+        assert!(linker.exists(), "{}", linker.display());
+        assert_eq!(interpreter(&fs::read(linker).unwrap()), None);
+        assert_eq!(interpreter(&own[..4096]), interpreter(&own));
+        assert_eq!(interpreter(b"\x7fELF\x02\x01"), None);
     }
 }

@@ -106,10 +106,12 @@ pub enum Error {
         /// What is left.
         wreck: Box<Wreck>,
     },
-    /// The outer VM's QEMU failed.
-    #[error("QEMU died ({status}): {stderr}; the outer VM's console log is {}", wreck.console.display())]
-    QemuDied {
-        /// How QEMU ended.
+    /// What emulates the outer VM failed.
+    #[error("{emulator} died ({status}): {stderr}; the outer VM's console log is {}", wreck.console.display())]
+    EmulatorDied {
+        /// Which emulator.
+        emulator: &'static str,
+        /// How it ended.
         status: ExitStatus,
         /// The end of what it said.
         stderr: String,
@@ -124,6 +126,9 @@ pub enum Error {
         /// What is left.
         wreck: Box<Wreck>,
     },
+    /// What the command left in `LAB_OUT` is lost.
+    #[error("the files in LAB_OUT cannot be brought back: {0}")]
+    Out(String),
     /// An inner VM's QEMU failed; what it said is on standard error.
     #[error("the inner VM's QEMU failed ({0})")]
     QemuFailed(ExitStatus),
@@ -156,7 +161,7 @@ impl Error {
         match self {
             Self::TimeLimit { .. } => EXIT_TIME_LIMIT,
             Self::Panic { .. } => EXIT_PANIC,
-            Self::QemuDied { .. } | Self::QemuFailed(_) => EXIT_QEMU,
+            Self::EmulatorDied { .. } | Self::QemuFailed(_) => EXIT_QEMU,
             Self::WentDown { .. } => EXIT_WENT_DOWN,
             // as a shell reports a program that the signal ended
             Self::Cancelled(signal) => u8::try_from(128 + signal).unwrap_or(EXIT_LAB),

@@ -51,12 +51,19 @@ impl Kernel {
     /// The modules called `names` and all they need, in the order in which they load: file name
     /// without compression's suffix, and the decompressed bytes. What is built in is left out.
     pub(crate) fn module_files(&self, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.module_paths(names)?.iter().map(|path| read_module(path)).collect()
+    }
+
+    /// The files of the modules called `names` and of all they need, below the module tree and in the order in which
+    /// they load.
+    pub(crate) fn module_paths(&self, names: &[&str]) -> Result<Vec<PathBuf>, Error> {
         // modprobe wants the tree at ROOT/lib/modules/RELEASE; newer versions look below ROOT/usr.
         let root = tempfile::tempdir().map_err(Error::io("a temporary directory"))?;
         let usr = root.path().join("usr/lib/modules");
         fs::create_dir_all(&usr).map_err(Error::io(&usr))?;
         symlink("usr/lib", root.path().join("lib")).map_err(Error::io(&usr))?;
         symlink(&self.modules, usr.join(&self.release)).map_err(Error::io(&usr))?;
+        let tree = usr.join(&self.release);
         let mut paths: Vec<PathBuf> = Vec::new();
         for name in names {
             // --config: the machine's own options and aliases are no concern of this kernel.
@@ -67,14 +74,18 @@ impl Kernel {
                     .args(["--show-depends", name]),
             )?;
             for line in String::from_utf8_lossy(&said).lines() {
-                if let Some(path) = line.strip_prefix("insmod ").map(|path| PathBuf::from(path.trim_end()))
-                    && !paths.contains(&path)
-                {
+                let Some(path) = line.strip_prefix("insmod ").map(|path| Path::new(path.trim_end())) else { continue };
+                // It says the path by way of the links above, with or without /usr.
+                let below = [tree.as_path(), &root.path().join("lib/modules").join(&self.release)]
+                    .into_iter()
+                    .find_map(|above| path.strip_prefix(above).ok());
+                let path = below.map_or_else(|| path.to_path_buf(), |below| self.modules.join(below));
+                if !paths.contains(&path) {
                     paths.push(path);
                 }
             }
         }
-        paths.iter().map(|path| read_module(path)).collect()
+        Ok(paths)
     }
 }
 

@@ -22,7 +22,7 @@ mod initramfs;
 pub mod inner;
 mod kernel;
 mod outer;
-mod qemu;
+mod process;
 pub mod quote;
 pub mod system;
 mod vmlinux;

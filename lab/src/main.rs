@@ -64,19 +64,45 @@ fn say(message: &str) {
 }
 
 fn run(options: cli::Run) -> anyhow::Result<u8> {
-    doctor::check(Task::Run)?;
     let cache = Cache::open()?;
-    let kernel = match (&options.kernel, &options.modules) {
-        (Some(image), Some(modules)) => Kernel::from_paths(image, modules)?,
-        _ => match cache.find(&options.suite, Flavour::Plain)? {
-            Some(kernel) => kernel,
-            None => prepare(&cache, &options.suite, false)?,
-        },
+    let kernel = |task: Task| -> anyhow::Result<Kernel> {
+        doctor::check(Task::Run)?;
+        doctor::check(task)?;
+        if let (Some(image), Some(modules)) = (&options.kernel, &options.modules) {
+            return Ok(Kernel::from_paths(image, modules)?);
+        }
+        let suite = options.suite.as_deref().unwrap_or("bookworm");
+        match cache.find(suite, Flavour::Plain)? {
+            Some(kernel) => Ok(kernel),
+            None => Ok(prepare(&cache, suite, false)?),
+        }
     };
+    let mut outer = match options.machine {
+        cli::Machine::Svm => {
+            let kernel = kernel(Task::Run)?;
+            Outer::with(cache, kernel)?
+        }
+        cli::Machine::Vmx => {
+            let kernel = kernel(Task::Vmx)?;
+            Outer::vmx(cache, kernel)?
+        }
+        cli::Machine::Host if options.suite.is_some() || options.kernel.is_some() => {
+            return Err(Error::Usage("--machine host runs this machine's own kernel: no --suite, no --kernel".into()).into());
+        }
+        cli::Machine::Host => Outer::host(cache)?,
+    };
+    for path in options.bring {
+        outer = outer.bring(path);
+    }
+    for system in options.bring_system {
+        outer = outer.system(system, INNER_SUITE);
+    }
+    if let Some(mib) = options.memory {
+        outer = outer.memory(mib);
+    }
     let stop = stop_on_signals()?;
-    let mut outer = Outer::with(cache, kernel)?
+    let mut outer = outer
         .smp(options.smp)
-        .memory(options.memory)
         .time_limit(Duration::from_secs(options.time_limit))
         .icount(options.icount)
         .pass_through()
@@ -267,7 +293,8 @@ fn report() -> anyhow::Result<u8> {
         }
     };
     let status = tell(Task::Run, "")?;
-    // Who wants no system on a disk misses nothing.
+    // Who wants no Intel machine and no system on a disk misses nothing.
+    tell(Task::Vmx, "for lab run --machine vmx only, ")?;
     tell(Task::System, "for lab fetch --system only, ")?;
     Ok(status)
 }

@@ -63,30 +63,70 @@ fn unpack(program: &'static str, payload: &[u8]) -> Result<Vec<u8>, Error> {
     output(unpacker.arg("-dc").stdin(file))
 }
 
-/// Whether an ELF file has the note `XEN_ELFNOTE_PHYS32_ENTRY` (include/xen/interface/elfnote.h), QEMU's
-/// condition for booting it.
+/// Whether an ELF file has a PVH entry, QEMU's condition for booting it.
 fn has_pvh_entry(elf: &[u8]) -> bool {
-    const PT_NOTE: [u8; 4] = 4u32.to_le_bytes();
-    let long = |at: usize| {
-        let bytes = elf.get(at..at.checked_add(8)?)?.try_into().ok()?;
-        usize::try_from(u64::from_le_bytes(bytes)).ok()
-    };
-    let half = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
-    let (true, Some(headers), Some(size), Some(count)) =
-        (elf.starts_with(b"\x7fELF\x02\x01"), long(32), half(54), half(56))
-    else {
-        return false;
-    };
-    (0..count).filter_map(|n| headers.checked_add(n * size)).any(|header| {
-        let is_note = elf.get(header..header.saturating_add(4)) == Some(&PT_NOTE);
-        let (Some(offset), Some(length)) = (long(header.saturating_add(8)), long(header.saturating_add(32)))
-        else {
-            return false;
+    Flat::from_elf(elf).is_some()
+}
+
+/// A kernel as it lies in memory.
+pub(crate) struct Flat {
+    /// Its 32-bit PVH entry, a physical address.
+    pub(crate) entry: u32,
+    /// The physical address of the first byte.
+    pub(crate) address: u32,
+    /// All of it that is not zero at the start.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Flat {
+    /// From an ELF file (64 bit, little endian; ELF-64, figures 2 and 6) with the note `XEN_ELFNOTE_PHYS32_ENTRY`
+    /// (include/xen/interface/elfnote.h). `None` if it is none.
+    pub(crate) fn from_elf(elf: &[u8]) -> Option<Self> {
+        const PT_LOAD: u32 = 1;
+        const PT_NOTE: u32 = 4;
+        let word = |at: usize| Some(u32::from_le_bytes(elf.get(at..at.checked_add(4)?)?.try_into().ok()?));
+        let long = |at: usize| {
+            let bytes = elf.get(at..at.checked_add(8)?)?.try_into().ok()?;
+            usize::try_from(u64::from_le_bytes(bytes)).ok()
         };
-        let notes = elf.get(offset..offset.saturating_add(length)).unwrap_or_default();
-        // Name's length 4, description's length, type 18, name.
-        is_note && notes.windows(16).any(|w| w[..4] == [4, 0, 0, 0] && w[8..] == *b"\x12\0\0\0Xen\0")
-    })
+        let half = |at: usize| Some(usize::from(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
+        if !elf.starts_with(b"\x7fELF\x02\x01") {
+            return None;
+        }
+        let (headers, size, count) = (long(32)?, half(54)?, half(56)?);
+        let mut entry = None;
+        let mut segments = Vec::new();
+        for header in (0..count).map_while(|n| headers.checked_add(n * size)) {
+            // Kind; offset at 8; physical address at 24; length in the file at 32.
+            let kind = word(header)?;
+            let (offset, length) = (long(header.checked_add(8)?)?, long(header.checked_add(32)?)?);
+            let bytes = elf.get(offset..offset.checked_add(length)?)?;
+            match kind {
+                PT_LOAD => segments.push((long(header.checked_add(24)?)?, bytes)),
+                PT_NOTE => entry = entry.or(pvh_entry(bytes)),
+                _ => {}
+            }
+        }
+        let address = segments.iter().map(|(address, _)| *address).min()?;
+        let mut flat = Vec::new();
+        for (at, bytes) in segments {
+            let start = at - address;
+            let end = start.checked_add(bytes.len())?;
+            // No kernel is larger than this; a broken header may say so.
+            if end > 1 << 30 {
+                return None;
+            }
+            flat.resize(flat.len().max(end), 0);
+            flat[start..end].copy_from_slice(bytes);
+        }
+        Some(Self { entry: entry?, address: u32::try_from(address).ok()?, bytes: flat })
+    }
+}
+
+fn pvh_entry(notes: &[u8]) -> Option<u32> {
+    // Name's length 4, description's length, type 18, name, and as the description the address, in 4 or 8 bytes.
+    let note = notes.windows(20).find(|w| w[..4] == [4, 0, 0, 0] && w[8..16] == *b"\x12\0\0\0Xen\0")?;
+    Some(u32::from_le_bytes(note[16..20].try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ fn a_time_limit_a_power_off_and_a_dead_qemu_are_told_apart() {
     let error = outer().run(&["busybox", "poweroff", "-f"]).unwrap_err();
     assert!(matches!(&error, Error::WentDown { .. }), "{error:?}");
     let error = outer().smp(100_000).run(&["true"]).unwrap_err();
-    assert!(matches!(&error, Error::QemuDied { stderr, .. } if stderr.contains("100000")), "{error:?}");
+    assert!(matches!(&error, Error::EmulatorDied { stderr, .. } if stderr.contains("100000")), "{error:?}");
     assert_eq!(error.exit_code(), 122);
 }
 

@@ -130,7 +130,7 @@ impl Bench {
             Err(
                 error @ (Error::TimeLimit { .. }
                 | Error::Panic { .. }
-                | Error::QemuDied { .. }
+                | Error::EmulatorDied { .. }
                 | Error::WentDown { .. }),
             ) => return Ok(Err(error.to_string())),
             finished => finished?,

@@ -16,7 +16,7 @@ use crate::doctor::{self, Task};
 use crate::error::Error;
 use crate::initramfs;
 use crate::kernel::Kernel;
-use crate::qemu::Qemu;
+use crate::process::Process;
 use crate::system::{self, Bus, Image, Loader};
 use crate::{quote, vmlinux};
 
@@ -68,6 +68,14 @@ pub fn prepare(cache: &Cache, kernel: &Kernel) -> Result<(), Error> {
     Ok(())
 }
 
+/// The files in the cache that an inner VM without a disk needs.
+pub(crate) fn files(cache: &Cache, kernel: &Kernel) -> Result<Vec<PathBuf>, Error> {
+    let mut files = vec![initramfs::INNER.image(cache, kernel)?, vmlinux::boot_image(cache, kernel)?];
+    // The cache asks for the other two before it says that it has the kernel.
+    files.extend([kernel.image.clone(), kernel.modules.join("modules.dep")]);
+    Ok(files)
+}
+
 impl Inner {
     /// Boots the inner VM with its serial console on this process's standard input and output, and waits for
     /// its end. QEMU's command line and the result of the outer ping are told to `progress`.
@@ -81,7 +89,7 @@ impl Inner {
             return Err(Error::Usage("an inner VM runs in the outer one; try: lab run -- lab inner".into()));
         }
         if !fs::metadata("/dev/kvm").is_ok_and(is_kvm) {
-            return Err(Error::Usage("there is no /dev/kvm; load it with: modprobe kvm-amd".into()));
+            return Err(Error::Usage("there is no /dev/kvm; load it with: modprobe kvm-amd, or kvm-intel".into()));
         }
         let tap = Tap::new()?;
         let name = self.name.clone().unwrap_or_else(|| format!("inner-{}", tap.number).into());
@@ -116,7 +124,7 @@ impl Inner {
         // QEMU keeps there what a guest writes on a disk that it cannot change.
         command.env("TMPDIR", scratch.path()).stdout(Stdio::piped());
         progress(&show(&command));
-        let mut qemu = Qemu::start(&mut command, Vec::new())?;
+        let mut qemu = Process::start(&mut command, Vec::new())?;
         let console =
             qemu.take_stdout().ok_or_else(|| Error::Output(io::Error::other("QEMU has no output")))?;
         let expected = match boot {
@@ -181,7 +189,7 @@ impl Inner {
     fn ping_until_answered(
         &self,
         tap: &Tap,
-        qemu: &mut Qemu,
+        qemu: &mut Process,
         progress: &dyn Fn(&str),
     ) -> Result<Option<bool>, Error> {
         while qemu.wait(Duration::from_millis(100))?.is_none() && self.stop.load(Ordering::Relaxed) == 0 {

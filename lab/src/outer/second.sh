@@ -1,5 +1,5 @@
 # PID 1 of the outer VM, second part: with the machine's root file system, runs /run/lab/job.
-# /run/lab/settings sets forward=yes if there is an input.
+# /run/lab/settings sets machine (svm: QEMU, vmx: Bochs), and forward=yes if there is an input.
 b=/run/lab/busybox
 . /run/lab/settings
 mount_on() { # TYPE DIRECTORY [OPTIONS]
@@ -16,18 +16,26 @@ $b ln -s /proc/self/fd/0 /dev/stdin
 $b ln -s /proc/self/fd/1 /dev/stdout
 $b ln -s /proc/self/fd/2 /dev/stderr
 $b mkdir -p -m 1777 /run/lock /run/lab/out
-$b mount -t 9p -o trans=virtio,version=9p2000.L,rw,cache=mmap,msize=512000 out /run/lab/out ||
-	echo "lab: cannot mount LAB_OUT"
+if [ "$machine" = svm ]; then
+	$b mount -t 9p -o trans=virtio,version=9p2000.L,rw,cache=mmap,msize=512000 out /run/lab/out ||
+		echo "lab: cannot mount LAB_OUT"
+fi
 $b ip link set lo up
 $b hostname outer
 ulimit -l unlimited
 ulimit -H -n 524288
 
 # The ports: 1 tells the lab what happens, 2 and 3 carry the output, 4 the input.
-port() { echo /dev/vport*p"$1"; }
-for number in 1 2 3 4; do
-	until [ -c "$(port $number)" ]; do $b usleep 20000; done
-done
+if [ "$machine" = svm ]; then
+	port() { echo /dev/vport*p"$1"; }
+	for number in 1 2 3 4; do
+		until [ -c "$(port $number)" ]; do $b usleep 20000; done
+	done
+else
+	# Bochs has serial lines only, and the console is the first; there is no input.
+	port() { echo /dev/ttyS"$1"; }
+	for number in 1 2 3; do $b stty raw -echo 115200 <"$(port $number)"; done
+fi
 exec 5>"$(port 1)"
 # A port can be opened only once at a time, a pipe as often as programs like to.
 $b mkfifo /run/lab/stdin.pipe /run/lab/stdout.pipe /run/lab/stderr.pipe
@@ -59,8 +67,14 @@ status=$?
 echo 1 >$group/cgroup.kill
 wait $stdout $stderr
 cd /
-$b umount /run/lab/out || $b sync
+if [ "$machine" = svm ]; then
+	$b umount /run/lab/out || $b sync
+elif ! { $b tar -c -C /run/lab/out . >/dev/lab-out; } 2>/run/lab/tar; then
+	echo "failed $($b tail -n 1 /run/lab/tar)" >&5
+else
+	$b sync
+fi
 echo "exit $status" >&5
-# The lab ends QEMU now; should it not, this does.
+# The lab ends the emulator now; should it not, this does.
 $b sleep 10
 $b poweroff -f

@@ -14,6 +14,8 @@ pub(super) const UUID: &str = "7ab00000-0000-4e00-8000-0000000000ab";
 const SECTOR: usize = 512;
 /// Where the partition starts: 1 MiB, as everywhere.
 const START: u32 = 2048;
+/// Bochs wants a disk to consist of whole cylinders, of 16 heads and 63 sectors.
+const CYLINDER: u64 = 16 * 63 * 512;
 const PACK: &str = include_str!("pack.sh");
 /// What GRUB does before it can read its configuration.
 const EARLY: &str = include_str!("early.cfg");
@@ -56,6 +58,7 @@ impl Disk<'_> {
             .ok_or_else(|| Error::Usage(format!("{BOOT_SECTOR} and its core do not fit before 1 MiB")))?;
         let mut file = File::options().write(true).open(&image).map_err(Error::io(&image))?;
         let length = (u64::from(START) + u64::from(sectors)) * 512;
+        let length = length.next_multiple_of(CYLINDER);
         file.set_len(length)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| file.write_all(&head))

@@ -70,7 +70,7 @@ impl System {
     }
 
     /// The variable that names the disk in place of the cache's.
-    fn variable(self) -> &'static str {
+    pub(crate) fn variable(self) -> &'static str {
         match self {
             Self::Busybox => "LAB_SYSTEM_BUSYBOX",
             Self::Debian => "LAB_SYSTEM_DEBIAN",

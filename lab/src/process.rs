@@ -1,4 +1,4 @@
-//! A QEMU process that cannot outlive the lab.
+//! A program in the background that cannot outlive the lab: QEMU, for one.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -10,13 +10,13 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use crate::command::show;
 use crate::error::Error;
 
-/// A running QEMU, killed when this is dropped, and by the kernel when the thread that started it ends.
-pub(crate) struct Qemu {
+/// A running program, killed when this is dropped, and by the kernel when the thread that started it ends.
+pub(crate) struct Process {
     child: Child,
 }
 
-impl Qemu {
-    /// Starts QEMU, which inherits the descriptors `inherited` under their own numbers.
+impl Process {
+    /// Starts it; it inherits the descriptors `inherited` under their own numbers.
     pub(crate) fn start(command: &mut Command, inherited: Vec<OwnedFd>) -> Result<Self, Error> {
         let shown = show(command);
         let parent = getpid();
@@ -41,12 +41,12 @@ impl Qemu {
         Ok(Self { child })
     }
 
-    /// How QEMU ended, if it has.
+    /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
-        self.child.try_wait().map_err(Error::io("waiting for QEMU"))
+        self.child.try_wait().map_err(Error::io("waiting for the program"))
     }
 
-    /// Waits for QEMU to end by itself, for at most `patience`.
+    /// Waits for it to end by itself, for at most `patience`.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>, Error> {
         let end = Instant::now() + patience;
         loop {
@@ -58,20 +58,20 @@ impl Qemu {
         }
     }
 
-    /// Ends QEMU at once.
+    /// Ends it at once.
     pub(crate) fn kill(&mut self) {
         // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// What QEMU writes, if it was started with a pipe for it; nothing the second time.
+    /// What it writes, if it was started with a pipe for it; nothing the second time.
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 }
 
-impl Drop for Qemu {
+impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
