@@ -109,6 +109,15 @@ fn debian_from_a_virtio_disk_is_counted_exactly() {
     assert!(console.contains("init systemd, root /dev/vda1"), "{console}");
 }
 
+/// The exercise's whole way up: BIOS, boot loader, kernel, initramfs, systemd, login prompt.
+#[test]
+#[ignore = "long: make test-all"]
+fn debian_by_grub_from_an_ide_disk_is_counted_exactly() {
+    let (console, _) = boot_from_disk("debian", "ide", &["--loader", "grub"], 400);
+    assert!(console.contains("Command line: BOOT_IMAGE=/vmlinuz root=UUID="), "{console}");
+    assert!(console.contains("inner login: ") && !console.contains(" -kernel "), "{console}");
+}
+
 /// An IDE disk's every command is a dozen of port accesses, and its sectors come by DMA or through a port; a virtio disk's
 /// is a notification. The guest reads and writes the same.
 #[test]

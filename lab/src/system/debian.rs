@@ -15,7 +15,7 @@ const CUSTOMIZE: &str = include_str!("debian/customize.sh");
 const GUEST: &str = include_str!("debian/guest.sh");
 /// Beside what is essential, and apt.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,iproute2,iputils-ping,linux-image-amd64,initramfs-tools";
-/// What nobody reads in there, and drivers of hardware that QEMU has not.
+/// What nobody reads in there, and drivers that the inner VM has no device for.
 const LEFT_OUT: [&str; 17] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
