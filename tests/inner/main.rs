@@ -62,13 +62,14 @@ fn a_linux_boot_is_counted_exactly() {
 /// Boots a system from a disk, counted from the first exit to the last: the total is KVM's own, all of it is one VM's, and
 /// the guest came to its end by itself. What it said on its console, and the report.
 fn boot_from_disk(system: &str, bus: &str, more: &[&str], patience: u64) -> (String, Report) {
-    let line = "echo \"init $(cat /proc/1/comm), root $(sed -n 's|^\\(/dev/[^ ]*\\) / .*|\\1|p' /proc/mounts)\"";
+    let line =
+        r#"echo "init $(cat /proc/1/comm), root $(sed -n 's|^\(/dev/[^ ]*\) / .*|\1|p' /proc/mounts)""#;
+    let options = ["inner", "--name", "disk", "--system", system, "--bus", bus, "--ping", "--exec", line];
     for _ in 0..ATTEMPTS {
         let file = Scratch::new("boot");
         let mut command = exitscope();
         command.args(["stat", "-f", "json", "-o"]).arg(&file).args(["--", "timeout", &patience.to_string()]);
-        command.arg(built("lab")).args(["inner", "--name", "disk", "--system", system, "--bus", bus]).args(more);
-        let output = command.args(["--ping", "--exec", line]).output().unwrap();
+        let output = command.arg(built("lab")).args(options).args(more).output().unwrap();
         let report = Report::parse(&file.read());
         report.assert_proven();
         let vcpus = report.0["vcpus"].as_array().unwrap();
@@ -95,7 +96,10 @@ fn debian_from_an_ide_disk_is_counted_exactly() {
 #[test]
 fn busybox_on_a_virtio_disk_is_counted_exactly() {
     let (console, _) = boot_from_disk("busybox", "virtio", &[], 120);
-    assert!(console.contains("disk vda1: ok") && console.contains("init second, root /dev/vda1"), "{console}");
+    assert!(
+        console.contains("disk vda1: ok") && console.contains("init second, root /dev/vda1"),
+        "{console}"
+    );
 }
 
 #[test]
@@ -105,13 +109,25 @@ fn debian_from_a_virtio_disk_is_counted_exactly() {
     assert!(console.contains("init systemd, root /dev/vda1"), "{console}");
 }
 
+/// The exercise's whole way up: BIOS, boot loader, kernel, initramfs, systemd, login prompt.
+#[test]
+#[ignore = "long: make test-all"]
+fn debian_by_grub_from_an_ide_disk_is_counted_exactly() {
+    let (console, _) = boot_from_disk("debian", "ide", &["--loader", "grub"], 400);
+    assert!(console.contains("Command line: BOOT_IMAGE=/vmlinuz root=UUID="), "{console}");
+    assert!(console.contains("inner login: ") && !console.contains(" -kernel "), "{console}");
+}
+
 /// An IDE disk's every command is a dozen of port accesses, and its sectors come by DMA or through a port; a virtio disk's
 /// is a notification. The guest reads and writes the same.
 #[test]
 #[ignore = "long: make test-all"]
 fn an_ide_disk_exits_more_than_a_virtio_disk() {
     let (console, ide) = boot_from_disk("busybox", "ide", &[], 120);
-    assert!(console.contains("disk sda1: ok") && console.contains("init second, root /dev/sda1"), "{console}");
+    assert!(
+        console.contains("disk sda1: ok") && console.contains("init second, root /dev/sda1"),
+        "{console}"
+    );
     let (_, virtio) = boot_from_disk("busybox", "virtio", &[], 120);
     let ports = |report: &Report| {
         let counts = report.counts().into_iter();

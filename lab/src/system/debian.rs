@@ -15,7 +15,7 @@ const CUSTOMIZE: &str = include_str!("debian/customize.sh");
 const GUEST: &str = include_str!("debian/guest.sh");
 /// Beside what is essential, and apt.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,iproute2,iputils-ping,linux-image-amd64,initramfs-tools";
-/// What nobody reads in there, and drivers of hardware that QEMU has not.
+/// What nobody reads in there, and drivers that the inner VM has no device for.
 const LEFT_OUT: [&str; 17] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -49,7 +49,7 @@ pub(super) fn make(suite: &str, scratch: &Path, to: &Path) -> Result<String, Err
     // Root, or an ordinary user in a user namespace: it finds out by itself. What the hooks need travels in their
     // text and environment, since their user may not be allowed to read what lies here.
     bootstrap.env("LAB_UUID", UUID).env("LAB_GUEST", GUEST).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    bootstrap.args(["--quiet", "--mode=auto", "--variant=minbase", "--format=tar", "--architectures=amd64"]);
+    bootstrap.args(["--mode=auto", "--variant=minbase", "--format=tar", "--architectures=amd64"]);
     // It would empty /etc/machine-id, and the first boot would then be unlike the others.
     bootstrap.arg("--skip=cleanup/reproducible").arg(format!("--keyring={}", apt::keyring()));
     bootstrap.arg(format!("--include={PACKAGES}"));
@@ -65,7 +65,11 @@ pub(super) fn make(suite: &str, scratch: &Path, to: &Path) -> Result<String, Err
         .and_then(std::process::Child::wait_with_output)
         .map_err(Error::io(show(&bootstrap)))?;
     if !done.status.success() {
-        return Err(Error::Program { program: shown, status: done.status, stderr: tail(&done.stderr) });
+        // Its last words, without how far it was: the cause stands before them.
+        let said = String::from_utf8_lossy(&done.stderr);
+        let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("I: ")).collect();
+        let stderr = tail(said.join("\n").as_bytes());
+        return Err(Error::Program { program: shown, status: done.status, stderr });
     }
     let tree = scratch.join("tree");
     fs::create_dir(&tree).map_err(Error::io(&tree))?;

@@ -54,3 +54,5 @@ chroot "$root" systemctl --quiet enable systemd-networkd.service
 chroot "$root" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
 	e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer systemd-networkd-wait-online.service \
 	getty@tty1.service getty-static.service
+# The first boot is like every other: nothing is left to be brought up to date.
+touch "$root/etc/.updated" "$root/var/.updated"
