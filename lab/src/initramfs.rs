@@ -97,7 +97,8 @@ impl Recipe {
 fn unsigned(module: &[u8]) -> &[u8] {
     const MAGIC: &[u8] = b"~Module signature appended~\n";
     const HEAD: usize = 12;
-    let Some((rest, length)) = module.strip_suffix(MAGIC).and_then(|rest| rest.split_last_chunk::<4>()) else {
+    let Some((rest, length)) = module.strip_suffix(MAGIC).and_then(|rest| rest.split_last_chunk::<4>())
+    else {
         return module;
     };
     let signature = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -126,7 +127,8 @@ mod tests {
             [b"module", &b"sig"[..], &[0; 8], &[0, 0, 0, length], b"~Module signature appended~\n"].concat()
         };
         assert_eq!(unsigned(&signed(3)), b"module");
-        for module in [signed(100), b"module".to_vec(), b"~Module signature appended~\n".to_vec(), Vec::new()] {
+        for module in [signed(100), b"module".to_vec(), b"~Module signature appended~\n".to_vec(), Vec::new()]
+        {
             assert_eq!(unsigned(&module), module);
         }
     }

@@ -74,7 +74,9 @@ impl Kernel {
                     .args(["--show-depends", name]),
             )?;
             for line in String::from_utf8_lossy(&said).lines() {
-                let Some(path) = line.strip_prefix("insmod ").map(|path| Path::new(path.trim_end())) else { continue };
+                let Some(path) = line.strip_prefix("insmod ").map(|path| Path::new(path.trim_end())) else {
+                    continue;
+                };
                 // It says the path by way of the links above, with or without /usr.
                 let below = [tree.as_path(), &root.path().join("lib/modules").join(&self.release)]
                     .into_iter()

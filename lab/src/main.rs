@@ -87,7 +87,10 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
             Outer::vmx(cache, kernel)?
         }
         cli::Machine::Host if options.suite.is_some() || options.kernel.is_some() => {
-            return Err(Error::Usage("--machine host runs this machine's own kernel: no --suite, no --kernel".into()).into());
+            return Err(Error::Usage(
+                "--machine host runs this machine's own kernel: no --suite, no --kernel".into(),
+            )
+            .into());
         }
         cli::Machine::Host => Outer::host(cache)?,
     };

@@ -12,6 +12,7 @@ mod kind;
 pub mod many;
 mod memory;
 mod plan;
+pub mod refused;
 pub mod split;
 mod stats;
 mod turns;

@@ -115,7 +115,7 @@ impl Vcpu {
     }
 
     /// KVM's own count of all exits up to now.
-    fn exits(&self) -> Option<u64> {
+    pub fn exits(&self) -> Option<u64> {
         self.stats.as_ref()?.get("exits")
     }
 

@@ -241,3 +241,37 @@ fn kmsg_is_read_back_with_dmesg() {
     assert!(types.iter().any(|line| line.contains("(CPUID)") && number(line) == Some(3210)), "{lines:#?}");
     assert_eq!(types.iter().filter_map(|line| number(line)).sum::<u64>(), total, "{lines:#?}");
 }
+
+/// A guest state that the CPU refuses is an exit of its own, shown as what it is, by both kinds of program.
+#[test]
+fn an_entry_that_fails_is_counted_as_one() {
+    for source in ["btf", "tracepoint"] {
+        let file = Scratch::new("refused");
+        let mut command = exitscope();
+        command.args(["stat", "-f", "json", "--source", source, "-o"]).arg(&file).arg("--");
+        let said = succeed(command.arg(guest_program()).args(["refused", "7"]));
+        let guest: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let report = Report::parse(&file.read());
+        if source == "btf" {
+            report.assert_proven();
+            assert_eq!(report.0["total"], guest["kvm_exits"], "{}", report.0);
+        }
+        let rows = report.0["rows"].as_array().unwrap();
+        let (isa, refused, cpuid) = match rows[0]["isa"].as_str().unwrap() {
+            "vmx" => ("vmx", "FAILED_ENTRY:INVALID_STATE", "CPUID"),
+            _ => ("svm", "ERR", "CPUID"),
+        };
+        let row = |reason: &str| rows.iter().find(|row| row["reason"] == reason).expect(reason);
+        let failed = row(refused);
+        assert_eq!(failed["reason"], refused, "{}", report.0);
+        // KVM gives the whole code to user space: bit 31 and reason 33, or VMEXIT_INVALID as 32 bits.
+        let code = failed["code"].as_i64().unwrap();
+        let whole = if isa == "vmx" { 0x8000_0021 } else { 0xffff_ffff };
+        assert_eq!((code & 0xffff_ffff, guest["reason"].as_i64()), (whole, Some(whole)), "{failed}");
+        assert_eq!(failed["count"], 1, "{failed}");
+        assert_eq!(row(cpuid)["count"], guest["cpuids"], "{}", report.0);
+        if source == "btf" {
+            assert_eq!(failed["returns"], serde_json::json!({ "FAIL_ENTRY": 1 }), "{failed}");
+        }
+    }
+}

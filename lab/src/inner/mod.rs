@@ -89,7 +89,9 @@ impl Inner {
             return Err(Error::Usage("an inner VM runs in the outer one; try: lab run -- lab inner".into()));
         }
         if !fs::metadata("/dev/kvm").is_ok_and(is_kvm) {
-            return Err(Error::Usage("there is no /dev/kvm; load it with: modprobe kvm-amd, or kvm-intel".into()));
+            return Err(Error::Usage(
+                "there is no /dev/kvm; load it with: modprobe kvm-amd, or kvm-intel".into(),
+            ));
         }
         let tap = Tap::new()?;
         let name = self.name.clone().unwrap_or_else(|| format!("inner-{}", tap.number).into());

@@ -26,9 +26,7 @@ impl Outer {
         let directory = self.working_directory()?;
         let (out, release) = match &self.machine {
             Machine::Svm(kernel) | Machine::Vmx(kernel) => (Path::new(OUT), kernel.release.clone()),
-            Machine::Host => {
-                (out, rustix::system::uname().release().to_string_lossy().into_owned())
-            }
+            Machine::Host => (out, rustix::system::uname().release().to_string_lossy().into_owned()),
         };
         let mut job = b"cd ".to_vec();
         job.extend(quote::shell(directory.as_os_str()));

@@ -46,43 +46,49 @@ pub(super) fn start(outer: &Outer, kernel: &Kernel, place: &Place, job: &[u8]) -
         // Were the socket closed, QEMU would drop the input that the command has not read.
         held: Box::new(input),
         collect: None,
-    })}
+    })
+}
 
-fn qemu(outer: &Outer, kernel: &Kernel, initrd: &Path, place: &Place, ports: &[i32]) -> Result<Command, Error> {
-        let share = |tag: &str, path: &Path, options: &str| {
-            let mut share = OsString::from("local,path=");
-            share.push(quote::qemu(path.as_os_str()));
-            share.push(format!(",mount_tag={tag},security_model=none,multidevs=remap{options}"));
-            share
-        };
-        let mut log = OsString::from("file,id=console,path=");
-        log.push(quote::qemu(place.console.as_os_str()));
-        let mut qemu = Command::new(doctor::program("qemu-system-x86_64")?);
-        qemu.args(["-name", "exitscope-lab", "-nodefaults", "-no-user-config", "-display", "none"]);
-        // On a thread for each CPU, QEMU 7.2 breaks guests of several vCPUs now and then (triple faults, faults on
-        // pages that are mapped); on one thread it never did, and counting instructions needs that anyway.
-        qemu.args(["-no-reboot", "-cpu", "max", "-accel", "tcg,thread=single"]);
-        if outer.icount {
-            qemu.args(["-icount", "shift=0,sleep=off"]);
-        }
-        qemu.args(["-smp", &outer.smp.to_string(), "-m", &outer.memory.unwrap_or(4096).to_string()]);
-        qemu.arg("-kernel").arg(vmlinux::boot_image(&outer.cache, kernel)?).arg("-initrd").arg(initrd);
-        // An oops is a panic: a test that broke the kernel must not look like one that passed. The timer
-        // check counts ticks in a time that a busy machine's emulator cannot keep, and panics.
-        let options = "oops=panic no_timer_check cryptomgr.notests";
-        qemu.arg("-append").arg(format!("console=ttyS0 quiet panic=-1 {options}"));
-        qemu.arg("-virtfs").arg(share("root", Path::new("/"), ",readonly=on"));
-        qemu.arg("-virtfs").arg(share("modules", &kernel.modules, ",readonly=on"));
-        qemu.arg("-virtfs").arg(share("out", &place.out, ""));
-        qemu.arg("-chardev").arg(log).args(["-serial", "chardev:console", "-device", "virtio-serial-pci"]);
-        for (index, descriptor) in ports.iter().enumerate() {
-            let number = index + 1;
-            qemu.arg("-chardev").arg(format!("socket,id=port{number},fd={descriptor}"));
-            qemu.arg("-device").arg(format!("virtserialport,nr={number},chardev=port{number}"));
-        }
-        Ok(qemu)
+fn qemu(
+    outer: &Outer,
+    kernel: &Kernel,
+    initrd: &Path,
+    place: &Place,
+    ports: &[i32],
+) -> Result<Command, Error> {
+    let share = |tag: &str, path: &Path, options: &str| {
+        let mut share = OsString::from("local,path=");
+        share.push(quote::qemu(path.as_os_str()));
+        share.push(format!(",mount_tag={tag},security_model=none,multidevs=remap{options}"));
+        share
+    };
+    let mut log = OsString::from("file,id=console,path=");
+    log.push(quote::qemu(place.console.as_os_str()));
+    let mut qemu = Command::new(doctor::program("qemu-system-x86_64")?);
+    qemu.args(["-name", "exitscope-lab", "-nodefaults", "-no-user-config", "-display", "none"]);
+    // On a thread for each CPU, QEMU 7.2 breaks guests of several vCPUs now and then (triple faults, faults on
+    // pages that are mapped); on one thread it never did, and counting instructions needs that anyway.
+    qemu.args(["-no-reboot", "-cpu", "max", "-accel", "tcg,thread=single"]);
+    if outer.icount {
+        qemu.args(["-icount", "shift=0,sleep=off"]);
     }
-
+    qemu.args(["-smp", &outer.smp.to_string(), "-m", &outer.memory.unwrap_or(4096).to_string()]);
+    qemu.arg("-kernel").arg(vmlinux::boot_image(&outer.cache, kernel)?).arg("-initrd").arg(initrd);
+    // An oops is a panic: a test that broke the kernel must not look like one that passed. The timer
+    // check counts ticks in a time that a busy machine's emulator cannot keep, and panics.
+    let options = "oops=panic no_timer_check cryptomgr.notests";
+    qemu.arg("-append").arg(format!("console=ttyS0 quiet panic=-1 {options}"));
+    qemu.arg("-virtfs").arg(share("root", Path::new("/"), ",readonly=on"));
+    qemu.arg("-virtfs").arg(share("modules", &kernel.modules, ",readonly=on"));
+    qemu.arg("-virtfs").arg(share("out", &place.out, ""));
+    qemu.arg("-chardev").arg(log).args(["-serial", "chardev:console", "-device", "virtio-serial-pci"]);
+    for (index, descriptor) in ports.iter().enumerate() {
+        let number = index + 1;
+        qemu.arg("-chardev").arg(format!("socket,id=port{number},fd={descriptor}"));
+        qemu.arg("-device").arg(format!("virtserialport,nr={number},chardev=port{number}"));
+    }
+    Ok(qemu)
+}
 
 /// Feeds this process's standard input to the port, and its end too.
 fn feed(mut port: UnixStream) {
@@ -95,4 +101,3 @@ fn feed(mut port: UnixStream) {
         }
     });
 }
-

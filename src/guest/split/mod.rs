@@ -6,7 +6,7 @@
 //! [`Spent`], on any machine, however fast.
 
 mod clock;
-mod program;
+pub(super) mod program;
 
 pub use clock::Moment;
 

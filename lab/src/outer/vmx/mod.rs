@@ -75,13 +75,18 @@ pub(super) fn start<W: AsRef<OsStr>>(
     let out = write_own(&boot, &brought, &own, place)?;
 
     let mut lines = String::new();
-    for (index, (model, disk)) in std::iter::once(("LAB-OWN".to_string(), own.clone())).chain(disks).enumerate() {
+    for (index, (model, disk)) in
+        std::iter::once(("LAB-OWN".to_string(), own.clone())).chain(disks).enumerate()
+    {
         // Bochs puts a lock beside each disk that it opens, so each run has a name of its own for it.
         let link = place.scratch.join(format!("disk{index}"));
         symlink(&disk, &link).map_err(Error::io(&link))?;
         let port = format!("ata{}-{}", index / 2, if index % 2 == 0 { "master" } else { "slave" });
         let mode = if index < 2 { "flat" } else { "volatile" };
-        lines.push_str(&format!("{port}: type=disk, path={}, mode={mode}, model=\"{model}\"\n", quoted(&link)?));
+        lines.push_str(&format!(
+            "{port}: type=disk, path={}, mode={mode}, model=\"{model}\"\n",
+            quoted(&link)?
+        ));
     }
     let mut ports: Vec<Box<dyn io::Read + Send>> = Vec::new();
     let mut inherited: Vec<OwnedFd> = Vec::new();
@@ -114,7 +119,8 @@ fn boot_part(outer: &Outer, kernel: &Kernel, initrd: &Path, memory: u32) -> Resu
     let elf = fs::read(&image).map_err(Error::io(&image))?;
     let flat = Flat::from_elf(&elf).ok_or_else(|| Error::Kernel {
         path: image,
-        reason: "cannot be unpacked (is zstd or xz missing?), or has no PVH entry; Bochs boots no other".into(),
+        reason: "cannot be unpacked (is zstd or xz missing?), or has no PVH entry; Bochs boots no other"
+            .into(),
     })?;
     let initrd = fs::read(initrd).map_err(Error::io(initrd))?;
     // One serial line is slow, and every message waits for it. Mitigations and the watchdog cost a third of all time.

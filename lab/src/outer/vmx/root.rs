@@ -126,7 +126,9 @@ pub(super) fn own<W: AsRef<OsStr>>(
         let is_path = index > 0 || word.as_encoded_bytes().contains(&b'/');
         if is_path && path.is_file() {
             tree.add(&path)?;
-        } else if index == 0 && let Some(program) = word.to_str().and_then(|name| doctor::program(name).ok()) {
+        } else if index == 0
+            && let Some(program) = word.to_str().and_then(|name| doctor::program(name).ok())
+        {
             tree.add(&program)?;
         }
     }

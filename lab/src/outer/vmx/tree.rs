@@ -75,7 +75,8 @@ impl Tree {
 
     /// Leaves out the files that `other` has.
     pub(super) fn without(&mut self, other: &Tree) {
-        self.entries.retain(|path, entry| *entry == Entry::Directory || other.entries.get(path) != Some(entry));
+        self.entries
+            .retain(|path, entry| *entry == Entry::Directory || other.entries.get(path) != Some(entry));
     }
 
     /// What tells this tree from any other, and from itself after a change of a file.
@@ -203,13 +204,13 @@ fn needs(path: &Path) -> Result<Vec<PathBuf>, Error> {
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let metadata = fs::metadata(from).map_err(Error::io(from))?;
     let mut head = [0; 4];
-    let is_elf = File::open(from).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *b"\x7fELF";
+    let is_elf =
+        File::open(from).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *b"\x7fELF";
     // Without binutils, or where strip will not do it, the whole file goes along.
     let stripped = is_elf
         && metadata.len() > LARGE
-        && tool("strip").is_ok_and(|mut strip| {
-            output(strip.args(["--strip-debug", "-o"]).arg(to).arg(from)).is_ok()
-        });
+        && tool("strip")
+            .is_ok_and(|mut strip| output(strip.args(["--strip-debug", "-o"]).arg(to).arg(from)).is_ok());
     if !stripped {
         fs::copy(from, to).map_err(Error::io(from))?;
     }

@@ -1,0 +1,57 @@
+//! A guest whose state becomes invalid: the CPU refuses to enter it, which is an exit too.
+
+use super::asm;
+use super::error::{RUN, kvm};
+use super::split::{EACH, program};
+use super::vcpu::Vcpu;
+use super::{Error, Made, make};
+use kvm_ioctls::VcpuExit;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What the guest did, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// CPUIDs, all of them before the last write.
+    pub cpuids: u64,
+    /// Writes to a port.
+    pub writes: u64,
+    /// What KVM says of the entry that failed (`hardware_entry_failure_reason`): the exit's code, as wide as KVM has it.
+    pub reason: u64,
+    /// KVM's own count of all exits; `None` where it keeps none.
+    pub kvm_exits: Option<u64>,
+}
+
+/// Runs so many rounds of CPUIDs and a write to a port. Then the VMM makes the code segment one of 64 bits and of 32 at
+/// once, which KVM takes and no CPU enters (SDM vol. 3, section 28.3.1.2, "Checks on Guest Segment Registers"; APM vol. 2,
+/// section 15.5.1, "Basic Operation", of VMRUN), and enters again.
+///
+/// # Errors
+/// If KVM is not there or refuses, or if the guest did anything else.
+pub fn run(rounds: u64) -> Result<Refused, Error> {
+    let Made { vm, memory, processor } = make(1)?;
+    let fd = vm.create_vcpu(0).map_err(kvm("make a vCPU"))?;
+    let code = program::program(super::split::Work::Cpuid, EACH, processor.machine(0));
+    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code)?;
+    let mut writes = 0;
+    loop {
+        match vcpu.fd.run() {
+            Ok(VcpuExit::IoOut(asm::PORT, _)) if writes < rounds => writes += 1,
+            Ok(VcpuExit::FailEntry(reason, _)) if writes == rounds => {
+                let kvm_exits = vcpu.exits();
+                return Ok(Refused { cpuids: rounds * u64::from(EACH), writes, reason, kvm_exits });
+            }
+            Ok(other) => {
+                let what = format!("{other:?}");
+                return Err(vcpu.unexpected(what));
+            }
+            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) => return Err(kvm(RUN)(error)),
+        }
+        if writes == rounds {
+            let mut sregs = vcpu.fd.get_sregs().map_err(kvm("read a vCPU's registers"))?;
+            sregs.cs.db = 1;
+            vcpu.fd.set_sregs(&sregs).map_err(kvm("set a vCPU's registers"))?;
+        }
+    }
+}
