@@ -2,7 +2,7 @@
 //! and the documentation read this.
 
 pub use super::value::Value;
-use crate::model::{By, Group, Interval, Measured, Sort, Source, Vm};
+use crate::model::{By, Group, Interval, Level, Measured, Nested, Sort, Source, Vm};
 use crate::reason;
 
 /// When there is something to put into a column.
@@ -14,8 +14,14 @@ enum Needs {
     Vm,
     /// Rows tell vCPUs apart.
     Vcpu,
+    /// Rows tell levels apart, and the source does.
+    Level,
     /// Rows tell reasons apart.
     Reason,
+    /// The source tells exits of L2 apart.
+    Nested,
+    /// It does, and host times are measured.
+    NestedTimes,
     /// The source tells exits apart: any but KVM's statistics, whose classes overlap.
     Apart,
     /// Host times are measured.
@@ -70,7 +76,8 @@ pub struct Column {
 impl Column {
     /// Whether the rows of `interval`, grouped like this, have it.
     pub fn is_there(&self, by: By, interval: &Interval) -> bool {
-        self.is_grouped(by) && self.is_measured(interval)
+        let of_l2 = matches!(self.needs, Needs::Level | Needs::Nested | Needs::NestedTimes);
+        self.is_grouped(by) && self.is_measured(interval) && (!of_l2 || interval.has_l2())
     }
 
     /// Whether rows grouped like this have it in JSON and CSV; there it does not depend on what
@@ -83,14 +90,22 @@ impl Column {
         match self.needs {
             Needs::Vm => by.vm,
             Needs::Vcpu => by.vcpu,
+            Needs::Level => by.level,
             Needs::Reason => by.reason,
-            Needs::Nothing | Needs::Apart | Needs::Times | Needs::Split => true,
+            Needs::Nothing
+            | Needs::Apart
+            | Needs::Nested
+            | Needs::NestedTimes
+            | Needs::Times
+            | Needs::Split => true,
         }
     }
 
     fn is_measured(&self, interval: &Interval) -> bool {
         match self.needs {
             Needs::Nothing | Needs::Vm | Needs::Vcpu | Needs::Reason => true,
+            Needs::Level | Needs::Nested => interval.source == Source::Btf,
+            Needs::NestedTimes => interval.source == Source::Btf && interval.measured != Measured::Counts,
             Needs::Apart => interval.source != Source::KvmStat,
             Needs::Times => interval.measured != Measured::Counts,
             Needs::Split => interval.measured == Measured::Split,
@@ -123,6 +138,9 @@ fn sorted_by(sort: Sort) -> &'static str {
         Sort::Polled => "polled_ns",
         Sort::Waiting => "waiting_ns",
         Sort::UserExits => "user_exits",
+        Sort::ToL1 => "to_l1",
+        Sort::L1Exits => "l1_exits",
+        Sort::L1Time => "l1_ns",
         Sort::Min => "min_ns",
         Sort::Avg => "avg_ns",
         Sort::Max => "max_ns",
@@ -158,6 +176,18 @@ fn ns(ns: Option<u64>) -> Value {
     ns.map_or(Value::Nothing, Value::Ns)
 }
 
+/// A figure that exits of L1 do not have.
+fn nested(group: &Group, value: impl Fn(&Nested) -> Value) -> Value {
+    if group.level == Some(Level::L1) { Value::Nothing } else { value(&group.counters.nested) }
+}
+
+/// L1's exits for one of L2's.
+#[allow(clippy::cast_precision_loss)]
+fn each(nested: &Nested) -> Value {
+    let done = nested.l1_done;
+    if done == 0 { Value::Nothing } else { Value::Rate(nested.l1_exits as f64 / done as f64) }
+}
+
 /// A part of a whole; nothing where there is no whole.
 #[allow(clippy::cast_precision_loss)]
 pub fn share(part: u64, whole: u64) -> Value {
@@ -171,7 +201,7 @@ fn rate(context: &Context, group: &Group) -> Value {
 }
 
 /// All columns, from left to right.
-pub const COLUMNS: [Column; 28] = [
+pub const COLUMNS: [Column; 34] = [
     Column {
         key: "vm",
         heading: "vm",
@@ -218,6 +248,17 @@ pub const COLUMNS: [Column; 28] = [
         machine: true,
         needs: Needs::Vcpu,
         value: |_, group| group.vcpu.map_or(Value::Nothing, |vcpu| Value::Id(vcpu.into())),
+    },
+    Column {
+        key: "level",
+        heading: "level",
+        unit: "",
+        help: "whose exits: the VM's own (L1), or those of the guests that it runs itself (L2)",
+        right: false,
+        rank: STAYS,
+        machine: true,
+        needs: Needs::Level,
+        value: |_, group| group.level.map_or(Value::Nothing, Value::Level),
     },
     Column {
         key: "isa",
@@ -297,6 +338,61 @@ pub const COLUMNS: [Column; 28] = [
         machine: true,
         needs: Needs::Split,
         value: |_, group| Value::Count(group.counters.split.user_exits),
+    },
+    Column {
+        key: "to_l1",
+        heading: "to L1",
+        unit: "exits",
+        help: "exits of L2 after which KVM entered L1, to have it handle them; the others KVM handled alone",
+        right: true,
+        rank: ranks(1, 2),
+        machine: true,
+        needs: Needs::Nested,
+        value: |_, group| nested(group, |nested| Value::Count(nested.to_l1)),
+    },
+    Column {
+        key: "l1_done",
+        heading: "handled",
+        unit: "exits",
+        help: "how many of those L1 has handled: it has entered an L2 again",
+        right: true,
+        rank: None,
+        machine: true,
+        needs: Needs::Nested,
+        value: |_, group| nested(group, |nested| Value::Count(nested.l1_done)),
+    },
+    Column {
+        key: "l1_exits",
+        heading: "L1 exits",
+        unit: "exits",
+        help: "exits that L1 made itself until it had handled those, that with which it entered L2 included",
+        right: true,
+        rank: ranks(2, 3),
+        machine: true,
+        needs: Needs::Nested,
+        value: |_, group| nested(group, |nested| Value::Count(nested.l1_exits)),
+    },
+    Column {
+        key: "l1_exits_each",
+        heading: "each",
+        unit: "exits",
+        help: "how many of these L1 made for one exit of L2, on average",
+        right: true,
+        rank: ranks(1, 1),
+        machine: false,
+        needs: Needs::Nested,
+        value: |_, group| nested(group, each),
+    },
+    Column {
+        key: "l1_ns",
+        heading: "L1 time",
+        unit: "ns",
+        help: "how long L1 took for those, its exits included, from KVM's entry into L1 to that into L2",
+        right: true,
+        rank: ranks(4, 5),
+        machine: true,
+        needs: Needs::NestedTimes,
+        value: |_, group| nested(group, |nested| Value::Ns(nested.l1_ns)),
     },
     Column {
         key: "time_ns",
