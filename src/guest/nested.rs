@@ -17,6 +17,8 @@ pub const L1_CPUIDS: u32 = 2;
 pub const L1_PORTS: u32 = 1;
 /// MSRs that L1 writes before it runs L2: EFER and VM_HSAVE_PA.
 const L1_MSRS: u64 = 2;
+/// Bytes of what L1 does for each CPUID.
+const HANDLER_LEN: u8 = 26;
 
 // Behind the program of L1, each at a page of its own.
 const L2_PROGRAM: usize = 0x2000;
@@ -31,19 +33,19 @@ const VM_HSAVE_PA: u32 = 0xc001_0117;
 const EFER_VALUE: u32 = 0x1500;
 
 // Fields of the VMCB, and what they hold (APM vol. 2, appendix B; 15.9 for the intercepts).
-const INTERCEPTS: usize = 0x00c;
+const INTERCEPTS: u32 = 0x00c;
 const INTERCEPT_CPUID: u32 = 1 << 18;
 const INTERCEPT_HLT: u32 = 1 << 24;
 const INTERCEPT_SHUTDOWN: u32 = 1 << 31;
-const MORE_INTERCEPTS: usize = 0x010;
+const MORE_INTERCEPTS: u32 = 0x010;
 const INTERCEPT_VMRUN: u32 = 1;
 const INTERCEPT_VMMCALL: u32 = 1 << 1;
-const ASID: usize = 0x058;
-const EXITCODE: usize = 0x070;
+const ASID: u32 = 0x058;
+const EXITCODE: u32 = 0x070;
 const EXIT_CPUID: u32 = 0x72;
 const EXIT_VMMCALL: u32 = 0x81;
-const SAVE: usize = 0x400;
-const RIP: usize = SAVE + 0x178;
+const SAVE: u32 = 0x400;
+const RIP: u32 = SAVE + 0x178;
 /// Attributes of a 64-bit code segment and of a data segment, present and accessed, as a VMCB packs them.
 const CODE_SEGMENT: u16 = 0xa9b;
 const DATA_SEGMENT: u16 = 0xc93;
@@ -165,27 +167,24 @@ fn code(machine: Machine, area: super::memory::Area, work: Work) -> Vec<u8> {
 
 /// L1: runs L2, and handles its CPUIDs, until it exits for anything else.
 fn l1(machine: Machine, vmcb: u32, host_save: u32) -> Vec<u8> {
-    let mut handler = Code::default();
-    for _ in 0..L1_CPUIDS {
-        asm::once(&mut handler, Kind::Cpuid, machine.call);
-    }
-    for _ in 0..L1_PORTS {
-        asm::once(&mut handler, Kind::PortOut, machine.call);
-    }
-    handler.put(&[0x48, 0x83, 0x04, 0x25]).imm(vmcb + RIP as u32).put(&[2]); //  add qword [RIP], 2: behind the CPUID
-
     let mut code = asm::begin(machine);
     code.wrmsr(EFER, EFER_VALUE);
     code.wrmsr(VM_HSAVE_PA, host_save);
-    let top = code.0.len();
+    code.put(&[0xeb, HANDLER_LEN]); //                       jmp over the handler
+    let handler = code.0.len();
+    for _ in 0..L1_CPUIDS {
+        asm::once(&mut code, Kind::Cpuid, machine.call);
+    }
+    for _ in 0..L1_PORTS {
+        asm::once(&mut code, Kind::PortOut, machine.call);
+    }
+    code.put(&[0x48, 0x83, 0x04, 0x25]).imm(vmcb + RIP).put(&[2]); //  add qword [RIP], 2: behind the CPUID
+    assert_eq!(code.0.len() - handler, usize::from(HANDLER_LEN), "the length of the handler");
     code.put(&[0xb8]).imm(vmcb); //                          mov eax, vmcb
     code.put(&[0x0f, 0x01, 0xd8]); //                        vmrun
-    code.put(&[0x81, 0x3c, 0x25]).imm(vmcb + EXITCODE as u32).imm(EXIT_CPUID); //  cmp dword [EXITCODE], CPUID
-    let jump_back = 5;
-    code.put(&[0x0f, 0x85]).imm(handler.0.len() as u32 + jump_back); //  jne over the handler
-    code.put(&handler.0);
-    code.back(&[0xe9], top); //                              jmp top
-    code.put(&[0x8b, 0x04, 0x25]).imm(vmcb + EXITCODE as u32); //  mov eax, [EXITCODE]
+    code.put(&[0x81, 0x3c, 0x25]).imm(vmcb + EXITCODE).imm(EXIT_CPUID); //  cmp dword [EXITCODE], CPUID
+    code.back(&[0x0f, 0x84], handler); //                    je to the handler
+    code.put(&[0x8b, 0x04, 0x25]).imm(vmcb + EXITCODE); //  mov eax, [EXITCODE]
     code.block(&[0x49, 0x89, 0x87], Block::L2End); //        mov [r15 + L2End], rax
     asm::finish(&mut code);
     code.0
@@ -205,11 +204,11 @@ fn l2(machine: Machine, work: Work) -> Vec<u8> {
 /// L2's state when it begins: L1's own, but for where it runs.
 fn vmcb(machine: Machine, area: &super::memory::Area, rip: u64, rsp: u64) -> Vec<u8> {
     let mut vmcb = vec![0; 0x1000];
-    let mut put = |at: usize, bytes: &[u8]| vmcb[at..at + bytes.len()].copy_from_slice(bytes);
+    let mut put = |at: u32, bytes: &[u8]| vmcb[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
     put(INTERCEPTS, &(INTERCEPT_CPUID | INTERCEPT_HLT | INTERCEPT_SHUTDOWN).to_le_bytes());
     put(MORE_INTERCEPTS, &(INTERCEPT_VMRUN | INTERCEPT_VMMCALL).to_le_bytes());
     put(ASID, &1u32.to_le_bytes());
-    let mut segment = |at: usize, selector: u16, attributes: u16, limit: u32, base: u64| {
+    let mut segment = |at: u32, selector: u16, attributes: u16, limit: u32, base: u64| {
         put(SAVE + at, &selector.to_le_bytes());
         put(SAVE + at + 2, &attributes.to_le_bytes());
         put(SAVE + at + 4, &limit.to_le_bytes());
@@ -235,7 +234,7 @@ fn vmcb(machine: Machine, area: &super::memory::Area, rip: u64, rsp: u64) -> Vec
         (0x160, 0x400),       // DR7 as it is after a reset
         (0x168, 0xffff_0ff0), // DR6, likewise
         (0x170, 2),           // RFLAGS
-        (0x178, rip),
+        (RIP - SAVE, rip),
         (0x1d8, rsp),
         (0x268, 0x0007_0406_0007_0406), // PAT, likewise
     ] {
