@@ -213,8 +213,8 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 	slot->exit_ns = now;
 	slot->code = code;
 	slot->l2 = l2;
-	/* The first entry has more to do than others. */
-	end_write(slot, state == VCPU_GUEST ? VCPU_HOST : VCPU_HOST_MORE);
+	/* The first entry has more to do than others, and so has one after an exit of L2. */
+	end_write(slot, state == VCPU_GUEST && !l2 ? VCPU_HOST : VCPU_HOST_MORE);
 	return 0;
 }
 
