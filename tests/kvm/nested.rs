@@ -89,7 +89,7 @@ fn witnessed(events: &[Event]) -> Costs {
             }
             "kvm_nested_vmexit" => thread.exit.as_mut().unwrap().0 = 2,
             "kvm_nested_vmexit_inject" => thread.injected = true,
-            "kvm_nested_vmenter" | "kvm_nested_vmrun" => thread.entered = true,
+            "kvm_nested_vmenter" => thread.entered = true,
             "kvm_entry" => {
                 let Some((level, reason)) = thread.exit.take() else { continue };
                 let row = costs.entry((vcpu, level, reason.clone())).or_default();
@@ -186,7 +186,6 @@ fn exits_of_both_levels_are_those_of_kvms_own_events() {
         "kvm_nested_vmexit",
         "kvm_nested_vmexit_inject",
         "kvm_nested_vmenter",
-        "kvm_nested_vmrun", // before 6.3
     ]);
     for options in [&[][..], &["--no-split"], &["--no-time"]] {
         let file = Scratch::new("nested");

@@ -70,7 +70,7 @@ pub struct Event {
 }
 
 impl Log {
-    /// Of those events of KVM's that this kernel has.
+    /// Of these events of KVM's.
     pub fn start(events: &[&str]) -> Log {
         let instance = Path::new("/sys/kernel/tracing/instances/exitscope-test-log").to_path_buf();
         fs::create_dir(&instance).expect("tracefs must be mounted, and this needs root");
@@ -78,11 +78,9 @@ impl Log {
         fs::write(log.instance.join("buffer_size_kb"), "8192").unwrap();
         for event in events {
             let folder = log.instance.join("events/kvm").join(event);
-            if folder.exists() {
-                fs::write(folder.join("filter"), "comm ~ \"vcpu*\"").unwrap();
-                fs::write(folder.join("enable"), "1").unwrap();
-                log.enabled.push(folder.join("enable"));
-            }
+            fs::write(folder.join("filter"), "comm ~ \"vcpu*\"").unwrap();
+            fs::write(folder.join("enable"), "1").unwrap();
+            log.enabled.push(folder.join("enable"));
         }
         log
     }
