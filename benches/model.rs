@@ -2,8 +2,8 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use exitscope::model::{
-    self, By, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, ReasonCount, Sample,
-    Sort, Source, Split, UserReason, VcpuSample, VcpuTime, Vm, VmId,
+    self, By, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, ReasonCount,
+    Sample, Sort, Source, Split, UserReason, VcpuSample, VcpuTime, Vm, VmId,
 };
 use exitscope::reason;
 use exitscope::view::{self, Format, Options};
@@ -36,6 +36,7 @@ fn counters(seed: u64, times: u64) -> Counters {
             waiting_ns: time_ns / 100,
         },
         returns: if goes_out { [(IO, count)].into() } else { Default::default() },
+        nested: Default::default(),
     }
 }
 
@@ -51,6 +52,7 @@ fn sample(times: u64) -> Sample {
     let vcpu = |vm: u64, vcpu: u32| {
         let reasons: Vec<ReasonCount> = (0..REASONS)
             .map(|code| ReasonCount {
+                level: Level::L1,
                 code: ExitCode { isa: Isa::Vmx, code },
                 counters: counters(vm * 31 + u64::from(vcpu) * 17 + code.unsigned_abs(), times),
             })

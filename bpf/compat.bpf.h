@@ -57,9 +57,19 @@ union vmx_exit_reason {
 	u32 full;
 };
 
+struct loaded_vmcs {
+	void *vmcs;
+};
+
+struct nested_vmx {
+	struct loaded_vmcs vmcs02;
+};
+
 struct vcpu_vmx {
 	struct kvm_vcpu vcpu;
 	union vmx_exit_reason exit_reason;
+	struct nested_vmx nested;
+	struct loaded_vmcs *loaded_vmcs;
 };
 
 /* VMX and TDX share a struct in 7.3, not yet in 6.12 (arch/x86/kvm/vmx/common.h). */
@@ -71,9 +81,18 @@ struct vcpu_vmx___vt {
 	struct vcpu_vt vt;
 };
 
+struct kvm_vmcb_info {
+	struct vmcb *ptr;
+};
+
+struct svm_nested_state {
+	struct kvm_vmcb_info vmcb02;
+};
+
 struct vcpu_svm {
 	struct kvm_vcpu vcpu;
 	struct vmcb *vmcb;
+	struct svm_nested_state nested;
 };
 
 #pragma clang attribute pop
@@ -124,6 +143,33 @@ static __always_inline u64 code_at(u64 vcpu, u32 isa)
 	if (bpf_core_field_exists(struct vcpu_vmx___vt, vt.exit_reason))
 		return vcpu + bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_reason);
 	return vcpu + bpf_core_field_offset(struct vcpu_vmx, exit_reason);
+}
+
+/* Whether this kernel lets it be seen which guest a vCPU of this vendor's runs. */
+static __always_inline int knows_levels(u32 isa)
+{
+	return isa == ISA_SVM ? bpf_core_field_exists(struct vcpu_svm, vmcb) &&
+					bpf_core_field_exists(struct vcpu_svm, nested.vmcb02.ptr) :
+				bpf_core_field_exists(struct vcpu_vmx, loaded_vmcs) &&
+					bpf_core_field_exists(struct vcpu_vmx, nested.vmcs02);
+}
+
+/*
+ * Whether a vCPU runs a guest of its guest's (L2), or has just left one. KVM keeps a VMCB or VMCS for L2 beside L1's, and
+ * changes between them together with is_guest_mode(): svm_switch_vmcb() in arch/x86/kvm/svm/svm.c, vmx_switch_vmcs() in
+ * arch/x86/kvm/vmx/nested.c.
+ */
+static __always_inline int in_l2(u64 vcpu, u32 isa)
+{
+	if (!knows_levels(isa))
+		return 0;
+	if (isa == ISA_SVM) {
+		u64 l2 = load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_svm, nested.vmcb02.ptr));
+
+		return l2 && load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_svm, vmcb)) == l2;
+	}
+	return load_u64((void *)vcpu + bpf_core_field_offset(struct vcpu_vmx, loaded_vmcs)) ==
+	       vcpu + bpf_core_field_offset(struct vcpu_vmx, nested.vmcs02);
 }
 
 /* The exit reason of VMX: all 32 bits of it, the failed-entry bit too. */

@@ -8,106 +8,7 @@
 #ifndef EXITSCOPE_COUNT_BPF_H
 #define EXITSCOPE_COUNT_BPF_H
 
-#include "tables.bpf.h"
-
-/*
- * A 32-bit SVM code as a signed one: VMEXIT_INVALID and its neighbours are small negative numbers, but
- * the codes for software that end in 0xf0000000 ff. are not (APM vol. 2, appendix C).
- */
-static __always_inline s64 widen(s64 code, u32 isa)
-{
-	return isa == ISA_SVM && (u64)code >> 8 == 0xffffff ? (s64)(int)code : code;
-}
-
-/* A new row of a vCPU, or 0 when there is no room. */
-static __always_inline u32 new_row(struct vcpu_slot *slot, s64 code, u32 next)
-{
-	u32 index = take(&free_rows, &control.next_row, config.max_rows);
-
-	if (index) {
-		slot->rows++;
-		row_at(index)->code = code;
-		row_at(index)->next = next;
-	}
-	return index;
-}
-
-/* The row of a reason that has no place in direct[], or 0 when there is no room. */
-static __noinline u32 odd_row(struct vcpu_slot *slot, s64 code)
-{
-	u32 index;
-
-	if (!slot)
-		return 0;
-	code = widen(code, slot->isa);
-	index = slot->first_odd;
-	for (int i = 0; i < MAX_ODD_ROWS && index; i++) {
-		if (row_at(index)->code == code)
-			return index;
-		index = row_at(index)->next;
-	}
-	if (slot->odd_rows >= MAX_ODD_ROWS)
-		return 0;
-	index = new_row(slot, code, slot->first_odd);
-	if (index) {
-		WRITE_ONCE(slot->first_odd, index);
-		slot->odd_rows++;
-	}
-	return index;
-}
-
-/* The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. */
-static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
-{
-	u32 index;
-
-	if (!slot || direct >= DIRECT_ROWS)
-		return 0;
-	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
-	if (index) {
-		WRITE_ONCE(slot->first_row, index);
-		slot->direct[direct] = index;
-	}
-	return index;
-}
-
-#define NO_PLACE (~0ull)
-
-/* Where a code has its place in direct[]; NO_PLACE if it has none. */
-static __always_inline u64 place_of(u64 code)
-{
-	if (code >= COMMON_CODES) {
-		code -= NPF_BASE - COMMON_CODES;
-		if (code < COMMON_CODES || code >= DIRECT_ROWS)
-			return NO_PLACE;
-		/* Else clang proves the bound in its own way, which the verifier cannot follow. */
-		barrier_var(code);
-	}
-	return code;
-}
-
-/* In C, clang would copy the slot's address first. */
-static __always_inline u16 *direct_at(struct vcpu_slot *slot, u64 place)
-{
-	place *= sizeof(u16);
-	asm("%0 += %1" : "+r"(place) : "r"(slot));
-	return (void *)place + __builtin_offsetof(struct vcpu_slot, direct);
-}
-
-/* The index of the row of the exit that is being handled, or 0 when there is no room. */
-static __noinline u32 row_of(struct vcpu_slot *slot)
-{
-	u64 place;
-	u32 index;
-
-	if (!slot)
-		return 0;
-	place = place_of(slot->code);
-	if (place == NO_PLACE)
-		return odd_row(slot, slot->code);
-	index = slot->direct[place];
-	return index ? index : first_of_row(slot, place);
-}
+#include "rows.bpf.h"
 
 #define TIMES_2(n) n, n
 #define TIMES_4(n) TIMES_2(n), TIMES_2(n)
@@ -232,6 +133,45 @@ static __always_inline void add_split(struct vcpu_slot *slot, struct row *row, u
 #undef ADD
 }
 
+/* L1 is entered to handle the exit of L2 that the slot tells of. */
+static __noinline int begin_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
+{
+	u32 index;
+
+	if (!slot)
+		return 0;
+	index = row_of(slot);
+	if (index)
+		row_at(index)->to_l1++;
+	slot->l1_row = index;
+	slot->l1_exits = kvm_exits;
+	slot->l1_ns = now;
+	return 0;
+}
+
+/* L1 has entered an L2 again: it has handled what it was entered for, if it was. */
+static __noinline int end_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
+{
+	struct row *row;
+	u64 ns;
+
+	if (!slot || !slot->l1_row)
+		return 0;
+	row = row_at(slot->l1_row);
+	ns = now - slot->l1_ns;
+	row->l1_done++;
+	row->l1_exits += kvm_exits - slot->l1_exits;
+	/* As in count_host_time(). */
+	row->l1_ns += (s64)ns > 0 ? ns : 0;
+	slot->l1_row = 0;
+	return 0;
+}
+
+static __always_inline u32 in_guest(struct vcpu_slot *slot)
+{
+	return slot->nests == NESTS ? VCPU_GUEST_NESTED : VCPU_GUEST;
+}
+
 /* Counts the exit that is being handled, and that sees no entry of its own, so that it has no time. */
 static __noinline int count_timeless(struct vcpu_slot *slot)
 {
@@ -247,8 +187,8 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 	return 0;
 }
 
-/* A vCPU left its guest, and it may have been anywhere. */
-static __noinline int odd_exit(struct vcpu_slot *slot, s64 code)
+/* A vCPU left its guest, or with `l2` that one's guest, and it may have been anywhere. */
+static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 {
 	u32 state;
 	u64 now;
@@ -266,11 +206,15 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code)
 		count_timeless(slot);
 		forget_split(slot);
 	}
+	/* It was in L2 before we came, or the VMM has put it there. */
+	if (l2)
+		begin_nesting(slot);
 	/* The exit before is counted, so this is one write with it: neither may be seen twice, nor for the other's reason. */
 	slot->exit_ns = now;
 	slot->code = code;
-	/* The first entry has more to do than others. */
-	end_write(slot, state == VCPU_GUEST ? VCPU_HOST : VCPU_HOST_MORE);
+	slot->l2 = l2;
+	/* The first entry has more to do than others, and so has one after an exit of L2. */
+	end_write(slot, state == VCPU_GUEST && !l2 ? VCPU_HOST : VCPU_HOST_MORE);
 	return 0;
 }
 
@@ -287,20 +231,29 @@ static __always_inline void count_exit(struct vcpu_slot *slot, s64 code)
 
 /*
  * Counts an exit at once: where times are not measured. KVM's count of them, if it is known, is `kvm_exits` now, before
- * or after this exit, as it will be with each one that follows.
+ * or after this exit, as it will be with each one that follows. That L1 was entered, or L2 again, is known by whose the
+ * next exit is.
  */
-static __noinline int odd_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_exits, int kvm_counts)
+static __noinline int odd_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_exits, int kvm_counts, int l2)
 {
 	if (!slot || slot->state == VCPU_IGNORED)
 		return 0;
 	if (slot->state == VCPU_NEW) {
 		slot->kvm_first = kvm_exits;
 		slot->kvm_known = kvm_counts;
-		slot->state = VCPU_GUEST;
 	}
+	if (l2)
+		begin_nesting(slot);
+	begin_write(slot);
+	if (slot->l2 && !l2)
+		begin_l1(slot, kvm_exits, 0);
+	else if (l2)
+		end_l1(slot, kvm_exits, 0);
 	slot->kvm_last = kvm_exits;
 	slot->code = code;
+	slot->l2 = l2;
 	count_timeless(slot);
+	end_write(slot, in_guest(slot));
 	return 0;
 }
 
@@ -310,10 +263,10 @@ static __always_inline int count_exit_only(struct vcpu_slot *slot, s64 code, u64
 	u32 index;
 
 	if (place == NO_PLACE)
-		return odd_exit_only(slot, code, kvm_exits, kvm_counts);
+		return odd_exit_only(slot, code, kvm_exits, kvm_counts, 0);
 	index = *direct_at(slot, place);
 	if (!index)
-		return odd_exit_only(slot, code, kvm_exits, kvm_counts);
+		return odd_exit_only(slot, code, kvm_exits, kvm_counts, 0);
 	row_at(index)->timeless++;
 	if (kvm_counts)
 		slot->kvm_last = kvm_exits;
@@ -346,7 +299,7 @@ static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
 	}
 	if (state == VCPU_HOST_MORE)
 		forget_split(slot);
-	end_write(slot, VCPU_GUEST);
+	end_write(slot, in_guest(slot));
 	return 0;
 }
 
@@ -359,8 +312,11 @@ static __always_inline void begin_comparison(struct vcpu_slot *slot, u64 kvm_exi
 	}
 }
 
-/* A vCPU enters its guest, and it may have been anywhere. `kvm_counts` says whether KVM's count is known. */
-static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts)
+/*
+ * A vCPU enters its guest, or with `l2` that one's guest, and it may have been anywhere. `kvm_counts` says whether KVM's
+ * count is known.
+ */
+static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts, int l2)
 {
 	u32 state;
 	u64 now;
@@ -368,7 +324,7 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 	if (!slot)
 		return 0;
 	state = slot->state;
-	if (state == VCPU_GUEST)
+	if (state == VCPU_GUEST || state == VCPU_GUEST_NESTED)
 		slot->entry_without_exit++;
 	if (!is_out(state))
 		return 0;
@@ -381,6 +337,12 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 	}
 	if (kvm_counts)
 		slot->kvm_last = kvm_exits;
+	if (l2)
+		begin_nesting(slot);
+	if (slot->l2 && !l2)
+		begin_l1(slot, kvm_exits, now);
+	else if (l2)
+		end_l1(slot, kvm_exits, now);
 	return count_host_time(slot, now - slot->exit_ns, state);
 }
 

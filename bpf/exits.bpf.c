@@ -29,6 +29,7 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 	index = new_vcpu(key, vcpu->vcpu_id, isa, &vm);
 	if (index) {
 		vcpu_at(index)->code_at = code_at(key, isa);
+		vcpu_at(index)->levels = knows_levels(isa);
 		vcpu_at(index)->polled = polled(key);
 		run_by(vcpu_at(index), (u64)bpf_get_current_task(), run_delay());
 	}
@@ -54,7 +55,7 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 	{                                                                                            \
 		struct vcpu_slot *slot = slot_or_lost(vcpu, isa);                                    \
                                                                                                      \
-		return slot ? odd_exit(slot, code_of(slot->code_at)) : 0;                            \
+		return slot ? odd_exit(slot, code_of(slot->code_at), in_l2((u64)vcpu, isa)) : 0;     \
 	}                                                                                            \
                                                                                                      \
 	SEC("?tp_btf/kvm_exit") int BPF_PROG(name, struct kvm_vcpu *vcpu)                            \
@@ -71,7 +72,10 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 	{                                                                                            \
 		struct vcpu_slot *slot = slot_or_lost(vcpu, isa);                                    \
                                                                                                      \
-		return slot ? odd_exit_only(slot, code_of(slot->code_at), vcpu->stat.exits, 1) : 0;  \
+		if (!slot)                                                                           \
+			return 0;                                                                    \
+		return odd_exit_only(slot, code_of(slot->code_at), vcpu->stat.exits, 1,              \
+				     in_l2((u64)vcpu, isa));                                         \
 	}                                                                                            \
                                                                                                      \
 	SEC("?tp_btf/kvm_exit") int BPF_PROG(name##_only, struct kvm_vcpu *vcpu)                     \
@@ -90,7 +94,9 @@ ON_EXIT(on_exit_svm, svm_code, ISA_SVM)
 
 static __noinline int odd_on_entry(struct kvm_vcpu *vcpu)
 {
-	return odd_entry(slot_of(vcpu), vcpu->stat.exits, 1);
+	struct vcpu_slot *slot = slot_of(vcpu);
+
+	return slot ? odd_entry(slot, vcpu->stat.exits, 1, in_l2((u64)vcpu, slot->isa)) : 0;
 }
 
 SEC("?tp_btf/kvm_entry")

@@ -93,7 +93,7 @@ int on_exit(void *ctx)
 	if (seen.slot->state == VCPU_GUEST)
 		count_exit(seen.slot, seen.code);
 	else
-		odd_exit(seen.slot, seen.code);
+		odd_exit(seen.slot, seen.code, 0);
 	return PASS;
 }
 
@@ -107,7 +107,7 @@ int on_exit_only(void *ctx)
 	if (seen.slot->state == VCPU_GUEST)
 		count_exit_only(seen.slot, seen.code, 0, 0);
 	else
-		odd_exit_only(seen.slot, seen.code, 0, 0);
+		odd_exit_only(seen.slot, seen.code, 0, 0, 0);
 	return PASS;
 }
 
@@ -122,7 +122,7 @@ int on_entry(void *ctx)
 	if (slot && slot->state == VCPU_HOST)
 		count_entry(slot, 0, 0);
 	else
-		odd_entry(slot, 0, 0);
+		odd_entry(slot, 0, 0, 0);
 	return PASS;
 }
 

@@ -60,6 +60,7 @@ enum vcpu_state {
 	VCPU_WRITING = 4,
 	VCPU_ENDED = 5,     /* destroyed: the counters are final */
 	VCPU_IGNORED = 6,   /* not to be counted */
+	VCPU_GUEST_NESTED = 7, /* in the guest, or in a guest of the guest's: which of them, each exit and entry asks */
 };
 
 /* Where the time of the exit that is being handled goes. */
@@ -67,6 +68,13 @@ enum vcpu_phase {
 	PHASE_KERNEL = 0, /* KVM handles it */
 	PHASE_USER = 1,   /* the VMM does */
 	PHASE_HALTED = 2, /* it waits for an event */
+};
+
+/* Whether a vCPU's guest has guests of its own (L2), as far as it was seen to enter one. */
+enum vcpu_nests {
+	NESTS_NOT = 0,
+	NESTS = 1,
+	NESTS_UNTOLD = 2, /* it does, and its exits cannot be told from theirs */
 };
 
 /* Shortest and longest host time of an epoch, which is the span between two samples. */
@@ -100,6 +108,13 @@ struct row {
 	u64 polled_ns;
 	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
+	u32 l2; /* these exits are those of the guest's guests */
+	u32 unused;
+	/* Of L2's exits: how many went to L1 to be handled, and what that cost until L1 entered an L2 again. */
+	u64 to_l1;
+	u64 l1_done; /* how many of those L1 has handled: it entered an L2 again ... */
+	u64 l1_exits; /* ... after so many exits of its own, that entry's included ... */
+	u64 l1_ns;    /* ... and after so long, counted from the entry into L1 */
 };
 
 /* How often KVM_RUN returned with one reason while an exit of one row was being handled. Return 0 is nobody's. */
@@ -151,7 +166,13 @@ struct vcpu_slot {
 	u32 odd_rows;  /* how many those are */
 	u32 rows;      /* how many rows there are in all */
 	u32 index;     /* of this slot */
+	u32 levels;    /* whether L1's exits and L2's can be told apart */
+	u32 nests;     /* enum vcpu_nests */
+	u32 l2;        /* the exit that is being handled, or the last one, is L2's */
+	u32 l1_row;    /* the row of the exit of L2 that L1 handles now; 0: none */
 	u32 unused;
+	u64 l1_exits;  /* KVM's count of exits when L1 began with that ... */
+	u64 l1_ns;     /* ... and when that was */
 	u16 direct[DIRECT_ROWS];
 };
 
@@ -190,6 +211,7 @@ struct control {
 	u64 no_vcpu;    /* exits that found no slot; several CPUs write it */
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 	u64 no_return;  /* returns to user space that found no place, likewise */
+	u64 no_level;   /* vCPUs whose exits cannot be told from those of their guest's guests, likewise */
 };
 
 #include "kvmstat.h"

@@ -8,19 +8,22 @@
 //! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
 //! - `guest die WRITES`: ends its process in the middle of the last write to a port;
 //! - `guest refused ROUNDS`: CPUIDs and writes to a port, and then a state that no CPU enters;
+//! - `guest nested VCPUS CPUIDS PORTS`: each vCPU runs a guest of its own that does so many CPUIDs and writes to a port
+//!   (SVM alone);
 //! - `guest many VMS EACH [all]`: so many VMs at a time. With each line of standard input each of them runs a turn: so
 //!   many CPUID, or of every kind, and one write to a port;
 //! - `guest churn POOL`: VMs that come and go. With each line of standard input those that are there run a turn, one more
 //!   is made, and the oldest ends where there would be more than POOL.
 //!
-//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), and `refused` prints
-//! [`refused::Refused`]. `many` answers a line by
+//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), `refused` how it ended
+//! ([`refused::Refused`]), `nested` what its vCPUs did ([`nested::Done`]). `many` answers a line by
 //! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
 //! answer the line `show` by what each VM did that is there, each on a line of its own, and null. The VMs live until
 //! standard input is closed.
 
 use exitscope::guest::churn::{Churn, VmTurns};
 use exitscope::guest::many::{self, Many};
+use exitscope::guest::nested;
 use exitscope::guest::refused;
 use exitscope::guest::split::{self, Next, Work};
 use exitscope::guest::{self, Kind, Plan};
@@ -62,6 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
         ["die", writes] => die(writes.parse()?),
         ["refused", rounds] => print(&refused::run(rounds.parse()?)?),
+        ["nested", vcpus, cpuids, ports] => {
+            let work = nested::Work { cpuids: cpuids.parse()?, ports: ports.parse()? };
+            print(&nested::run(vcpus.parse()?, work)?)
+        }
         ["many", vms, each] => many_vms(vms.parse()?, &[Kind::Cpuid], each.parse()?),
         ["many", vms, each, "all"] => {
             let kinds = guest::probe()?.into_iter().filter(|(_, found)| found.usable());
@@ -69,7 +76,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | die WRITES | refused ROUNDS | many VMS EACH [all] | churn POOL"
+            poll HALTS NS | share NS | die WRITES | refused ROUNDS | nested VCPUS CPUIDS PORTS | many VMS EACH [all] | \
+            churn POOL"
             .into()),
     }
 }

@@ -136,11 +136,14 @@ pub struct Stat {
     /// Print a block for each interval of this length, at least 10ms.
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
-    /// Tell rows apart by these, separated by commas: vm, vcpu, reason [default: vm,reason; all three for json and csv]
+    /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
+    ///
+    /// The level is whose exits they are: the VM's own (L1), or those of guests that it runs itself (L2). A table has it only
+    /// where there are any of L2.
     #[arg(long, value_name = "KEYS")]
     pub by: Option<By>,
     /// Sort rows by: busy (time that is not halted), count, rate, time, kernel, user, halted, polled, waiting,
-    /// user-exits, min, avg, max, p50, p95, p99, name, vm, vcpu
+    /// user-exits, to-l1, l1-exits, l1-time, min, avg, max, p50, p95, p99, name, vm, vcpu
     ///
     /// What is not measured leaves the order to count: with --no-split busy, kernel, user, halted, polled, waiting and
     /// user-exits are not, with --no-time no time is.

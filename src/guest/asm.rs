@@ -45,6 +45,8 @@ pub enum Block {
     HypercallAnswers = 0x48,
     /// Interrupts of the local APIC's timer that were handled.
     Ticks = 0x50,
+    /// With which code the guest's own guest exited last.
+    L2End = 0x58,
 }
 
 /// Which instruction calls the hypervisor.
@@ -93,7 +95,7 @@ impl Code {
     }
 
     /// An instruction whose last operand is `[r15 + field]`.
-    fn block(&mut self, opcode: &[u8], field: Block) -> &mut Self {
+    pub(super) fn block(&mut self, opcode: &[u8], field: Block) -> &mut Self {
         self.put(opcode).put(&(field as i32).to_le_bytes())
     }
 
@@ -125,10 +127,15 @@ pub fn program(steps: &[Step], marks: bool, machine: Machine) -> Vec<u8> {
         }
         repeat(&mut code, step, machine);
     }
+    finish(&mut code);
+    code.0
+}
+
+/// What every program that ends does at its end.
+pub(super) fn finish(code: &mut Code) {
     code.block(&[0x41, 0xc7, 0x87], Block::Finished).imm(1); //  mov dword [r15 + Finished], 1
     code.put(&[0xf4]); //                            hlt
     code.put(&[0xeb, 0xfd]); //                      jmp to the hlt, should anyone enter again
-    code.0
 }
 
 /// The program that does the steps in their order again and again: in turns, each of which ends with a write to
@@ -146,7 +153,7 @@ pub fn turns(steps: &[Step], machine: Machine) -> Vec<u8> {
 }
 
 /// What every program of steps begins with.
-fn begin(machine: Machine) -> Code {
+pub(super) fn begin(machine: Machine) -> Code {
     let mut code = Code::default();
     code.put(&[0x41, 0xbf]).imm(machine.block); //  mov r15d, block
     code.put(&[0x41, 0xbe]).imm(machine.mmio); //   mov r14d, mmio
@@ -155,7 +162,7 @@ fn begin(machine: Machine) -> Code {
 }
 
 /// A loop for one step.
-fn repeat(code: &mut Code, step: Step, machine: Machine) {
+pub(super) fn repeat(code: &mut Code, step: Step, machine: Machine) {
     if step.count == 0 {
         return;
     }
@@ -172,7 +179,7 @@ fn repeat(code: &mut Code, step: Step, machine: Machine) {
 }
 
 /// The body of a loop: one exit.
-fn once(code: &mut Code, kind: Kind, call: Call) {
+pub(super) fn once(code: &mut Code, kind: Kind, call: Call) {
     match kind {
         Kind::Cpuid => {
             code.put(&[0x31, 0xc0]); //              xor eax, eax

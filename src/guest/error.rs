@@ -57,6 +57,12 @@ pub enum Error {
         /// Its value.
         found: String,
     },
+    /// The guest is to be a hypervisor, and cannot be one.
+    #[error("this guest runs a guest of its own with AMD's SVM, which KVM does not offer it: {found}")]
+    NoNestedSvm {
+        /// What there is instead, and what to do.
+        found: String,
+    },
     /// The guest did something that its program does not do.
     #[error("vCPU {vcpu} of the guest stopped at an unexpected {what}; please report this with `uname -a`")]
     Unexpected {

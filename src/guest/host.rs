@@ -72,6 +72,19 @@ pub(super) fn require_nested_paging(isa: Isa) -> Result<(), Error> {
     }
 }
 
+/// Why KVM may offer its guests no SVM, and what to do.
+pub(super) fn nested() -> String {
+    match isa() {
+        Some(Isa::Svm) => {
+            let file = "/sys/module/kvm_amd/parameters/nested";
+            let found = fs::read_to_string(file).unwrap_or_else(|error| error.to_string());
+            format!("{file} says {:?}; load the module with nested=1", found.trim())
+        }
+        Some(Isa::Vmx) => "KVM uses VMX here; run this on AMD".into(),
+        _ => "neither kvm_amd nor kvm_intel drives KVM here; run this on AMD".into(),
+    }
+}
+
 /// Non-maskable interrupts of all CPUs since boot, by `/proc/interrupts`.
 pub(super) fn nmis() -> Option<u64> {
     let interrupts = fs::read_to_string("/proc/interrupts").ok()?;

@@ -11,6 +11,7 @@ mod kick;
 mod kind;
 pub mod many;
 mod memory;
+pub mod nested;
 mod plan;
 pub mod refused;
 pub mod split;
@@ -201,6 +202,9 @@ fn make(vcpus: usize) -> Result<Made, Error> {
 }
 
 fn memory_for(vcpus: usize) -> Result<Arc<Memory>, Error> {
+    if !(1..=MAX_VCPUS).contains(&vcpus) {
+        return Err(Error::Vcpus { asked: vcpus, most: MAX_VCPUS });
+    }
     let what = "map the guest's memory";
     Memory::new(vcpus).map(Arc::new).map_err(|source| Error::System { what, source })
 }
@@ -222,23 +226,28 @@ fn make_with(memory: Arc<Memory>) -> Result<Made, Error> {
     Ok(Made { vm, memory, processor })
 }
 
-/// Runs a VM with a vCPU for each list of steps; `patience` is how long it may take.
+/// Runs a VM with a vCPU for each list of steps; `patience` is how long it may take, and a millisecond more for each exit.
 fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran, Error> {
-    let vcpus = programs.len();
-    if !(1..=MAX_VCPUS).contains(&vcpus) {
-        return Err(Error::Vcpus { asked: vcpus, most: MAX_VCPUS });
-    }
-    let Made { vm, memory, processor } = make(vcpus)?;
-    let mut ready = Vec::with_capacity(vcpus);
-    for (index, steps) in programs.iter().enumerate() {
+    let made = make(programs.len())?;
+    let code =
+        |(index, steps): (usize, &Vec<Step>)| asm::program(steps, marks, made.processor.machine(index));
+    let codes: Vec<Vec<u8>> = programs.iter().enumerate().map(code).collect();
+    let exits: u64 = programs.iter().flatten().map(|step| u64::from(step.count)).sum();
+    go(made, &codes, patience + Duration::from_millis(exits))
+}
+
+/// Runs a VM with a vCPU for each program, in machine code, for at most `patience`.
+fn go(made: Made, codes: &[Vec<u8>], patience: Duration) -> Result<Ran, Error> {
+    let Made { vm, memory, processor } = made;
+    let mut ready = Vec::with_capacity(codes.len());
+    for (index, code) in codes.iter().enumerate() {
         let fd = vm.create_vcpu(index as u64).map_err(kvm("make a vCPU"))?;
-        let program = asm::program(steps, marks, processor.machine(index));
-        ready.push(Vcpu::new(fd, index, Arc::clone(&memory), &processor, &program)?);
+        ready.push(Vcpu::new(fd, index, Arc::clone(&memory), &processor, code)?);
     }
     // Shut until every thread is there, so that they run at the same time, or not at all.
     let gate = Arc::new(AtomicBool::new(false));
     let stop = Arc::new(AtomicBool::new(false));
-    let mut threads = Vec::with_capacity(vcpus);
+    let mut threads = Vec::with_capacity(codes.len());
     let mut failed = None;
     for (index, mut vcpu) in ready.into_iter().enumerate() {
         let (open, told) = (Arc::clone(&gate), Arc::clone(&stop));
@@ -260,8 +269,7 @@ fn start(programs: &[Vec<Step>], marks: bool, patience: Duration) -> Result<Ran,
     }
     gate.store(true, Ordering::Release);
     threads.iter().for_each(|thread| thread.thread().unpark());
-    let exits: u64 = programs.iter().flatten().map(|step| u64::from(step.count)).sum();
-    let ended = wait(threads, &stop, patience + Duration::from_millis(exits));
+    let ended = wait(threads, &stop, patience);
     if let Some(error) = failed {
         return Err(error);
     }

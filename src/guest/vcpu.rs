@@ -46,6 +46,8 @@ pub struct Seen {
     pub trap: u64,
     pub protection: u64,
     pub hypercall_answers: u64,
+    /// The last exit code of the guest's own guest, 0 where it has none.
+    pub l2_end: u64,
     pub msr: Option<u64>,
     /// Time and KVM's count of exits at each HLT.
     pub marks: Vec<(Instant, Option<u64>)>,
@@ -213,6 +215,7 @@ impl Vcpu {
         seen.breakpoint = note(Block::Bp);
         seen.protection = note(Block::Gp);
         seen.hypercall_answers = note(Block::HypercallAnswers);
+        seen.l2_end = note(Block::L2End);
         seen.msr = self.msr();
         seen.kvm = self.kvm_count();
     }

@@ -1,6 +1,6 @@
-//! Rows of an [`Interval`] added up by VM, vCPU, reason, or any of them together.
+//! Rows of an [`Interval`] added up by VM, vCPU, level, reason, or any of them together.
 
-use super::{Counters, ExitCode, Interval, Measured, VmId};
+use super::{Counters, ExitCode, Interval, Level, Measured, VmId};
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -14,26 +14,28 @@ pub struct By {
     pub vm: bool,
     /// Tell vCPU numbers apart.
     pub vcpu: bool,
+    /// Tell exits of guests apart from those of guests that they run.
+    pub level: bool,
     /// Tell reasons apart.
     pub reason: bool,
 }
 
 impl By {
     /// Every vCPU's reasons: nothing is added up.
-    pub const ALL: By = By { vm: true, vcpu: true, reason: true };
+    pub const ALL: By = By { vm: true, vcpu: true, level: true, reason: true };
     /// Nothing is told apart: all is added up.
-    pub const NOTHING: By = By { vm: false, vcpu: false, reason: false };
+    pub const NOTHING: By = By { vm: false, vcpu: false, level: false, reason: false };
 }
 
 impl Default for By {
     fn default() -> Self {
-        By { vm: true, vcpu: false, reason: true }
+        By { vm: true, vcpu: false, level: true, reason: true }
     }
 }
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [(self.vm, "vm"), (self.vcpu, "vcpu"), (self.reason, "reason")];
+        let named = [(self.vm, "vm"), (self.vcpu, "vcpu"), (self.level, "level"), (self.reason, "reason")];
         let mut separator = "";
         for (_, name) in named.iter().filter(|(on, _)| *on) {
             write!(f, "{separator}{name}")?;
@@ -62,9 +64,10 @@ impl FromStr for By {
             match word {
                 "vm" => by.vm = true,
                 "vcpu" => by.vcpu = true,
+                "level" => by.level = true,
                 "reason" => by.reason = true,
                 _ => {
-                    let choice = "vm, vcpu and reason, separated by commas".into();
+                    let choice = "vm, vcpu, level and reason, separated by commas".into();
                     return Err(UnknownWord { what: "grouping by", found: word.into(), choice });
                 }
             }
@@ -97,6 +100,12 @@ pub enum Sort {
     Waiting,
     /// Exits that went out to user space.
     UserExits,
+    /// Exits of L2 that L1 had to handle.
+    ToL1,
+    /// Exits that L1 made for that.
+    L1Exits,
+    /// Time that L1 took for that.
+    L1Time,
     /// Shortest host time.
     Min,
     /// Mean host time.
@@ -119,7 +128,7 @@ pub enum Sort {
 
 impl Sort {
     /// Every order with the word that chooses it; `rate` is another word for `count`.
-    pub const WORDS: [(&'static str, Sort); 19] = [
+    pub const WORDS: [(&'static str, Sort); 22] = [
         ("busy", Sort::Busy),
         ("count", Sort::Count),
         ("rate", Sort::Count),
@@ -130,6 +139,9 @@ impl Sort {
         ("polled", Sort::Polled),
         ("waiting", Sort::Waiting),
         ("user-exits", Sort::UserExits),
+        ("to-l1", Sort::ToL1),
+        ("l1-exits", Sort::L1Exits),
+        ("l1-time", Sort::L1Time),
         ("min", Sort::Min),
         ("avg", Sort::Avg),
         ("max", Sort::Max),
@@ -168,6 +180,8 @@ pub struct Group {
     pub vm: Option<VmId>,
     /// The vCPU's number.
     pub vcpu: Option<u32>,
+    /// Whose exits.
+    pub level: Option<Level>,
     /// The reason.
     pub code: Option<ExitCode>,
     /// What was counted.
@@ -177,7 +191,7 @@ pub struct Group {
 impl Group {
     /// All exits of an interval.
     pub fn total(interval: &Interval) -> Group {
-        let none = Group { vm: None, vcpu: None, code: None, counters: Counters::default() };
+        let none = Group { vm: None, vcpu: None, level: None, code: None, counters: Counters::default() };
         group(interval, By::NOTHING).pop().unwrap_or(none)
     }
 
@@ -194,7 +208,7 @@ impl Group {
     }
 
     fn figure(&self, sort: Sort, measured: Measured) -> Option<u64> {
-        let split = &self.counters.split;
+        let (split, nested) = (&self.counters.split, &self.counters.nested);
         match sort {
             Sort::Busy => (measured == Measured::Split).then(|| self.counters.busy_ns()),
             Sort::Time => Some(self.counters.time_ns),
@@ -204,6 +218,9 @@ impl Group {
             Sort::Polled => Some(split.polled_ns),
             Sort::Waiting => Some(split.waiting_ns),
             Sort::UserExits => Some(split.user_exits),
+            Sort::ToL1 => Some(nested.to_l1),
+            Sort::L1Exits => Some(nested.l1_exits),
+            Sort::L1Time => Some(nested.l1_ns),
             Sort::Min => self.counters.extremes.map(|e| e.min_ns),
             Sort::Avg => self.avg_ns(),
             Sort::Max => self.counters.extremes.map(|e| e.max_ns),
@@ -215,31 +232,44 @@ impl Group {
     }
 }
 
-type Key = (Option<VmId>, Option<u32>, Option<ExitCode>);
+type Key = (Option<VmId>, Option<u32>, Option<Level>, Option<ExitCode>);
 
-/// Adds up an interval's rows, in the order of VM, vCPU and code.
+/// Adds up an interval's rows, in the order of VM, vCPU, level and code.
 ///
 /// Where reasons are not told apart, `counters.count` is the count of the vCPUs, which is whole
 /// also where a reason found no row and where rows overlap ([`super::Source::KvmStat`]); vCPUs
-/// and VMs without an exit are then there too, with a count of zero.
+/// and VMs without an exit are then there too, with a count of zero. Where levels are told apart,
+/// what is not in L2's rows is L1's.
 pub fn group(interval: &Interval, by: By) -> Vec<Group> {
     let mut groups: BTreeMap<Key, Counters> = BTreeMap::new();
-    let key = |vm: VmId, vcpu: u32, code: Option<ExitCode>| -> Key {
-        (by.vm.then_some(vm), by.vcpu.then_some(vcpu), code.filter(|_| by.reason))
+    let key = |vm: VmId, vcpu: u32, level: Level, code: Option<ExitCode>| -> Key {
+        let (vm, vcpu) = (by.vm.then_some(vm), by.vcpu.then_some(vcpu));
+        (vm, vcpu, by.level.then_some(level), code.filter(|_| by.reason))
     };
     for row in &interval.rows {
-        groups.entry(key(row.vm, row.vcpu, Some(row.code))).or_default().add(&row.counters);
+        groups.entry(key(row.vm, row.vcpu, row.level, Some(row.code))).or_default().add(&row.counters);
     }
     if !by.reason {
-        groups.values_mut().for_each(|counters| counters.count = 0);
+        let of_l2 = |key: &Key| key.2 == Some(Level::L2);
+        groups.iter_mut().filter(|(key, _)| !of_l2(key)).for_each(|(_, counters)| counters.count = 0);
         for span in &interval.vcpus {
-            groups.entry(key(span.vm, span.vcpu, None)).or_default().count += span.exits;
+            groups.entry(key(span.vm, span.vcpu, Level::L1, None)).or_default().count += span.exits;
+        }
+        let l2: Vec<(Key, u64)> = groups
+            .iter()
+            .filter(|(key, _)| of_l2(key))
+            .map(|(key, counters)| (*key, counters.count))
+            .collect();
+        for ((vm, vcpu, _, _), count) in l2 {
+            let rest = groups.entry((vm, vcpu, Some(Level::L1), None)).or_default();
+            rest.count = rest.count.saturating_sub(count);
         }
     }
-    groups.into_iter().map(|((vm, vcpu, code), counters)| Group { vm, vcpu, code, counters }).collect()
+    let group = |((vm, vcpu, level, code), counters)| Group { vm, vcpu, level, code, counters };
+    groups.into_iter().map(group).collect()
 }
 
-/// Sorts groups of `interval`; equal ones by count, then by VM, vCPU and code, so that the order
+/// Sorts groups of `interval`; equal ones by count, then by VM, vCPU, level and code, so that the order
 /// is always the same. What has no figure comes last; where none has one, the count decides.
 pub fn sort(
     groups: &mut [Group],
@@ -257,7 +287,8 @@ pub fn sort(
             _ => Ordering::Equal,
         };
         let rest = |g: &Group| {
-            (Reverse(g.figure(order, interval.measured)), Reverse(g.counters.count), g.vm, g.vcpu, g.code)
+            let figure = g.figure(order, interval.measured);
+            (Reverse(figure), Reverse(g.counters.count), g.vm, g.vcpu, g.level, g.code)
         };
         by_text.then_with(|| rest(a).cmp(&rest(b)))
     });
@@ -266,12 +297,14 @@ pub fn sort(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Extremes, Histogram, Isa, Loss, Row, Source, Split, UserReason, VcpuSpan, Vm};
+    use crate::model::{
+        Extremes, Histogram, Isa, Loss, Nested, Row, Source, Split, UserReason, VcpuSpan, Vm,
+    };
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
 
     fn interval(cells: &[(u8, u8, u8, u64)]) -> Interval {
-        let mut rows: BTreeMap<(VmId, u32, i64), Counters> = BTreeMap::new();
+        let mut rows: BTreeMap<(VmId, u32, Level, i64), Counters> = BTreeMap::new();
         let mut vcpus: BTreeMap<(VmId, u32), u64> = BTreeMap::new();
         for &(vm, vcpu, code, ns) in cells {
             let (vm, vcpu) = (VmId(vm.into()), vcpu.into());
@@ -291,8 +324,12 @@ mod tests {
                 waiting_ns: rest / 2,
             };
             let returns = (0..out).map(|_| (UserReason(i32::from(code) - 2), 1)).collect();
-            let one = Counters { count: 1, time_ns: ns, extremes, histogram, split, returns };
-            rows.entry((vm, vcpu, code.into())).or_default().add(&one);
+            // Every third is one of L2's.
+            let level = if ns % 3 == 0 { Level::L2 } else { Level::L1 };
+            let to_l1 = u64::from(level == Level::L2);
+            let nested = Nested { to_l1, l1_done: to_l1, l1_exits: to_l1 * 3, l1_ns: to_l1 * 4 * ns };
+            let one = Counters { count: 1, time_ns: ns, extremes, histogram, split, returns, nested };
+            rows.entry((vm, vcpu, level, code.into())).or_default().add(&one);
             *vcpus.entry((vm, vcpu)).or_default() += 1;
         }
         let vm = |id: VmId| {
@@ -312,9 +349,10 @@ mod tests {
                 .collect(),
             rows: rows
                 .into_iter()
-                .map(|((vm, vcpu, code), counters)| Row {
+                .map(|((vm, vcpu, level, code), counters)| Row {
                     vm,
                     vcpu,
+                    level,
                     code: ExitCode { isa: Isa::Vmx, code },
                     counters,
                 })
@@ -327,11 +365,11 @@ mod tests {
         #[test]
         fn grouping_keeps_every_exit_and_sorting_is_one_order(
             cells in proptest::collection::vec((0u8..4, 0u8..3, 0u8..5, 0u64..1 << 40), 0..60),
-            (vm, vcpu, reason) in any::<(bool, bool, bool)>(),
+            (vm, vcpu, level, reason) in any::<(bool, bool, bool, bool)>(),
             order in proptest::sample::select(Sort::WORDS.map(|(_, order)| order).to_vec()),
         ) {
             let interval = interval(&cells);
-            let by = By { vm, vcpu, reason };
+            let by = By { vm, vcpu, level, reason };
             let mut groups = group(&interval, by);
             let mut all = Counters::default();
             groups.iter().for_each(|group| all.add(&group.counters));
@@ -345,6 +383,11 @@ mod tests {
                 prop_assert_eq!(parts, counters.time_ns);
                 prop_assert_eq!(counters.busy_ns() + split.halted_ns, counters.time_ns);
                 prop_assert_eq!((g.vm.is_some(), g.vcpu.is_some(), g.code.is_some()), (vm, vcpu, reason));
+                prop_assert_eq!(g.level.is_some(), level);
+                if level {
+                    let l2 = if g.level == Some(Level::L2) { counters.count } else { 0 };
+                    prop_assert_eq!(counters.nested.to_l1, l2);
+                }
             }
 
             let name = |code: ExitCode| Cow::Owned(format!("R{}", code.code / 2));
@@ -401,8 +444,8 @@ mod tests {
 
     #[test]
     fn words_are_read_and_written() {
-        assert_eq!("reason, vm".parse(), Ok(By::default()));
-        assert_eq!(By::ALL.to_string(), "vm,vcpu,reason");
+        assert_eq!("reason, level, vm".parse(), Ok(By::default()));
+        assert_eq!(By::ALL.to_string(), "vm,vcpu,level,reason");
         assert_eq!("rate".parse(), Ok(Sort::Count));
         for (_, order) in Sort::WORDS {
             assert_eq!(order.to_string().parse(), Ok(order));
@@ -410,7 +453,7 @@ mod tests {
         let error = "vm,cpu".parse::<By>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no grouping by \"cpu\"; choose from vm, vcpu and reason, separated by commas"
+            "there is no grouping by \"cpu\"; choose from vm, vcpu, level and reason, separated by commas"
         );
         assert!("".parse::<By>().is_err());
         assert!("biggest".parse::<Sort>().unwrap_err().to_string().contains("busy, count, rate, time"));

@@ -1,7 +1,8 @@
 //! What happened between two moments.
 
 use super::{
-    Counters, ExitCode, Loss, Measured, ReasonCount, Returns, Sample, Source, VcpuSample, VcpuTime, Vm, VmId,
+    Counters, ExitCode, Level, Loss, Measured, ReasonCount, Returns, Sample, Source, VcpuSample, VcpuTime,
+    Vm, VmId,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -13,10 +14,18 @@ pub struct Row {
     pub vm: VmId,
     /// The vCPU's number in the VM.
     pub vcpu: u32,
+    /// Whose exits: [`Level::L1`] where the source cannot tell.
+    pub level: Level,
     /// The reason.
     pub code: ExitCode,
     /// What was counted in the interval.
     pub counters: Counters,
+}
+
+impl Row {
+    fn key(&self) -> (VmId, u32, Level, ExitCode) {
+        (self.vm, self.vcpu, self.level, self.code)
+    }
 }
 
 /// One vCPU in an [`Interval`].
@@ -62,7 +71,7 @@ pub struct Interval {
     pub vms: BTreeMap<VmId, Vm>,
     /// The vCPUs that were there, by VM and number, also those without an exit.
     pub vcpus: Vec<VcpuSpan>,
-    /// Reasons that occurred, by VM, vCPU and code.
+    /// Reasons that occurred, by VM, vCPU, level and code.
     pub rows: Vec<Row>,
     /// What was missed.
     pub loss: Loss,
@@ -100,18 +109,26 @@ impl Interval {
             let time = vcpu.time.map(|now| now.since(&then));
             vcpus.push(VcpuSpan { vm: vcpu.vm, vcpu: vcpu.vcpu, exits, kvm_exits, time });
             for reason in &vcpu.reasons {
-                let then = earlier.and_then(|e| e.reasons.iter().find(|r| r.code == reason.code));
+                let then = earlier.and_then(|e| {
+                    e.reasons.iter().find(|r| (r.level, r.code) == (reason.level, reason.code))
+                });
                 let counters = since(reason, then).ok_or_else(|| {
                     backwards(&format!("{} {:#x}", reason.code.isa.name(), reason.code.code))
                 })?;
                 // An exit of an interval before may have entered again, or gone out to user space, in this one.
                 if !counters.is_empty() {
-                    rows.push(Row { vm: vcpu.vm, vcpu: vcpu.vcpu, code: reason.code, counters });
+                    rows.push(Row {
+                        vm: vcpu.vm,
+                        vcpu: vcpu.vcpu,
+                        level: reason.level,
+                        code: reason.code,
+                        counters,
+                    });
                 }
             }
         }
         vcpus.sort_by_key(|span| (span.vm, span.vcpu));
-        rows.sort_by_key(|row| (row.vm, row.vcpu, row.code));
+        rows.sort_by_key(Row::key);
         let loss = now.loss.since(&last.loss).ok_or(WentBackwards { what: "loss".into() })?;
         Ok(Interval {
             start: last.wall,
@@ -148,14 +165,13 @@ impl Interval {
 
         let known = self.rows.len();
         for row in &next.rows {
-            let key = (row.vm, row.vcpu, row.code);
-            match self.rows[..known].binary_search_by_key(&key, |mine| (mine.vm, mine.vcpu, mine.code)) {
+            match self.rows[..known].binary_search_by_key(&row.key(), Row::key) {
                 Ok(at) => self.rows[at].counters.add(&row.counters),
                 Err(_) => self.rows.push(row.clone()),
             }
         }
         if self.rows.len() > known {
-            self.rows.sort_by_key(|row| (row.vm, row.vcpu, row.code));
+            self.rows.sort_by_key(Row::key);
         }
     }
 
@@ -167,6 +183,11 @@ impl Interval {
     /// KVM's own count of the exits of all vCPUs; `None` where it is missing for any of them.
     pub fn kvm_exits(&self) -> Option<u64> {
         self.vcpus.iter().map(|span| span.kvm_exits).sum()
+    }
+
+    /// Whether any of the guests ran guests of its own, and their exits are told apart.
+    pub fn has_l2(&self) -> bool {
+        self.rows.iter().any(|row| row.level == Level::L2)
     }
 
     /// Leaves only the VMs and vCPUs that `keep` says yes to.
@@ -193,6 +214,7 @@ fn since(now: &ReasonCount, then: Option<&ReasonCount>) -> Option<Counters> {
         histogram: now.counters.histogram.since(&then.counters.histogram)?,
         split: now.counters.split.since(&then.counters.split)?,
         returns: returned_since(&now.counters.returns, &then.counters.returns)?,
+        nested: now.counters.nested.since(&then.counters.nested)?,
     })
 }
 
@@ -209,7 +231,7 @@ fn returned_since(now: &Returns, then: &Returns) -> Option<Returns> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Histogram, Isa, Split, UserReason};
+    use crate::model::{Histogram, Isa, Nested, Split, UserReason};
     use proptest::prelude::*;
 
     /// One exit, of (VM, vCPU, code), that took so long.
@@ -251,10 +273,16 @@ mod tests {
             }
             let histogram = Histogram::from_bucket(usize::try_from(code.code).unwrap(), [1]);
             let returns = Returns::from([(UserReason(i32::from(vcpu)), 1)]);
-            let one = Counters { count: 1, time_ns: ns, extremes: None, histogram, split, returns };
-            match sample.reasons.iter_mut().find(|reason| reason.code == code) {
+            // Each reason is one of either level.
+            let level = if ns % 3 == 0 { Level::L2 } else { Level::L1 };
+            let nested = match level {
+                Level::L1 => Nested::default(),
+                Level::L2 => Nested { to_l1: 1, l1_done: 1, l1_exits: ns % 5, l1_ns: ns / 4 },
+            };
+            let one = Counters { count: 1, time_ns: ns, extremes: None, histogram, split, returns, nested };
+            match sample.reasons.iter_mut().find(|found| (found.level, found.code) == (level, code)) {
                 Some(reason) => reason.counters.add(&one),
-                None => sample.reasons.push(ReasonCount { code, counters: one }),
+                None => sample.reasons.push(ReasonCount { level, code, counters: one }),
             }
         }
         let vm = |id: VmId| Vm { id, pid: 7, name: "vm".into(), vmm: "qemu".into(), ended: false };
@@ -287,6 +315,10 @@ mod tests {
             prop_assert_eq!(&both, &one);
             let host: u64 = one.vcpus.iter().filter_map(|span| span.time).map(|time| time.host_ns()).sum();
             prop_assert_eq!(host, one.rows.iter().map(|row| row.counters.time_ns).sum::<u64>());
+            for row in &one.rows {
+                let l2 = if row.level == Level::L2 { row.counters.count } else { 0 };
+                prop_assert_eq!(row.counters.nested.to_l1, l2, "levels are kept apart");
+            }
         }
     }
 

@@ -4,12 +4,14 @@
 mod group;
 mod histogram;
 mod interval;
+mod nested;
 mod sample;
 mod time;
 
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
+pub use nested::{Level, Nested};
 pub use sample::{Counters, Extremes, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
 pub use time::{Measured, Returns, Split, UserReason, VcpuTime};
 

@@ -1,6 +1,6 @@
 //! All counters at one moment.
 
-use super::{ExitCode, Histogram, Measured, Returns, Split, VcpuTime};
+use super::{ExitCode, Histogram, Level, Measured, Nested, Returns, Split, VcpuTime};
 use std::time::SystemTime;
 
 /// One VM of one run of the tool. Never used twice: a process id that comes back is another VM.
@@ -49,6 +49,8 @@ pub struct Counters {
     pub split: Split,
     /// With what KVM_RUN returned to the VMM.
     pub returns: Returns,
+    /// What they cost L1, where they are exits of L2.
+    pub nested: Nested,
 }
 
 /// The shortest and the longest of some times, in nanoseconds.
@@ -90,6 +92,7 @@ impl Counters {
         self.extremes = Extremes::merge(self.extremes, other.extremes);
         self.histogram.add(&other.histogram);
         self.split.add(&other.split);
+        self.nested.add(&other.nested);
         for (reason, count) in &other.returns {
             *self.returns.entry(*reason).or_default() += count;
         }
@@ -100,6 +103,8 @@ impl Counters {
 /// the extremes alone are those since the sample before, because extremes cannot be subtracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReasonCount {
+    /// Whose exits.
+    pub level: Level,
     /// Which reason.
     pub code: ExitCode,
     /// Its counters.
@@ -144,11 +149,13 @@ pub struct Loss {
     pub torn: u64,
     /// Processes of the watched command that could not be followed.
     pub unfollowed: u64,
+    /// vCPUs whose guests run guests of their own, where the exits of these cannot be told from its own.
+    pub no_level: u64,
 }
 
 impl Loss {
     /// Each figure with its name, as machines read it, and what it means.
-    pub fn figures(&self) -> [(&'static str, u64, &'static str); 9] {
+    pub fn figures(&self) -> [(&'static str, u64, &'static str); 10] {
         [
             ("no_row", self.no_row, "exits without a reason: the table of rows is full (--max-rows)"),
             (
@@ -175,6 +182,11 @@ impl Loss {
                 self.unfollowed,
                 "forks of the command that could not be followed: too many processes at once",
             ),
+            (
+                "no_level",
+                self.no_level,
+                "vCPUs whose guest runs guests itself (L2): their exits are counted as its own",
+            ),
         ]
     }
 
@@ -199,6 +211,7 @@ impl Loss {
         self.skipped_split += other.skipped_split;
         self.torn += other.torn;
         self.unfollowed += other.unfollowed;
+        self.no_level += other.no_level;
     }
 
     /// This loss less an earlier one; `None` if any figure shrank.
@@ -213,6 +226,7 @@ impl Loss {
             skipped_split: self.skipped_split.checked_sub(earlier.skipped_split)?,
             torn: self.torn.checked_sub(earlier.torn)?,
             unfollowed: self.unfollowed.checked_sub(earlier.unfollowed)?,
+            no_level: self.no_level.checked_sub(earlier.no_level)?,
         })
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::guest::KvmCount;
-use crate::model::{Counters, Loss, Measured, Row as Counted, Source, VcpuSpan, Vm, VmId};
+use crate::model::{Counters, Level, Loss, Measured, Row as Counted, Source, VcpuSpan, Vm, VmId};
 use std::time::{Duration, SystemTime};
 
 fn code(isa: Isa, code: i64) -> ExitCode {
@@ -32,6 +32,7 @@ fn interval(isa: Isa, vcpus: &[&[(i64, u64)]]) -> Interval {
             vm: id,
             vcpu,
             code: code(isa, number),
+            level: Level::L1,
             counters: Counters { count, ..Counters::default() },
         }));
     }

@@ -1,8 +1,8 @@
 //! Intervals to test views on.
 
 use crate::model::{
-    BUCKETS, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Loss, Measured, Returns, Row, Source,
-    Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    BUCKETS, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Nested, Returns,
+    Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use std::time::{Duration, SystemTime};
 
@@ -79,7 +79,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         let code = ExitCode { isa, code };
         let mut counters = counters(count, typical);
         (counters.split, counters.returns) = split(code, &counters);
-        rows.push(Row { vm, vcpu, code, counters });
+        rows.push(Row { vm, vcpu, level: Level::L1, code, counters });
     }
     vcpus.iter_mut().for_each(|span| span.time = Some(time(span, &rows)));
     vcpus.iter_mut().for_each(|span| span.kvm_exits = Some(span.exits));
@@ -222,6 +222,35 @@ pub fn many() -> Interval {
     interval
 }
 
+/// Two VMs, one of which runs guests of its own.
+pub fn nested() -> Interval {
+    let mut interval = interval(
+        Isa::Svm,
+        &["hypervisor", "plain"],
+        &[
+            (0, 0, 0x72, 31_204, 1_430),
+            (0, 0, 0x7b, 9_810, 6_120),
+            (0, 0, 0x80, 20_002, 3_700),
+            (0, 0, 0x7c, 4_006, 1_400),
+            (1, 0, 0x7b, 7_002, 6_120),
+        ],
+    );
+    for (code, count, to_l1, l1_done, each) in
+        [(0x72, 10_001, 10_001, 10_000, 4), (0x7b, 4_100, 0, 0, 0), (0x400, 10_002, 10_002, 10_002, 2)]
+    {
+        let code = ExitCode { isa: Isa::Svm, code };
+        let mut counters = counters(count, 2_100);
+        (counters.split, counters.returns) = split(code, &counters);
+        counters.nested = Nested { to_l1, l1_done, l1_exits: l1_done * each, l1_ns: l1_done * each * 5_300 };
+        interval.rows.push(Row { vm: VmId(0), vcpu: 0, level: Level::L2, code, counters });
+        interval.vcpus[0].exits += count;
+    }
+    interval.rows.sort_by_key(|row| (row.vm, row.vcpu, row.level, row.code));
+    interval.vcpus[0].time = Some(time(&interval.vcpus[0], &interval.rows));
+    interval.vcpus[0].kvm_exits = Some(interval.vcpus[0].exits);
+    interval
+}
+
 /// Everything that can be missed was, and KVM's count cannot be read for one vCPU.
 pub fn lossy() -> Interval {
     let mut interval = busy();
@@ -235,6 +264,7 @@ pub fn lossy() -> Interval {
         skipped_split: 3,
         torn: 2,
         unfollowed: 1,
+        no_level: 1,
     };
     interval.vcpus[1].exits += 1_200;
     interval.vcpus[2].kvm_exits = None;
@@ -242,6 +272,6 @@ pub fn lossy() -> Interval {
 }
 
 /// All of them.
-pub fn all() -> [Interval; 9] {
-    [busy(), single(), hostile(), statistics(), idle(), lossy(), whole(), counts(), many()]
+pub fn all() -> [Interval; 10] {
+    [busy(), single(), hostile(), statistics(), idle(), lossy(), whole(), counts(), many(), nested()]
 }

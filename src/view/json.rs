@@ -256,13 +256,13 @@ mod tests {
         let schema: Value = serde_json::from_str(include_str!("../../docs/stat.schema.json")).unwrap();
         let documentation = include_str!("../../docs/json.md");
         for interval in fixture::all() {
-            for by in ["vm,vcpu,reason", "vm,reason", "vcpu", "reason"] {
+            for by in ["vm,vcpu,level,reason", "vm,reason", "vcpu", "level", "reason"] {
                 let by: By = by.parse().unwrap();
                 let value = parsed(&interval, &Options { by, ..Options::default() });
                 validate(&value, &schema, "interval");
                 for row in value["rows"].as_array().unwrap() {
-                    let there = ["vm", "vcpu", "reason"].map(|key| row.get(key).is_some());
-                    assert_eq!(there, [by.vm, by.vcpu, by.reason]);
+                    let there = ["vm", "vcpu", "level", "reason"].map(|key| row.get(key).is_some());
+                    assert_eq!(there, [by.vm, by.vcpu, by.level, by.reason]);
                 }
             }
         }
@@ -332,6 +332,26 @@ mod tests {
             for time in [&row["time_ns"], &row["histogram"], &vcpu["guest_ns"], &vcpu["host_ns"]] {
                 assert_eq!(time.is_null(), counts);
             }
+        }
+    }
+
+    #[test]
+    fn what_l2_cost_l1_is_with_l2s_rows_alone() {
+        let figures = |interval: &Interval, by: &str| -> Vec<Value> {
+            let value = parsed(interval, &Options { by: by.parse().unwrap(), ..Options::default() });
+            let figure =
+                |row: &Value| ["level", "count", "to_l1", "l1_done", "l1_exits"].map(|key| row[key].clone());
+            value["rows"].as_array().unwrap().iter().map(|row| figure(row).to_vec().into()).collect()
+        };
+        use serde_json::json;
+        let interval = fixture::nested();
+        let l2 = json!([2, 24_103, 20_003, 20_002, 60_004]);
+        assert_eq!(figures(&interval, "level"), [json!([1, 72_024, null, null, null]), l2]);
+        assert_eq!(figures(&interval, "vcpu"), [json!([null, 96_127, 20_003, 20_002, 60_004])]);
+        let mut plain = fixture::busy();
+        plain.source = Source::Tracepoint;
+        for row in figures(&plain, "vm,level,reason") {
+            assert_eq!([&row[0], &row[2], &row[4]], [&Value::Null; 3], "this source cannot tell");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The lines for the kernel log.
 
 use super::text;
-use crate::model::{By, ExitCode, Interval, Isa, group};
+use crate::model::{By, ExitCode, Interval, Isa, Level, group};
 use crate::reason;
 
 /// The longest name in a line, in columns. The kernel log takes lines of about 1,000 bytes
@@ -9,13 +9,15 @@ use crate::reason;
 const NAME: usize = 100;
 
 /// What an interval that began with the watching says in the kernel log: the total first, then
-/// each type that occurred with its number and name, by number, then what was missed. Each line is
+/// each type that occurred with its number and name, by number, then those of the guest's own guests (L2), then what was
+/// missed. Each line is
 /// at most 200 bytes of ASCII and has no line break; the caller adds the level.
 pub fn lines(interval: &Interval) -> Vec<String> {
     let mut lines = vec![format!("exitscope: {} exits in all", interval.exits())];
-    for group in group(interval, By { vm: false, vcpu: false, reason: true }) {
+    for group in group(interval, By { vm: false, vcpu: false, level: true, reason: true }) {
         if let Some(code) = group.code {
-            lines.push(format!("exitscope: {}: {}", title(code), group.counters.count));
+            let whose = if group.level == Some(Level::L2) { "L2 " } else { "" };
+            lines.push(format!("exitscope: {whose}{}: {}", title(code), group.counters.count));
         }
     }
     for (name, number, _) in interval.loss.figures() {
@@ -47,6 +49,7 @@ mod tests {
     fn total_then_types_by_number() {
         insta::assert_snapshot!(lines(&fixture::busy()).join("\n"));
         insta::assert_snapshot!("statistics", lines(&fixture::statistics()).join("\n"));
+        insta::assert_snapshot!("nested", lines(&fixture::nested()).join("\n"));
     }
 
     #[test]

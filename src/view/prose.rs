@@ -2,7 +2,9 @@
 
 use super::value::by_frequency;
 use super::{Explanation, Options, text, unit, vcpus};
-use crate::model::{By, ExitCode, Group, Interval, Isa, Measured, Sort, Source, Vm, group, sort};
+use crate::model::{
+    By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, group, sort,
+};
 use crate::reason;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -121,6 +123,7 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
     } else {
         lines.extend(most_and_least(interval));
         lines.extend(out_to_user(interval));
+        lines.extend(nested(interval));
         lines.extend(vcpus::sentence(interval));
         lines.extend(halted(interval));
         if !interval.vms.is_empty() {
@@ -149,14 +152,15 @@ fn tidy(words: &str) -> String {
 
 /// The most frequent and the least frequent reason.
 fn most_and_least(interval: &Interval) -> Option<Line> {
-    let mut groups = group(interval, By { vm: false, vcpu: false, reason: true });
+    let mut groups = group(interval, By { level: true, reason: true, ..By::NOTHING });
     groups.retain(|group| group.counters.count > 0);
     sort(&mut groups, Sort::Count, interval, reason::name);
     let describe = |group: &Group| {
         #[allow(clippy::cast_precision_loss)]
         let share = group.counters.count as f64 / interval.exits().max(1) as f64;
         let name = group.code.map_or(String::new(), name);
-        format!("{name}, {} ({})", unit::counted(group.counters.count, "exit"), unit::share(share))
+        let whose = if group.level == Some(Level::L2) { " of L2" } else { "" };
+        format!("{name}{whose}, {} ({})", unit::counted(group.counters.count, "exit"), unit::share(share))
     };
     let (first, last) = (groups.first()?, groups.last()?);
     if groups.len() == 1 {
@@ -198,6 +202,28 @@ fn out_to_user(interval: &Interval) -> Option<Line> {
         }
     };
     Some(line(Kind::Plain, text))
+}
+
+/// What the exits of guests' guests cost.
+fn nested(interval: &Interval) -> Option<Line> {
+    let groups = group(interval, By { level: true, ..By::NOTHING });
+    let Counters { count, nested, .. } =
+        groups.into_iter().find(|group| group.level == Some(Level::L2))?.counters;
+    #[allow(clippy::cast_precision_loss)]
+    let share = nested.to_l1 as f64 / count.max(1) as f64;
+    let exits = unit::counted(count, "exit");
+    let to_l1 = format!("{} ({}) of them went to L1", unit::count(nested.to_l1), unit::share(share));
+    let mut text = format!("Guests of the guest's own (L2): {exits}; {to_l1}");
+    if nested.l1_done > 0 {
+        #[allow(clippy::cast_precision_loss)]
+        let each = unit::rate(nested.l1_exits as f64 / nested.l1_done as f64);
+        let own = unit::counted(nested.l1_exits, "exit");
+        text += &format!(", which made {own} itself to handle them, {each} for each");
+        if interval.measured != Measured::Counts {
+            text += &format!(", and took {}", unit::time(nested.l1_ns));
+        }
+    }
+    Some(line(Kind::Plain, text + "."))
 }
 
 /// A halted vCPU is out until it is woken, which makes idleness look like work where it is not told
@@ -307,6 +333,7 @@ fn advice(figure: &str) -> &'static str {
         "skipped" => {
             "Counts may be too low by as many; stop other programs on KVM's tracepoints (`bpftool prog`)."
         }
+        "no_level" => "Everything else is right; only the source btf tells them apart (`exitscope doctor`).",
         "torn" => "Their figures may differ by the exit being handled; the next interval makes up for it.",
         "unfollowed" => "Their VMs are not in these figures; watch the whole host, without a command.",
         _ => "",

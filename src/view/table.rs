@@ -77,9 +77,11 @@ impl Page {
     }
 }
 
-/// What the table's rows are told apart by: the heading names the VM if there is only one.
+/// What the table's rows are told apart by: the heading names the VM if there is only one, and most guests run none
+/// of their own.
 fn shown_by(interval: &Interval, options: &Options) -> By {
-    By { vm: options.by.vm && interval.vms.len() > 1, ..options.by }
+    let By { vm, level, .. } = options.by;
+    By { vm: vm && interval.vms.len() > 1, level: level && interval.has_l2(), ..options.by }
 }
 
 fn has_total(interval: &Interval, options: &Options) -> bool {
@@ -128,7 +130,7 @@ fn cells(column: &Column, dispensable: u8, context: &Context, groups: &[Group]) 
 mod tests {
     use super::super::{Explanation, fixture};
     use super::*;
-    use crate::model::Sort;
+    use crate::model::{Measured, Sort};
     use unicode_width::UnicodeWidthStr;
 
     fn shown(interval: &Interval, width: usize) -> String {
@@ -140,6 +142,15 @@ mod tests {
         insta::assert_snapshot!("busy_unlimited", render(&fixture::busy(), &Options::default()));
         insta::assert_snapshot!("busy_100", shown(&fixture::busy(), 100));
         insta::assert_snapshot!("busy_60", shown(&fixture::busy(), 60));
+    }
+
+    #[test]
+    fn guests_of_guests_are_told_apart() {
+        insta::assert_snapshot!("nested_160", shown(&fixture::nested(), 160));
+        let counts = Interval { measured: Measured::Counts, ..fixture::nested() };
+        insta::assert_snapshot!("nested_counts_80", shown(&counts, 80));
+        let by_vm = Options { by: "vm".parse().unwrap(), width: Some(120), ..Options::default() };
+        insta::assert_snapshot!("nested_by_vm", render(&fixture::nested(), &by_vm));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a cell of a table holds, and how people and machines read it.
 
 use super::unit;
-use crate::model::{Histogram, Returns};
+use crate::model::{Histogram, Level, Returns};
 use crate::reason;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -16,6 +16,8 @@ pub enum Value {
     Text(String),
     /// A number that identifies, such as a process's.
     Id(i64),
+    /// Whose exits: `L1` or `L2` for people, 1 or 2 for machines.
+    Level(Level),
     /// How many.
     Count(u64),
     /// A part of 1.
@@ -37,6 +39,7 @@ impl Value {
             Value::Nothing => "-".into(),
             Value::Text(text) => text.clone(),
             Value::Id(id) => id.to_string(),
+            Value::Level(level) => format!("L{}", level.number()),
             Value::Count(count) => unit::count(*count),
             Value::Share(share) => unit::share(*share),
             Value::Rate(rate) => unit::rate(*rate),
@@ -53,6 +56,7 @@ impl Value {
             Value::Nothing => String::new(),
             Value::Text(text) => text.clone(),
             Value::Id(id) => id.to_string(),
+            Value::Level(level) => level.number().to_string(),
             Value::Count(whole) | Value::Ns(whole) => whole.to_string(),
             Value::Share(number) | Value::Rate(number) => number.to_string(),
             Value::Buckets(buckets) => plain_buckets(buckets),
@@ -74,6 +78,7 @@ impl Serialize for Value {
             Value::Nothing => serializer.serialize_none(),
             Value::Text(text) => serializer.serialize_str(text),
             Value::Id(id) => serializer.serialize_i64(*id),
+            Value::Level(level) => serializer.serialize_u8(level.number()),
             Value::Count(whole) | Value::Ns(whole) => serializer.serialize_u64(*whole),
             Value::Share(number) | Value::Rate(number) => serializer.serialize_f64(*number),
             Value::Buckets(buckets) => serializer.collect_seq(buckets.buckets()),

@@ -77,11 +77,12 @@ impl Report {
         self.0[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {}", self.0))
     }
 
-    /// Counts by process, VM, vCPU and reason.
+    /// Counts by process, VM, vCPU and reason; `L2 CPUID` is one of the guest's own guests.
     pub fn counts(&self) -> BTreeMap<(u64, u64, u64, String), u64> {
         let rows = self.0["rows"].as_array().expect("rows");
         let key = |row: &Value| {
-            let reason = row["reason"].as_str().unwrap().to_owned();
+            let whose = if row["level"] == 2 { "L2 " } else { "" };
+            let reason = format!("{whose}{}", row["reason"].as_str().unwrap());
             let number = |key: &str| row[key].as_u64().unwrap();
             (number("pid"), number("vm_id"), number("vcpu"), reason)
         };

@@ -3,7 +3,9 @@
 
 use super::trace::{self, Histogram};
 use exitscope::guest::{self, Error, Found, Kind, Plan};
-use exitscope::model::{Counters, ExitCode, Interval, Isa, Loss, Measured, Row, Source, VcpuSpan, Vm, VmId};
+use exitscope::model::{
+    Counters, ExitCode, Interval, Isa, Level, Loss, Measured, Row, Source, VcpuSpan, Vm, VmId,
+};
 use exitscope::selftest;
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +26,7 @@ fn interval(isa: Isa, vcpus: u32, counts: &[(u32, i64, u64)]) -> Interval {
         vm: VM,
         vcpu,
         code: ExitCode { isa, code },
+        level: Level::L1,
         counters: Counters { count, ..Counters::default() },
     };
     let span = |vcpu| {

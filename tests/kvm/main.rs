@@ -5,6 +5,7 @@
 mod bad_input;
 mod counts;
 mod guest;
+mod nested;
 mod scale;
 mod split;
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! What the kernel itself counts and sums up at KVM's tracepoints, with no code of ours in between.
+//! What the kernel itself counts, sums up and writes down at KVM's tracepoints, with no code of ours in between.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,82 @@ impl Row {
 impl Drop for Histogram {
     fn drop(&mut self) {
         let _ = fs::write(self.file("trigger"), format!("!{}", self.trigger));
+        let _ = fs::remove_dir(&self.instance);
+    }
+}
+
+/// A trace instance that writes down events of the threads that run vCPUs, until it is dropped.
+pub struct Log {
+    instance: PathBuf,
+    enabled: Vec<PathBuf>,
+}
+
+/// One event.
+pub struct Event {
+    /// The thread, and its name.
+    pub thread: u32,
+    pub comm: String,
+    /// The event's name.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Log {
+    /// Of these events of KVM's.
+    pub fn start(events: &[&str]) -> Log {
+        let instance = Path::new("/sys/kernel/tracing/instances/exitscope-test-log").to_path_buf();
+        fs::create_dir(&instance).expect("tracefs must be mounted, and this needs root");
+        let mut log = Log { instance, enabled: Vec::new() };
+        fs::write(log.instance.join("buffer_size_kb"), "8192").unwrap();
+        for event in events {
+            let folder = log.instance.join("events/kvm").join(event);
+            fs::write(folder.join("filter"), "comm ~ \"vcpu*\"").unwrap();
+            fs::write(folder.join("enable"), "1").unwrap();
+            log.enabled.push(folder.join("enable"));
+        }
+        log
+    }
+
+    /// What was written down since this was called last.
+    pub fn take(&self) -> Vec<Event> {
+        let file = self.instance.join("trace");
+        let text = fs::read_to_string(&file).unwrap();
+        let kept = text.lines().find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: "));
+        let (in_buffer, written) = kept.unwrap().split_whitespace().next().unwrap().split_once('/').unwrap();
+        assert_eq!(in_buffer, written, "the buffer is too small");
+        // Cuts it off.
+        fs::write(&file, "").unwrap();
+        text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(Event::read).collect()
+    }
+}
+
+impl Event {
+    /// `          vcpu 0-192     [001] d..1.     8.284519: kvm_entry: vcpu 0, rip 0x108000`
+    fn read(line: &str) -> Event {
+        let read = || {
+            let (task, rest) = line.split_once(" [")?;
+            let (comm, thread) = task.trim().rsplit_once('-')?;
+            let (_, event) = rest.split_once(": ")?;
+            let (name, text) = event.split_once(':')?;
+            let (comm, name, text) = (comm.to_owned(), name.to_owned(), text.to_owned());
+            Some(Event { thread: thread.trim().parse().ok()?, comm, name, text })
+        };
+        read().unwrap_or_else(|| panic!("no event: {line}"))
+    }
+
+    /// The exit reason that it names.
+    pub fn reason(&self) -> String {
+        let after = self.text.split_once("reason ").unwrap_or_else(|| panic!("no reason in {}", self.text)).1;
+        after.split_once(" rip").map_or(after, |(reason, _)| reason).trim().to_owned()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        for file in &self.enabled {
+            let _ = fs::write(file, "0");
+        }
         let _ = fs::remove_dir(&self.instance);
     }
 }

@@ -249,6 +249,7 @@ impl Collect for Bpf {
         loss.no_vcpu = no_vcpu;
         loss.no_return = peek!(control, no_return);
         loss.unfollowed = peek!(control, unfollowed);
+        loss.no_level = peek!(control, no_level);
         (loss.skipped, loss.skipped_split) = self.loaded.skipped()?;
         vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
         let (source, measured) = (self.source, self.measured);

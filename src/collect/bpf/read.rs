@@ -3,8 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    BUCKETS, Counters, ExitCode, Extremes, Histogram, Isa, Loss, Measured, ReasonCount, Returns, Source,
-    Split, UserReason, VcpuSample, VcpuTime, VmId,
+    BUCKETS, Counters, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested, ReasonCount,
+    Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -81,7 +81,11 @@ impl Reader<'_> {
                 let row = self.rows.at(index);
                 let code = ExitCode { isa, code: peek!(row, code) };
                 // Filled where it stays: a copy costs more than the reading.
-                reasons.push(ReasonCount { code, counters: Counters::default() });
+                reasons.push(ReasonCount {
+                    level: level(peek!(row, l2)),
+                    code,
+                    counters: Counters::default(),
+                });
                 if let Some(reason) = reasons.last_mut() {
                     self.row(row, &mut reason.counters);
                     over.add(&reason.counters);
@@ -94,12 +98,14 @@ impl Reader<'_> {
         let handling = matches!(state, wire::VCPU_HOST | wire::VCPU_HOST_MORE);
         if handling {
             let code = ExitCode { isa, code: widen(isa, peek!(slot, code)) };
-            match reasons.iter_mut().find(|reason: &&mut ReasonCount| reason.code == code) {
+            let level = level(peek!(slot, l2));
+            let same = |reason: &&mut ReasonCount| (reason.level, reason.code) == (level, code);
+            match reasons.iter_mut().find(same) {
                 Some(reason) => reason.counters.count += 1,
                 None if self.full => no_row += 1,
                 None => {
-                    reasons
-                        .push(ReasonCount { code, counters: Counters { count: 1, ..Counters::default() } });
+                    let counters = Counters { count: 1, ..Counters::default() };
+                    reasons.push(ReasonCount { level, code, counters });
                 }
             }
         }
@@ -199,6 +205,12 @@ impl Reader<'_> {
             polled_ns: peek!(row, polled_ns),
             waiting_ns: peek!(row, waiting_ns),
         };
+        into.nested = Nested {
+            to_l1: peek!(row, to_l1),
+            l1_done: peek!(row, l1_done),
+            l1_exits: peek!(row, l1_exits),
+            l1_ns: peek!(row, l1_ns),
+        };
         let returned = peek!(row, first_return);
         if returned != 0 {
             into.returns = self.returns(returned);
@@ -217,6 +229,10 @@ impl Reader<'_> {
         }
         returns
     }
+}
+
+fn level(l2: u32) -> Level {
+    if l2 == 0 { Level::L1 } else { Level::L2 }
 }
 
 /// What the rows of a vCPU add up to.

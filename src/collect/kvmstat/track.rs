@@ -1,7 +1,7 @@
 //! From what was seen of vCPUs, in the order of time, to VMs with counters since the start. Pure: no kernel.
 
 use crate::collect::Select;
-use crate::model::{Counters, ExitCode, Isa, ReasonCount, VcpuSample, VmId};
+use crate::model::{Counters, ExitCode, Isa, Level, ReasonCount, VcpuSample, VmId};
 use std::collections::{BTreeMap, HashSet};
 
 /// How many classes there are; a class's index is its code in [`Isa::KvmStat`].
@@ -277,7 +277,7 @@ impl Tracked {
             let total = vcpu.total();
             let reasons = (0..).zip(total.classes).filter_map(|(code, count)| {
                 let counters = Counters { count: count.filter(|&count| count > 0)?, ..Counters::default() };
-                Some(ReasonCount { code: ExitCode { isa: Isa::KvmStat, code }, counters })
+                Some(ReasonCount { level: Level::L1, code: ExitCode { isa: Isa::KvmStat, code }, counters })
             });
             VcpuSample {
                 vm: self.id,

@@ -17,7 +17,7 @@ fn whole(key: &str, context: &Context, group: &Group) -> Option<u64> {
 fn the_parts_add_up_and_what_is_not_measured_is_nothing() {
     for interval in fixture::all() {
         let context = Context::new(&interval);
-        for by in ["vm,vcpu,reason", "vm,reason", "vcpu", "reason"] {
+        for by in ["vm,vcpu,level,reason", "vm,reason", "vcpu", "reason"] {
             for group in group(&interval, by.parse().unwrap()).iter().chain([&context.total]) {
                 let figure = |key| whole(key, &context, group);
                 let parts = ["kernel_ns", "user_ns", "waiting_ns", "halted_ns"].map(figure);
