@@ -1,5 +1,9 @@
 # make demo   boot a KVM host in software, boot Linux in a VM on it, and show that boot's exits
 # make test   every test, those on real KVM included, on three kernels
+# make experiment
+#             the whole exercise: boots busybox and Debian with systemd, from an IDE and a virtio disk, on AMD's and Intel's
+#             processor, three times each, and puts the figures into docs/experiment.md. About an hour and a half on two cores;
+#             interrupted, it goes on where it stopped (target/experiment)
 # make check  formatting and lints
 # make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
 #             for another), then the speed of what runs in user space. A quarter of an hour on two cores.
@@ -26,7 +30,7 @@ FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
 # Cargo runs the tests on KVM through this: inside an outer VM.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 
-.PHONY: build man install uninstall demo test test-host test-kvm bench bench-exits bench-user check clean
+.PHONY: build man install uninstall demo experiment test test-host test-kvm bench bench-exits bench-user check clean
 
 build:
 	@scripts/setup build
@@ -50,6 +54,11 @@ uninstall:
 demo:
 	@scripts/setup demo
 	@scripts/demo
+
+experiment:
+	@scripts/setup experiment
+	cargo build --workspace --bins --locked
+	@$(LAB) experiment
 
 test: test-host test-kvm
 
