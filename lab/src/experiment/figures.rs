@@ -1,12 +1,12 @@
 //! Tables of medians and spreads over the runs, in Markdown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 use super::cell::Cell;
 use super::groups::GROUPS;
 use super::report::{Boot, float};
 use super::run::Run;
+use super::table::{Spread, count, group, head, markdown, words};
 
 /// In how many parts a boot's time is shown.
 const PARTS: u32 = 10;
@@ -14,36 +14,6 @@ const PARTS: u32 = 10;
 /// The runs of each cell.
 pub struct Figures {
     cells: Vec<(Cell, Vec<(Run, Boot)>)>,
-}
-
-/// The middle one of several figures, and the outermost ones.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    /// Of at least one figure; of an even number, the median is the mean of the middle two.
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let (&min, &max) = (values.first()?, values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        };
-        Some(Self { median, min, max })
-    }
-
-    /// `1,234 (1,200 to 1,250)`, and without the spread where there is none.
-    fn show(self) -> String {
-        let (median, min, max) = (group(self.median), group(self.min), group(self.max));
-        if min == max { median } else { format!("{median} ({min} to {max})") }
-    }
 }
 
 /// What is counted of a boot.
@@ -369,47 +339,6 @@ fn short(cell: &Cell) -> String {
     format!("{}, {}", cell.system.name(), cell.bus_name())
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
-}
-
-fn head(first: &str, rest: impl IntoIterator<Item = String>) -> Vec<String> {
-    std::iter::once(first.to_owned()).chain(rest).collect()
-}
-
-/// The first row is the head, the first column words, all others figures.
-fn markdown(rows: &[Vec<String>]) -> String {
-    let mut out = String::new();
-    if rows.len() < 2 {
-        return "No run of these yet.\n".into();
-    }
-    for (number, row) in rows.iter().enumerate() {
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "| {} |", row.join(" | "));
-        if number == 0 {
-            let _ = writeln!(out, "|---|{}", "---:|".repeat(row.len() - 1));
-        }
-    }
-    out
-}
-
-fn count(value: u64) -> String {
-    group(float(value))
-}
-
-/// A whole number with a comma between thousands.
-fn group(value: f64) -> String {
-    let digits = format!("{:.0}", value.max(0.0));
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::cell::Machine;
@@ -449,16 +378,6 @@ mod tests {
             run(4, &[0], 9000, 1),
         ];
         Figures::new(vec![(cell, runs), (Cell { machine: Machine::Vmx, ..cell }, Vec::new())])
-    }
-
-    #[test]
-    fn medians_and_spreads() {
-        let of = |values: &[f64]| Spread::of(values.iter().copied());
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(of(&[4.0, 1.0]).unwrap().median, 2.5);
-        assert_eq!(of(&[1234.0, 1234.4]).unwrap().show(), "1,234");
-        assert_eq!(of(&[1_234_567.0, 8.0, 12.0]).unwrap().show(), "12 (8 to 1,234,567)");
     }
 
     #[test]

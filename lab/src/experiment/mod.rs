@@ -9,6 +9,7 @@ mod figures;
 mod groups;
 mod report;
 mod run;
+mod table;
 
 pub use cell::{Cell, Machine, cells};
 pub use document::fill;

@@ -254,3 +254,98 @@ impl Run {
         self.attempts.last().map_or(0.0, |attempt| attempt.seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::interval;
+    use super::*;
+    use crate::system::{Bus, System};
+
+    const CELL: Cell = Cell { machine: Machine::Svm, system: System::Busybox, bus: Bus::Ide };
+
+    /// With a program in place of `lab` that puts the file `report` into the directory after `--out`, does what `script`
+    /// says, and counts its calls.
+    fn experiment(directory: &Path, script: &str) -> Experiment {
+        let lab = directory.join("lab");
+        let text = format!(
+            "#!/bin/sh\ncd {}\necho x >>calls\nuntil [ \"$1\" = --out ]; do shift; done\ncp report \"$2/{REPORT}\"\n{script}\n",
+            directory.display()
+        );
+        // Written by another process: while this one had it open, a program that another test starts just then would
+        // inherit it, and the kernel runs no file that is open for writing.
+        let write = "printf %s \"$2\" >\"$1\" && chmod +x \"$1\"";
+        let status = Command::new("sh").args(["-c", write, "sh"]).arg(&lab).arg(text).status().unwrap();
+        assert!(status.success());
+        Experiment {
+            lab,
+            exitscope: "exitscope".into(),
+            out: directory.join("out"),
+            suite: "bookworm".into(),
+            kernel: "6.1".into(),
+            time_limit: Duration::from_secs(9),
+            jobs: 2,
+            stop: Arc::default(),
+        }
+    }
+
+    fn calls(directory: &Path) -> usize {
+        fs::read_to_string(directory.join("calls")).map_or(0, |calls| calls.lines().count())
+    }
+
+    #[test]
+    fn runs_are_made_again_until_they_end_and_not_once_they_are_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = scratch.path();
+        let reports = [interval(1.0, &[("IOIO", 30, 20)]), interval(3.0, &[("CPUID", 4, 0)])];
+        fs::write(at.join("report"), format!("{}\n{}\n", reports[0], reports[1])).unwrap();
+        // The first call of all sleeps for ever.
+        let sleeps = experiment(at, "[ -e slept ] || { touch slept; exit 124; }");
+        let only = Experiment { jobs: 1, ..sleeps };
+        assert_eq!(only.make(&[CELL], 2, &|_| {}).unwrap(), Vec::<String>::new());
+        assert_eq!(calls(at), 3);
+        let (run, boot) = load(&only.out, &CELL, 1).unwrap().unwrap();
+        assert_eq!((run.slept(), run.attempts.len(), boot.total), (1, 2, 34));
+        assert!(
+            run.command.contains("inner --name busybox --system busybox --bus ide --ping"),
+            "{}",
+            run.command
+        );
+        // One more run: only that is made.
+        only.make(&[CELL], 3, &|_| {}).unwrap();
+        assert_eq!(calls(at), 4);
+        assert_eq!(load(&only.out, &CELL, 3).unwrap().unwrap().0.slept(), 0);
+        assert!(load(&only.out, &CELL, 4).unwrap().is_none());
+        // A file that somebody has changed is no run, and is not silently made again.
+        fs::rename(only.out.join("svm-busybox-ide-1.json"), only.out.join("svm-busybox-ide-2.json")).unwrap();
+        let error = only.make(&[CELL], 3, &|_| {}).unwrap_err().to_string();
+        assert!(
+            error.contains("svm-busybox-ide-2.json: it is the run svm-busybox-ide-1; remove it"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_fails_leaves_no_figures() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = scratch.path();
+        let report = |reports: &Value| fs::write(at.join("report"), format!("{reports}\n")).unwrap();
+        let fails = |script: &str, why: &str, expected_calls: usize| {
+            fs::remove_file(at.join("calls")).unwrap_or_default();
+            let failed = experiment(at, script).make(&[CELL], 1, &|_| {}).unwrap();
+            assert!(failed.len() == 1 && failed[0].contains(why), "{failed:?}");
+            assert_eq!(calls(at), expected_calls);
+            assert!(load(&at.join("out"), &CELL, 1).unwrap().is_none());
+        };
+        report(&interval(1.0, &[("IOIO", 30, 20)]));
+        fails("exit 124", "status 124", ATTEMPTS);
+        fails("echo no disk; exit 1", "status 1 after 0 s: no disk", 1);
+        let mut broken = interval(1.0, &[("IOIO", 30, 20)]);
+        broken["total"] = 31.into();
+        report(&broken);
+        fails("exit 0", "its report is broken: interval 1: its rows have 30 exits", 1);
+        broken["total"] = 30.into();
+        broken["rows"][0]["isa"] = "vmx".into();
+        report(&broken);
+        fails("exit 0", "its exits are of vmx", 1);
+    }
+}
