@@ -1,4 +1,8 @@
 # make demo   boot a KVM host in software, boot Linux in a VM on it, and show that boot's exits
+# make experiment
+#             the whole exercise: boots busybox and Debian with systemd, from an IDE and a virtio disk, on AMD's and Intel's
+#             processor, three times each, and puts the figures into docs/experiment.md. About an hour and a half on two cores;
+#             interrupted, it goes on where it stopped (target/experiment)
 # make test   tests, those on real KVM included: on AMD's SVM with three kernels, and on Intel's VMX. Under half an hour on
 #             two cores, which it keeps busy: the two jobs' output comes when each is done.
 # make test-all
@@ -29,7 +33,7 @@ FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
 # Cargo runs the tests on KVM through this: inside an outer VM.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 
-.PHONY: build man install uninstall demo test test-all build-test test-host test-first test-second bench bench-exits bench-user check clean
+.PHONY: build man install uninstall demo experiment test test-all build-test test-host test-first test-second bench bench-exits bench-user check clean
 
 build:
 	@scripts/setup build
@@ -53,6 +57,11 @@ uninstall:
 demo:
 	@scripts/setup demo
 	@scripts/demo
+
+experiment:
+	@scripts/setup experiment
+	cargo build --workspace --bins --locked
+	@$(LAB) experiment
 
 test: test-host
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-first test-second

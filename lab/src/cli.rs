@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use lab::experiment::Machine as Which;
 use lab::system::{Bus, Loader, System};
 
 /// Boots a KVM host (the outer VM) in software, and virtual machines on it (inner VMs).
@@ -35,6 +36,9 @@ pub enum Action {
     /// Two BPF programs that do nothing at each exit and entry
     #[command(hide = true)]
     BenchFloor,
+    /// Boots every system on every machine from every disk, several times, and puts the figures into a document
+    #[command(after_long_help = EXPERIMENT_HELP)]
+    Experiment(Experiment),
     /// Says what the lab needs, and how to install what is missing
     Doctor,
 }
@@ -75,6 +79,52 @@ makes known exits. The figures are what the tool adds to each exit, and repeat t
 is not installed, or fails, is named in the end.
 
 Exit status: 0, or 1 where no tool gave figures; else as `lab run`.";
+
+const EXPERIMENT_HELP: &str = "\
+Each run is `lab run -- exitscope stat -- lab inner`. Its report stays in --out, and is not made again; remove the file to \
+have it made again. What one run says is in a .log beside it. A run that sleeps for ever is made up to three times.
+
+In the document, only what is between the lines `<!-- figures: begin NAME -->` and `<!-- figures: end -->` is replaced.
+
+Exit status: 0, or 1 where a run could not be made or is not exact; else as `lab run`.";
+
+/// Options of `lab experiment`.
+#[derive(Args)]
+pub struct Experiment {
+    /// How many runs each cell gets
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub runs: u32,
+    /// Only these outer machines
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "svm,vmx")]
+    pub machine: Vec<Which>,
+    /// Only these inner systems
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "busybox,debian")]
+    pub system: Vec<System>,
+    /// Only disks that are attached this way
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ide,virtio")]
+    pub bus: Vec<Bus>,
+    /// How many run side by side
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub jobs: u32,
+    /// The Debian suite of the outer VM's kernel
+    #[arg(long, default_value = "bookworm")]
+    pub suite: String,
+    /// How long a run may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 1500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub time_limit: u64,
+    /// The directory where the runs' reports are kept
+    #[arg(long, value_name = "DIR", default_value = "target/experiment")]
+    pub out: PathBuf,
+    /// The exitscope that counts [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub exitscope: Option<PathBuf>,
+    /// The document whose figures are replaced, with all cells that have runs
+    #[arg(long, value_name = "FILE", default_value = "docs/experiment.md")]
+    pub document: PathBuf,
+    /// Makes no run, and puts the figures of those that are there into the document
+    #[arg(long)]
+    pub figures: bool,
+}
 
 /// Options of `lab bench`.
 #[derive(Args)]

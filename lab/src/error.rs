@@ -135,6 +135,9 @@ pub enum Error {
     /// A benchmark could not be done.
     #[error("{0}")]
     Bench(String),
+    /// The experiment could not be done.
+    #[error("{0}")]
+    Experiment(String),
     /// A signal asked to stop.
     #[error("stopped by signal {0}")]
     Cancelled(i32),

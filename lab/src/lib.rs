@@ -18,6 +18,7 @@ mod command;
 mod cpio;
 pub mod doctor;
 mod error;
+pub mod experiment;
 mod initramfs;
 pub mod inner;
 mod kernel;

@@ -18,6 +18,7 @@ use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Outer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 mod cli;
+mod matrix;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
@@ -54,6 +55,7 @@ fn act(action: cli::Action) -> anyhow::Result<u8> {
             Ok(0)
         }
         cli::Action::BenchFloor => match lab::bench::floor()? {},
+        cli::Action::Experiment(options) => matrix::act(&options, stop_on_signals()?),
         cli::Action::Doctor => report(),
     }
 }

@@ -65,6 +65,15 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Asks it to end, and waits a while for that, so that it can clean up.
+    pub(crate) fn terminate(&mut self) {
+        // Fails only if it has ended already.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), Signal::TERM);
+        if !matches!(self.wait(Duration::from_secs(10)), Ok(Some(_))) {
+            self.kill();
+        }
+    }
+
     /// What it writes, if it was started with a pipe for it; nothing the second time.
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()

@@ -19,6 +19,7 @@ use crate::{doctor, initramfs};
 
 mod loader;
 mod root;
+mod screen;
 mod tree;
 
 use loader::{PARTITIONS, SECTOR};
@@ -98,6 +99,7 @@ pub(super) fn start<W: AsRef<OsStr>>(
     }
     let mut bochs = bochs(place, memory, &lines)?;
     let process = place.start(&mut bochs, Stdio::null(), inherited)?;
+    let screen = screen::read(&place.messages);
     let mut ports = ports.into_iter();
     let mut port = || ports.next().expect("as many ports as were made above");
     let (control, stdout, stderr) = (port(), port(), port());
@@ -108,7 +110,7 @@ pub(super) fn start<W: AsRef<OsStr>>(
         control,
         stdout,
         stderr,
-        held: Box::new(()),
+        held: screen,
         collect: Some(Box::new(move || collect(&own, out, &to))),
     })
 }

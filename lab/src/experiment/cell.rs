@@ -1,0 +1,77 @@
+//! The cells of the matrix.
+
+use std::fmt;
+
+use crate::system::{Bus, System};
+
+/// What the outer VM's processor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Machine {
+    /// QEMU, which emulates AMD's SVM
+    Svm,
+    /// Bochs, which emulates Intel's VMX
+    Vmx,
+    /// This machine and its own KVM
+    Host,
+}
+
+impl Machine {
+    /// As the command line says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Svm => "svm",
+            Self::Vmx => "vmx",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// One cell: what boots where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The outer machine.
+    pub machine: Machine,
+    /// The inner VM's system.
+    pub system: System,
+    /// How its disk is attached.
+    pub bus: Bus,
+}
+
+/// Every combination, in the order of the arguments.
+#[must_use]
+pub fn cells(machines: &[Machine], systems: &[System], buses: &[Bus]) -> Vec<Cell> {
+    let mut all = Vec::new();
+    for &machine in machines {
+        for &system in systems {
+            all.extend(buses.iter().map(|&bus| Cell { machine, system, bus }));
+        }
+    }
+    all
+}
+
+impl Cell {
+    /// The bus as the command line says it.
+    #[must_use]
+    pub fn bus_name(&self) -> &'static str {
+        match self.bus {
+            Bus::Ide => "ide",
+            Bus::Virtio => "virtio",
+        }
+    }
+
+    /// The name of a run's file, without what follows a dot.
+    pub(super) fn file(&self, number: u32) -> String {
+        format!("{}-{}-{}-{number}", self.machine.name(), self.system.name(), self.bus_name())
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = match self.machine {
+            Machine::Host => "host".into(),
+            machine => machine.name().to_uppercase(),
+        };
+        write!(f, "{machine}, {}, {}", self.system.name(), self.bus_name())
+    }
+}

@@ -1,0 +1,106 @@
+//! `lab experiment`.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use lab::doctor::{self, Task};
+use lab::experiment::{self, Cell, Experiment, Figures, Machine, Run};
+use lab::system::{Bus, System};
+use lab::{Cache, Flavour};
+
+use super::{cli, prepare, say};
+
+/// As many runs of a cell as are looked for.
+const MOST: u32 = 99;
+
+/// Makes the runs that are missing, and writes the figures.
+pub fn act(options: &cli::Experiment, stop: Arc<AtomicUsize>) -> anyhow::Result<u8> {
+    let document = fs::read_to_string(&options.document).with_context(|| {
+        format!("{}: --document names a file with the places for the figures", options.document.display())
+    })?;
+    // Before the runs: a document that cannot be filled should not be found out hours later.
+    fill(&document, options)?;
+    let failed = if options.figures { Vec::new() } else { make(options, stop)? };
+    let (filled, all) = fill(&document, options)?;
+    if filled != document {
+        fs::write(&options.document, filled).with_context(|| options.document.display().to_string())?;
+    }
+    let inexact: Vec<&str> =
+        all.iter().filter(|(_, exact)| !exact).map(|(run, _)| run.name.as_str()).collect();
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{} runs; their figures are in {}", all.len(), options.document.display())
+        .map_err(lab::Error::Output)?;
+    for name in &inexact {
+        say(&format!("{name} is not exact, and counts nowhere"));
+    }
+    for reason in &failed {
+        say(reason);
+    }
+    Ok(u8::from(!failed.is_empty() || !inexact.is_empty()))
+}
+
+fn make(options: &cli::Experiment, stop: Arc<AtomicUsize>) -> anyhow::Result<Vec<String>> {
+    let cells = experiment::cells(&options.machine, &options.system, &options.bus);
+    let cache = Cache::open()?;
+    let has = |machine: Machine| options.machine.contains(&machine);
+    let kernel = if has(Machine::Svm) || has(Machine::Vmx) {
+        if has(Machine::Host) {
+            bail!("--machine host runs this machine's own kernel: keep it apart, with an --out of its own");
+        }
+        doctor::check(Task::Run)?;
+        if has(Machine::Vmx) {
+            doctor::check(Task::Vmx)?;
+        }
+        match cache.find(&options.suite, Flavour::Plain)? {
+            Some(kernel) => kernel.release,
+            None => prepare(&cache, &options.suite, false)?.release,
+        }
+    } else {
+        rustix::system::uname().release().to_string_lossy().into_owned()
+    };
+    for system in &options.system {
+        system.prepare(&cache, lab::INNER_SUITE, false, &say)?;
+    }
+    let own = std::env::current_exe().context("the lab's own program")?;
+    let exitscope = options.exitscope.clone().unwrap_or_else(|| own.with_file_name("exitscope"));
+    let exitscope = fs::canonicalize(&exitscope).with_context(|| {
+        format!("{}: --exitscope names the one that counts; or run: cargo build --bins", exitscope.display())
+    })?;
+    let experiment = Experiment {
+        lab: own,
+        exitscope,
+        out: options.out.clone(),
+        suite: options.suite.clone(),
+        kernel,
+        time_limit: Duration::from_secs(options.time_limit),
+        jobs: usize::try_from(options.jobs)?,
+        stop,
+    };
+    Ok(experiment.make(&cells, options.runs, &say)?)
+}
+
+/// The document with the figures of all runs that are there, and for each run whether it is exact.
+fn fill(document: &str, options: &cli::Experiment) -> anyhow::Result<(String, Vec<(Run, bool)>)> {
+    let machines = [Machine::Svm, Machine::Vmx, Machine::Host];
+    let mut all = Vec::new();
+    let mut runs = Vec::new();
+    for cell in experiment::cells(&machines, &[System::Busybox, System::Debian], &[Bus::Ide, Bus::Virtio]) {
+        let found = of(&options.out, &cell)?;
+        all.extend(found.iter().map(|(run, boot)| (run.clone(), boot.exact())));
+        runs.push((cell, found));
+    }
+    let figures = Figures::new(runs);
+    let filled = experiment::fill(document, &|name| figures.table(name))
+        .map_err(|reason| anyhow!("{}: {reason}", options.document.display()))?;
+    Ok((filled, all))
+}
+
+fn of(out: &Path, cell: &Cell) -> Result<Vec<(Run, experiment::Boot)>, lab::Error> {
+    let runs = (1..=MOST).map(|number| experiment::load(out, cell, number));
+    runs.filter_map(Result::transpose).collect()
+}
