@@ -249,6 +249,10 @@ pub struct Run {
     /// How long boot and command may take together
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
+    /// Boots and runs the command again, so many times in all, where the time limit passes: now and then an emulated
+    /// machine sleeps for ever
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub attempts: u32,
     /// The directory that LAB_OUT names inside; made if need be
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -123,7 +123,14 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
         let (name, value) = variable_of(variable)?;
         outer = outer.env(name, value);
     }
-    let finished = outer.run(&options.command)?;
+    let mut left = options.attempts;
+    let finished = loop {
+        left -= 1;
+        match outer.run(&options.command) {
+            Err(error @ Error::TimeLimit { .. }) if left > 0 => say(&format!("{error}; once more")),
+            other => break other?,
+        }
+    };
     if options.timing {
         say(&format!(
             "boot {:.1} s, whole run {:.1} s",
