@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use super::report::float;
 
+/// In place of a figure that makes no sense.
+pub(super) const NONE: &str = "–";
+
 /// The middle one of several figures, and the outermost ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
@@ -42,17 +45,22 @@ pub(super) fn head(first: &str, rest: impl IntoIterator<Item = String>) -> Vec<S
     std::iter::once(first.to_owned()).chain(rest).collect()
 }
 
-/// The first row is the head, the first column words, all others figures.
+/// The first row is the head. Columns of figures are aligned to the right.
 pub(super) fn markdown(rows: &[Vec<String>]) -> String {
     let mut out = String::new();
     if rows.len() < 2 {
         return "No run of these yet.\n".into();
     }
+    let is_figure = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit()) || cell == NONE;
     for (number, row) in rows.iter().enumerate() {
         // Writing to a string does not fail.
         let _ = writeln!(out, "| {} |", row.join(" | "));
         if number == 0 {
-            let _ = writeln!(out, "|---|{}", "---:|".repeat(row.len() - 1));
+            for column in 0..row.len() {
+                let figures = rows[1..].iter().filter_map(|row| row.get(column)).all(is_figure);
+                out.push_str(if figures { "|---:" } else { "|---" });
+            }
+            out.push_str("|\n");
         }
     }
     out
