@@ -110,6 +110,75 @@ fn trixie_backports_is_a_kvm_host() {
     is_a_kvm_host("trixie-backports", "7.");
 }
 
+fn vmx() -> Outer {
+    let cache = lab::Cache::open().unwrap();
+    let kernel = cache.kernel("bookworm", lab::Flavour::Plain, &|_| {}).unwrap();
+    Outer::vmx(cache, kernel).unwrap()
+}
+
+/// On Bochs too: KVM with VMX, output, status, and files in both directions.
+#[test]
+fn bochs_is_a_kvm_host_with_vmx() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().canonicalize().unwrap();
+    std::fs::write(at.join("noise"), noise()).unwrap();
+    std::fs::write(at.join("brought"), "brought\n").unwrap();
+    let script = "set -e; uname -r; test -c /dev/kvm; cat /sys/module/kvm_intel/parameters/ept
+        test -s /sys/kernel/btf/kvm_intel; test -d /sys/kernel/tracing/events/kvm/kvm_exit
+        modprobe tun; test -c /dev/net/tun; cat; cat brought; pwd >&2
+        mkdir $LAB_OUT/sub; cp \"$1\" \"$LAB_OUT/sub/it's here\"; rm \"$1\"; sleep 100000 & kill -9 $$";
+    let outer = vmx().directory(&at).bring(at.join("brought"));
+    let finished = outer.run(&["sh", "-c", script, "sh", "noise"]).unwrap();
+    let said = String::from_utf8(finished.stdout).unwrap();
+    assert_eq!(finished.status, 128 + 9, "{said}{}", String::from_utf8_lossy(&finished.stderr));
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("6.1."), "{said}");
+    assert_eq!(lines[1..], ["Y", "brought"]);
+    assert_eq!(String::from_utf8(finished.stderr).unwrap(), format!("{}\n", at.display()));
+    assert!(std::fs::read(finished.out.join("sub/it's here")).unwrap() == noise());
+    assert!(std::fs::read(at.join("noise")).unwrap() == noise(), "the machine's own file has changed");
+}
+
+/// Bochs goes on when its guest panics, reboots or powers off, each in a way of its own.
+#[test]
+fn a_panic_on_bochs_and_a_power_off_are_told_apart() {
+    match vmx().run(&["sh", "-c", "echo before; echo c >/proc/sysrq-trigger"]) {
+        Err(Error::Panic { line, wreck }) => {
+            assert!(line.contains("sysrq triggered crash"), "{line}");
+            assert_eq!(wreck.stdout, b"before\n");
+        }
+        other => panic!("{other:?}"),
+    }
+    let error = vmx().run(&["busybox", "poweroff", "-f"]).unwrap_err();
+    assert!(matches!(&error, Error::WentDown { .. }), "{error:?}");
+    let error = vmx().smp(2).run(&["true"]).unwrap_err();
+    assert_eq!(error.exit_code(), 125, "{error}");
+}
+
+/// The same commands on a machine's own KVM: here an outer VM's.
+#[test]
+fn a_host_with_kvm_is_a_machine_too() {
+    let lab = env!("CARGO_BIN_EXE_lab");
+    let script = r#"
+        echo input | "$1" run --machine host --out /tmp/o -- sh -c 'cat; ls /dev/kvm; echo x >$LAB_OUT/f; sleep 5000 & exit 9'
+        echo $?; cat /tmp/o/f; pgrep -x sleep; ls /sys/fs/cgroup | grep exitscope
+        "$1" run --machine host --time-limit 2 -- sleep 6000; echo $?; pgrep -x sleep
+        "$1" run --machine host --suite trixie -- true; echo $?
+        "$1" run --machine host -- /no/such/program; echo $?
+        "$1" run --machine host -- "$1" inner --ping >/tmp/inner; echo $?"#;
+    let finished =
+        outer().time_limit(Duration::from_secs(280)).run(&["sh", "-c", script, "sh", lab]).unwrap();
+    let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+    let expected = "input\n/dev/kvm\n9\nx\n124\n125\n127\n0\n";
+    assert_eq!(String::from_utf8(finished.stdout).unwrap(), expected, "{said}");
+    // Where there is none, it says what there is instead.
+    if !Path::new("/dev/kvm").exists() {
+        let output = Command::new(lab).args(["run", "--machine", "host", "--", "true"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--machine vmx"));
+    }
+}
+
 #[test]
 fn a_kernel_given_by_path_boots() {
     let cache = lab::Cache::open().unwrap();
