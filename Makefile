@@ -1,7 +1,7 @@
 # make demo   boot a KVM host in software, boot Linux in a VM on it, and show that boot's exits
 # make experiment
 #             the whole exercise: boots busybox and Debian with systemd, from an IDE and a virtio disk, on AMD's and Intel's
-#             processor, three times each, and puts the figures into docs/experiment.md. About an hour and a half on two cores;
+#             processor, three times each, and puts the figures into docs/experiment.md. More than an hour on two cores;
 #             interrupted, it goes on where it stopped (target/experiment)
 # make test   tests, those on real KVM included: on AMD's SVM with three kernels, and on Intel's VMX. Under half an hour on
 #             two cores, which it keeps busy: the two jobs' output comes when each is done.
