@@ -72,15 +72,15 @@ test-all: test
 
 # Boots the tests in an outer VM: suite, test program, options of the lab, filters and options of the tests. A machine that
 # sleeps for ever, as the emulated ones do now and then, is tried again, and fails in the end.
-MANY_CPUS := --smp 2
-ONE_CPU := --smp 1
-in-lab = echo "== on KVM: $(1), $(2)" && $(RUNNER)="$(LAB) run $(3) --suite $(1) --time-limit 900 --attempts 2 -n --" \
+MANY_CPUS := --smp 2 --time-limit 900
+ONE_CPU := --smp 1 --time-limit 700
+in-lab = echo "== on KVM: $(1), $(2)" && $(RUNNER)="$(LAB) run $(3) --suite $(1) --attempts 3 -n --" \
 	cargo test $(LAB_TESTS) $(2) -- --test-threads=1 $(4)
 # The same for all of them, or they would replace each other's programs while those run.
 LAB_TESTS := --locked --workspace --features lab-tests
 on-svm = $(call in-lab,$(1),--test $(2),$(3),$(4))
 BRING := $(foreach program,exitscope lab examples/guest,--bring $(CURDIR)/target/debug/$(program))
-on-vmx = $(call in-lab,$(1),--test $(2),--machine vmx $(BRING),$(3))
+on-vmx = $(call in-lab,$(1),--test $(2),--machine vmx --time-limit 900 $(BRING),$(3))
 live = $(call in-lab,$(1),--lib,$(ONE_CPU),live_tests)
 
 build-test:
