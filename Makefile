@@ -100,6 +100,7 @@ test-first: build-test
 	@$(call on-svm,bookworm,kvm,$(MANY_CPUS),)
 	@$(call on-svm,bookworm,inner,$(ONE_CPU),)
 	@$(call live,bookworm)
+	@$(call on-vmx,bookworm,inner,a_linux_boot)
 
 # What the two jobs run on SVM, on each kernel of SUITES.
 test-kvm: build-test
@@ -112,7 +113,6 @@ test-kvm: build-test
 # On VMX a start takes twenty seconds, so here are the tests that say the most about it.
 test-second: build-test
 	@$(call on-vmx,bookworm,kvm,the_selftest both_kinds_of_program an_entry_that_fails nested)
-	@$(call on-vmx,bookworm,inner,a_linux_boot)
 	@$(MAKE) --no-print-directory test-kvm SUITES="$(filter-out bookworm,$(SUITES))"
 
 bench: bench-exits bench-user
