@@ -128,16 +128,20 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	return 0;
 }
 
-/* The processes that a selected process starts are selected too ... */
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+/*
+ * The processes that a selected process starts are selected too ... Here with the run queue locked, and below in a
+ * softirq: a newer kernel preempts the programs on sched_process_fork and sched_process_exit, and skips them where
+ * another process gets there meanwhile on that CPU.
+ */
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(on_fork, struct task_struct *child)
 {
-	follow(BPF_CORE_READ(parent, tgid), BPF_CORE_READ(child, tgid));
+	follow(bpf_get_current_pid_tgid() >> 32, BPF_CORE_READ(child, tgid));
 	return 0;
 }
 
-/* ... until they end. */
-SEC("tp_btf/sched_process_exit")
+/* ... until they have ended and were waited for. */
+SEC("tp_btf/sched_process_free")
 int BPF_PROG(on_leave, struct task_struct *task)
 {
 	u32 pid = BPF_CORE_READ(task, tgid);

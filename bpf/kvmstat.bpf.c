@@ -246,10 +246,11 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	return report(vcpu, KVMSTAT_ENDED);
 }
 
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+/* As in exits.bpf.c. */
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(on_fork, struct task_struct *child)
 {
-	u32 from = BPF_CORE_READ(parent, tgid), to = BPF_CORE_READ(child, tgid);
+	u32 from = bpf_get_current_pid_tgid() >> 32, to = BPF_CORE_READ(child, tgid);
 	u8 yes = 1;
 
 	if (from != to && bpf_map_lookup_elem(&selected, &from) && bpf_map_update_elem(&selected, &to, &yes, BPF_ANY))

@@ -142,7 +142,7 @@ int on_leave(void *ctx)
 
 	if (thread == pid)
 		bpf_map_delete_elem(&vm_by_key, &vm);
-	/* A fork's record tells a new thread's number as it tells a new process's: both get here. */
+	/* The record of a new task tells a thread's number as it tells a process's: both get here. */
 	bpf_map_delete_elem(&selected, &thread);
 	if (!first)
 		return 0;
@@ -157,8 +157,8 @@ int on_leave(void *ctx)
 	return 0;
 }
 
-/* The processes that a selected process starts are selected too. */
-SEC("tp/sched/sched_process_fork")
+/* The processes that a selected process starts are selected too. As in exits.bpf.c. */
+SEC("tp/sched/sched_wakeup_new")
 int on_fork(void *ctx)
 {
 	follow(bpf_get_current_pid_tgid() >> 32, read_field(ctx, &config.fork_child));

@@ -11,6 +11,7 @@ mod error;
 pub mod host;
 pub mod identity;
 pub mod kvmstat;
+mod skipped;
 
 pub use error::Error;
 

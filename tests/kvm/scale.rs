@@ -266,3 +266,23 @@ fn hundreds_of_vcpus_are_counted_at_the_same_time() {
         }
     }
 }
+
+/// Processes that fork and end beside each other: a newer kernel can preempt the programs that follow them, and skip them.
+#[test]
+fn every_child_of_a_busy_command_is_followed() {
+    const SHELLS: usize = 6;
+    let file = Scratch::new("busy");
+    let work = format!(
+        "for shell in $(seq {SHELLS}); do\n\
+         \x20 (for i in $(seq 60); do /bin/true; done; {} only cpuid 30) &\n\
+         done; wait",
+        guest_program().display()
+    );
+    succeed(exitscope().args(["stat", "-f", "json", "-o"]).arg(&file).args(["--", "sh", "-c"]).arg(&work));
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    let counts = report.counts();
+    let cpuids: Vec<_> = counts.iter().filter(|((.., reason), _)| reason == "CPUID").collect();
+    assert_eq!(cpuids.len(), SHELLS, "{counts:?}");
+    assert!(cpuids.iter().all(|(_, count)| **count == 30), "{counts:?}");
+}

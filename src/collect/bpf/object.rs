@@ -4,10 +4,11 @@ use super::super::Error;
 use super::super::host;
 use super::patch;
 use super::wire;
+use crate::collect::skipped::skipped_runs;
 use crate::model::{Measured, Source};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, libbpf_sys};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 /// A compiled object, at an address that an ELF reader can work with.
@@ -85,7 +86,7 @@ impl Loaded {
             config.exit_vcpu_id = field("kvm/kvm_exit", "vcpu_id")?;
             config.entry_vcpu_id = field("kvm/kvm_entry", "vcpu_id")?;
             if follow {
-                config.fork_child = field("sched/sched_process_fork", "child_pid")?;
+                config.fork_child = field("sched/sched_wakeup_new", "pid")?;
             }
             &PLAIN.0
         } else {
@@ -176,24 +177,11 @@ impl Loaded {
             if !program.autoload() {
                 continue;
             }
-            let mut info = libbpf_sys::bpf_prog_info::default();
-            let mut size = u32::try_from(size_of_val(&info)).unwrap_or(u32::MAX);
-            // SAFETY: `info` is plain data of `size` bytes, and the descriptor is the program's, open while
-            // `object` is.
-            let refused = unsafe {
-                libbpf_sys::bpf_obj_get_info_by_fd(
-                    program.as_fd().as_raw_fd(),
-                    (&raw mut info).cast(),
-                    &raw mut size,
-                )
-            };
-            if refused != 0 {
-                let error = std::io::Error::from_raw_os_error(refused.abs());
-                return Err(kernel("asking the kernel for skipped runs", &error.to_string()));
-            }
+            let runs = skipped_runs(program.as_fd())
+                .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))?;
             let of =
                 if is_split(&program.name().to_string_lossy()) { &mut skipped.1 } else { &mut skipped.0 };
-            *of += info.recursion_misses;
+            *of += runs;
         }
         Ok(skipped)
     }

@@ -2,11 +2,13 @@
 
 use super::track::{CLASSES, Event, Figures, Process, Reading};
 use super::wire;
+use crate::collect::skipped::skipped_runs;
 use libbpf_rs::{
     Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder,
 };
 use std::cell::RefCell;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 #[repr(align(8))]
@@ -25,13 +27,13 @@ pub struct Walk {
     /// A vCPU's first and last moment are told.
     pub told: bool,
     _links: Vec<Link>,
-    _object: Object,
+    object: Object,
 }
 
 /// What found no room in the programs' tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Births and ends of vCPUs.
+    /// Births and ends of vCPUs, with those that the kernel skipped the programs for.
     pub changes: u64,
     /// Processes to be followed.
     pub processes: u64,
@@ -94,7 +96,7 @@ impl Walk {
             lost: map(".data.lost")?,
             told: hooks,
             _links: links,
-            _object: object,
+            object,
         })
     }
 
@@ -138,7 +140,14 @@ impl Walk {
             .iter()
             .flat_map(|bytes| bytes.chunks_exact(8))
             .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
-        Ok(Lost { changes: words.next().unwrap_or(0), processes: words.next().unwrap_or(0) })
+        let mut lost = Lost { changes: words.next().unwrap_or(0), processes: words.next().unwrap_or(0) };
+        for program in self.object.progs().filter(|program| program.autoload()) {
+            // Where the end of a vCPU is told, that of its process says nothing new.
+            if !(self.told && program.name() == "on_leave") {
+                lost.changes += skipped_runs(program.as_fd()).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(lost)
     }
 }
 
