@@ -53,7 +53,7 @@ Exit status: the command's own, 128+N if signal N killed it, 126 or 127 if it ca
   121  the outer VM's kernel panicked (an oops counts as one)
   122  QEMU or Bochs died
   123  the outer VM powered off or rebooted before the command ended
-  124  the time limit passed
+  124  the time limit passed, or the outer VM sleeps for ever
   125  the lab itself failed
   128+N  the lab was stopped by signal N (141: nobody read its output any more)";
 
@@ -249,8 +249,8 @@ pub struct Run {
     /// How long boot and command may take together
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
-    /// Boots and runs the command again, so many times in all, where the time limit passes: now and then an emulated
-    /// machine sleeps for ever
+    /// Boots and runs the command again, so many times in all, where the time limit passes or the machine sleeps for
+    /// ever: now and then an emulator loses an interrupt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub attempts: u32,
     /// The directory that LAB_OUT names inside; made if need be

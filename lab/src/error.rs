@@ -98,6 +98,20 @@ pub enum Error {
         /// What is left.
         wreck: Box<Wreck>,
     },
+    /// The outer VM does nothing any more: its kernel was halted, or waits for an interrupt that its emulator has lost.
+    #[error(
+        "the outer VM sleeps for ever: {emulator} has not run its CPU for {} s; \
+         its console log is {}",
+        patience.as_secs(), wreck.console.display()
+    )]
+    Asleep {
+        /// Which emulator.
+        emulator: &'static str,
+        /// For how long it did not.
+        patience: Duration,
+        /// What is left.
+        wreck: Box<Wreck>,
+    },
     /// The outer kernel panicked (an oops counts as one).
     #[error("the outer VM's kernel panicked: {line}; its console log is {}", wreck.console.display())]
     Panic {
@@ -162,7 +176,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::TimeLimit { .. } => EXIT_TIME_LIMIT,
+            Self::TimeLimit { .. } | Self::Asleep { .. } => EXIT_TIME_LIMIT,
             Self::Panic { .. } => EXIT_PANIC,
             Self::EmulatorDied { .. } | Self::QemuFailed(_) => EXIT_QEMU,
             Self::WentDown { .. } => EXIT_WENT_DOWN,

@@ -127,7 +127,9 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
     let finished = loop {
         left -= 1;
         match outer.run(&options.command) {
-            Err(error @ Error::TimeLimit { .. }) if left > 0 => say(&format!("{error}; once more")),
+            Err(error @ (Error::TimeLimit { .. } | Error::Asleep { .. })) if left > 0 => {
+                say(&format!("{error}; once more"))
+            }
             other => break other?,
         }
     };

@@ -129,6 +129,7 @@ impl Bench {
             // A tool that breaks the outer VM or never comes to an end spoils its own row alone.
             Err(
                 error @ (Error::TimeLimit { .. }
+                | Error::Asleep { .. }
                 | Error::Panic { .. }
                 | Error::EmulatorDied { .. }
                 | Error::WentDown { .. }),

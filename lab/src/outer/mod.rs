@@ -24,6 +24,7 @@ use watch::{Event, Verdict, listen};
 
 mod host;
 mod job;
+mod pulse;
 mod svm;
 mod vmx;
 mod watch;
@@ -275,7 +276,7 @@ impl Outer {
     /// Boots the outer VM, runs `command` in it as root, and ends it.
     ///
     /// # Errors
-    /// [`Error::TimeLimit`], [`Error::Panic`], [`Error::QemuDied`], [`Error::WentDown`],
+    /// [`Error::TimeLimit`], [`Error::Asleep`], [`Error::Panic`], [`Error::EmulatorDied`], [`Error::WentDown`],
     /// [`Error::Cancelled`], [`Error::Output`]; before the boot [`Error::Usage`], [`Error::Io`] and others.
     pub fn run<W: AsRef<OsStr>>(&self, command: &[W]) -> Result<Finished, Error> {
         let scratch =

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use super::pulse::{LONGEST_SLEEP, Pulse};
 use super::{Machine, Outer, Place, vmx};
 use crate::command::tail;
 use crate::error::{Error, Wreck};
@@ -50,6 +51,7 @@ impl Outer {
         place: &Place,
     ) -> Verdict {
         let mut boot = None;
+        let mut pulse = Pulse::of(process);
         loop {
             let signal = self.stop.load(Ordering::Relaxed);
             if signal != 0 {
@@ -58,6 +60,10 @@ impl Outer {
             if start.elapsed() >= self.time_limit {
                 let limit = self.time_limit;
                 return Verdict::Wrecked(Box::new(move |wreck| Error::TimeLimit { limit, wreck }));
+            }
+            if !matches!(self.machine, Machine::Host) && pulse.has_stopped() {
+                let patience = LONGEST_SLEEP;
+                return Verdict::Wrecked(Box::new(move |wreck| Error::Asleep { emulator, patience, wreck }));
             }
             match happened.recv_timeout(TICK) {
                 // Not every emulator can be told to end where the machine would start again.
