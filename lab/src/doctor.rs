@@ -7,6 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use object::LittleEndian;
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader, ProgramHeader};
+
 use crate::error::Error;
 
 /// What somebody wants to do: the needs of `Fetch` are among those of `Run`.
@@ -200,25 +204,10 @@ fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
 }
 
-/// The dynamic linker that an ELF file (64 bit, little endian) names in its `PT_INTERP` program header (ELF-64, figure
-/// 6); of a file that has none, nothing. The file's first page is enough.
+/// The dynamic linker that an ELF file names; of a file that has none, nothing. The file's first page is enough.
 pub(crate) fn interpreter(elf: &[u8]) -> Option<PathBuf> {
-    const PT_INTERP: [u8; 4] = 3u32.to_le_bytes();
-    let half = |at: usize| Some(usize::from(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
-    let long = |at: usize| {
-        let bytes = elf.get(at..at.checked_add(8)?)?.try_into().ok()?;
-        usize::try_from(u64::from_le_bytes(bytes)).ok()
-    };
-    if !elf.starts_with(b"\x7fELF\x02\x01") {
-        return None;
-    }
-    let (headers, size, count) = (long(32)?, half(54)?, half(56)?);
-    let header = (0..count)
-        .map_while(|n| headers.checked_add(n * size))
-        .find(|&header| elf.get(header..header.saturating_add(4)) == Some(&PT_INTERP))?;
-    // Offset and length in the file.
-    let (start, length) = (long(header.checked_add(8)?)?, long(header.checked_add(32)?)?);
-    let name = elf.get(start..start.checked_add(length)?)?.split(|&b| b == 0).next()?;
+    let headers = FileHeader64::parse(elf).ok()?.program_headers(LittleEndian, elf).ok()?;
+    let name = headers.iter().find_map(|header| header.interpreter(LittleEndian, elf).ok()?)?;
     Some(PathBuf::from(OsStr::from_bytes(name)))
 }
 

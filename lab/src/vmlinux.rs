@@ -6,6 +6,10 @@
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 
+use object::LittleEndian;
+use object::elf::{FileHeader64, PT_LOAD, PT_NOTE};
+use object::read::elf::{FileHeader, NoteIterator, ProgramHeader};
+
 use crate::cache::{Cache, fingerprint};
 use crate::command::{output, tool};
 use crate::error::Error;
@@ -79,31 +83,15 @@ pub(crate) struct Flat {
 }
 
 impl Flat {
-    /// From an ELF file (64 bit, little endian; ELF-64, figures 2 and 6) with the note `XEN_ELFNOTE_PHYS32_ENTRY`
-    /// (include/xen/interface/elfnote.h). `None` if it is none.
+    /// From an ELF file with the note `XEN_ELFNOTE_PHYS32_ENTRY`. `None` if it is none.
     pub(crate) fn from_elf(elf: &[u8]) -> Option<Self> {
-        const PT_LOAD: u32 = 1;
-        const PT_NOTE: u32 = 4;
-        let word = |at: usize| Some(u32::from_le_bytes(elf.get(at..at.checked_add(4)?)?.try_into().ok()?));
-        let long = |at: usize| {
-            let bytes = elf.get(at..at.checked_add(8)?)?.try_into().ok()?;
-            usize::try_from(u64::from_le_bytes(bytes)).ok()
-        };
-        let half = |at: usize| Some(usize::from(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
-        if !elf.starts_with(b"\x7fELF\x02\x01") {
-            return None;
-        }
-        let (headers, size, count) = (long(32)?, half(54)?, half(56)?);
         let mut entry = None;
         let mut segments = Vec::new();
-        for header in (0..count).map_while(|n| headers.checked_add(n * size)) {
-            // Kind; offset at 8; physical address at 24; length in the file at 32.
-            let kind = word(header)?;
-            let (offset, length) = (long(header.checked_add(8)?)?, long(header.checked_add(32)?)?);
-            let bytes = elf.get(offset..offset.checked_add(length)?)?;
-            match kind {
-                PT_LOAD => segments.push((long(header.checked_add(24)?)?, bytes)),
-                PT_NOTE => entry = entry.or(pvh_entry(bytes)),
+        for header in FileHeader64::parse(elf).ok()?.program_headers(LittleEndian, elf).ok()? {
+            let bytes = header.data(LittleEndian, elf).ok()?;
+            match header.p_type(LittleEndian) {
+                PT_LOAD => segments.push((usize::try_from(header.p_paddr(LittleEndian)).ok()?, bytes)),
+                PT_NOTE => entry = entry.or(pvh_entry(header.notes(LittleEndian, elf).ok()??)),
                 _ => {}
             }
         }
@@ -123,10 +111,16 @@ impl Flat {
     }
 }
 
-fn pvh_entry(notes: &[u8]) -> Option<u32> {
-    // Name's length 4, description's length, type 18, name, and as the description the address, in 4 or 8 bytes.
-    let note = notes.windows(20).find(|w| w[..4] == [4, 0, 0, 0] && w[8..16] == *b"\x12\0\0\0Xen\0")?;
-    Some(u32::from_le_bytes(note[16..20].try_into().ok()?))
+/// The address, in 4 or 8 bytes.
+fn pvh_entry(mut notes: NoteIterator<'_, FileHeader64<LittleEndian>>) -> Option<u32> {
+    /// include/xen/interface/elfnote.h.
+    const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
+    while let Some(note) = notes.next().ok()? {
+        if note.name() == b"Xen" && note.n_type(LittleEndian) == XEN_ELFNOTE_PHYS32_ENTRY {
+            return Some(u32::from_le_bytes(*note.desc().first_chunk()?));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
