@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use lab::experiment::Machine as Which;
+use lab::Machine;
 use lab::system::{Bus, Loader, System};
 
 /// Boots a KVM host (the outer VM) in software, and virtual machines on it (inner VMs).
@@ -96,7 +96,7 @@ pub struct Experiment {
     pub runs: u32,
     /// Only these outer machines
     #[arg(long, value_enum, value_delimiter = ',', default_value = "svm,vmx")]
-    pub machine: Vec<Which>,
+    pub machine: Vec<Machine>,
     /// Only these inner systems
     #[arg(long, value_enum, value_delimiter = ',', default_value = "busybox,debian")]
     pub system: Vec<System>,
@@ -204,17 +204,6 @@ pub struct Inner {
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU-ARGUMENT", allow_hyphen_values = true)]
     pub extra: Vec<OsString>,
-}
-
-/// What `lab run` runs a command on.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Machine {
-    /// QEMU, which emulates AMD's SVM, with all of this machine's files
-    Svm,
-    /// Bochs, which emulates Intel's VMX, with some of this machine's files; one CPU, and no standard input
-    Vmx,
-    /// This machine's own KVM, where it has one: no outer VM, and what the command changes stays changed
-    Host,
 }
 
 /// Options of `lab run`.

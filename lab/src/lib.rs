@@ -22,15 +22,19 @@ pub mod experiment;
 mod initramfs;
 pub mod inner;
 mod kernel;
+mod machine;
+mod mbr;
 mod outer;
 mod process;
 pub mod quote;
 pub mod system;
+mod thousands;
 mod vmlinux;
 
 pub use cache::{Cache, Flavour};
 pub use error::{EXIT_LAB, EXIT_PANIC, EXIT_QEMU, EXIT_TIME_LIMIT, EXIT_WENT_DOWN, Error, Wreck};
 pub use kernel::Kernel;
+pub use machine::Machine;
 pub use outer::{Finished, OUT, Outer};
 
 /// The suite that an inner VM is of unless told otherwise.

@@ -14,7 +14,7 @@ use lab::bench::{Bench, Suite, Tool};
 use lab::doctor::{self, Task};
 use lab::inner::{Boot, Inner};
 use lab::system::{Bus, Loader, System};
-use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Outer};
+use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Machine, Outer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 mod cli;
@@ -80,21 +80,21 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
         }
     };
     let mut outer = match options.machine {
-        cli::Machine::Svm => {
+        Machine::Svm => {
             let kernel = kernel(Task::Run)?;
             Outer::with(cache, kernel)?
         }
-        cli::Machine::Vmx => {
+        Machine::Vmx => {
             let kernel = kernel(Task::Vmx)?;
             Outer::vmx(cache, kernel)?
         }
-        cli::Machine::Host if options.suite.is_some() || options.kernel.is_some() => {
+        Machine::Host if options.suite.is_some() || options.kernel.is_some() => {
             return Err(Error::Usage(
                 "--machine host runs this machine's own kernel: no --suite, no --kernel".into(),
             )
             .into());
         }
-        cli::Machine::Host => Outer::host(cache)?,
+        Machine::Host => Outer::host(cache)?,
     };
     for path in options.bring {
         outer = outer.bring(path);

@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use lab::Machine;
 use lab::doctor::{self, Task};
-use lab::experiment::{self, Cell, Experiment, Figures, Machine, Run};
+use lab::experiment::{self, Cell, Experiment, Figures, Run};
 use lab::system::{Bus, System};
 use lab::{Cache, Flavour};
 

@@ -1,5 +1,6 @@
 //! The tables: for the terminal, and as Markdown.
 
+use crate::thousands::group;
 use std::fmt::Write;
 
 use super::{Figure, Suite, Tool};
@@ -129,19 +130,6 @@ impl Report {
             row.figures.as_ref().err().map(|reason| (row.tool.label.as_str(), reason.as_str()))
         })
     }
-}
-
-/// A whole number with a comma between thousands.
-fn group(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// With its sign.

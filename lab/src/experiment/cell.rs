@@ -2,30 +2,8 @@
 
 use std::fmt;
 
+use crate::machine::Machine;
 use crate::system::{Bus, System};
-
-/// What the outer VM's processor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Machine {
-    /// QEMU, which emulates AMD's SVM
-    Svm,
-    /// Bochs, which emulates Intel's VMX
-    Vmx,
-    /// This machine and its own KVM
-    Host,
-}
-
-impl Machine {
-    /// As the command line says it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Svm => "svm",
-            Self::Vmx => "vmx",
-            Self::Host => "host",
-        }
-    }
-}
 
 /// One cell: what boots where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

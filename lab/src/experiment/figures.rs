@@ -6,7 +6,8 @@ use super::cell::Cell;
 use super::groups::GROUPS;
 use super::report::{Boot, float};
 use super::run::Run;
-use super::table::{NONE, Spread, count, group, head, markdown, words};
+use super::table::{NONE, Spread, count, head, markdown, words};
+use crate::thousands::group;
 
 /// In how many parts a boot's time is shown.
 const PARTS: u32 = 10;
@@ -345,10 +346,10 @@ fn short(cell: &Cell) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Machine;
     use super::super::report::tests::interval;
     use super::super::run::Attempt;
     use super::*;
+    use crate::machine::Machine;
     use crate::system::{Bus, System};
 
     fn run(number: u32, attempts: &[i32], io: u64, kvm_misses: u64) -> (Run, Boot) {

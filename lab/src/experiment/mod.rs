@@ -11,7 +11,7 @@ mod report;
 mod run;
 mod table;
 
-pub use cell::{Cell, Machine, cells};
+pub use cell::{Cell, cells};
 pub use document::fill;
 pub use figures::Figures;
 pub use report::{Boot, Exits, Stretch};

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cell::{Cell, Machine};
+use super::cell::Cell;
 use super::report::Boot;
 use crate::OUT;
 use crate::command::{show, tail};
 use crate::error::{EXIT_TIME_LIMIT, Error};
+use crate::machine::Machine;
 use crate::process::Process;
 
 /// How often a run is made that does not come to its end.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::float;
+use crate::thousands::group;
 
 /// In place of a figure that makes no sense.
 pub(super) const NONE: &str = "–";
@@ -68,19 +69,6 @@ pub(super) fn markdown(rows: &[Vec<String>]) -> String {
 
 pub(super) fn count(value: u64) -> String {
     group(float(value))
-}
-
-/// A whole number with a comma between thousands.
-pub(super) fn group(value: f64) -> String {
-    let digits = format!("{:.0}", value.max(0.0));
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

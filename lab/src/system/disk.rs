@@ -7,15 +7,15 @@ use std::path::Path;
 use crate::command::{output, tool};
 use crate::doctor::BOOT_SECTOR;
 use crate::error::Error;
+use crate::mbr;
 
 /// The file system's; the kernel's command line and fstab name it.
 pub(super) const UUID: &str = "7ab00000-0000-4e00-8000-0000000000ab";
 
 const SECTOR: usize = 512;
-/// Where the partition starts: 1 MiB, as everywhere.
-const START: u32 = 2048;
-/// Bochs wants a disk to consist of whole cylinders, of 16 heads and 63 sectors.
-const CYLINDER: u64 = 16 * 63 * 512;
+const MIB: u64 = 1 << 20;
+/// Where the partition starts, as everywhere.
+const START: u64 = MIB;
 const PACK: &str = include_str!("pack.sh");
 /// What GRUB does before it can read its configuration.
 const EARLY: &str = include_str!("early.cfg");
@@ -53,13 +53,11 @@ impl Disk<'_> {
         output(pack.arg(UUID).arg(format!("{}M", self.size)))?;
         let core = self.core()?;
         let boot = fs::read(BOOT_SECTOR).map_err(Error::io(BOOT_SECTOR))?;
-        let sectors = self.size * 2048;
-        let head = head(&boot, &core, sectors)
+        let length = u64::from(self.size) * MIB;
+        let head = head(&boot, &core, length)
             .ok_or_else(|| Error::Usage(format!("{BOOT_SECTOR} and its core do not fit before 1 MiB")))?;
         let mut file = File::options().write(true).open(&image).map_err(Error::io(&image))?;
-        let length = (u64::from(START) + u64::from(sectors)) * 512;
-        let length = length.next_multiple_of(CYLINDER);
-        file.set_len(length)
+        file.set_len(mbr::whole_cylinders(START + length))
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| file.write_all(&head))
             .map_err(Error::io(&image))?;
@@ -84,19 +82,16 @@ impl Disk<'_> {
 
 /// The disk's first sectors: GRUB's boot sector, which reads its core from the second sector on (as it comes from
 /// Debian), the partition table, and the core. `None` if they do not fit.
-fn head(boot: &[u8], core: &[u8], sectors: u32) -> Option<Vec<u8>> {
+fn head(boot: &[u8], core: &[u8], length: u64) -> Option<Vec<u8>> {
     /// Behind the code come the disk's signature and, at 446, the table of four partitions.
     const CODE: usize = 440;
     let mut head = boot.get(..CODE)?.to_vec();
     head.extend(*b"LAB\0\0\0");
-    // Bootable; from and to in cylinders that mean nothing; Linux; first sector; number of sectors.
-    head.extend([0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
-    head.extend(START.to_le_bytes());
-    head.extend(sectors.to_le_bytes());
+    head.extend(mbr::partition(true, START, length));
     head.resize(SECTOR - 2, 0);
     head.extend([0x55, 0xaa]);
     head.extend(core);
-    let gap = usize::try_from(START).ok()? * SECTOR;
+    let gap = usize::try_from(START).ok()?;
     (head.len() <= gap).then_some(head)
 }
 
@@ -107,7 +102,7 @@ mod tests {
     #[test]
     fn the_first_sectors() {
         let (boot, core) = ([1; 512], [2; 1000]);
-        let head = head(&boot, &core, 0x0102_0304).unwrap();
+        let head = head(&boot, &core, 0x0102_0304 * 512).unwrap();
         assert_eq!(head.len(), 1512);
         assert_eq!(head[..440], [1; 440]);
         assert_eq!(head[446..462], [128, 254, 255, 255, 0x83, 254, 255, 255, 0, 8, 0, 0, 4, 3, 2, 1]);

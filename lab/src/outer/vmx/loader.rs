@@ -10,7 +10,7 @@ use crate::vmlinux::Flat;
 
 /// What the disk's transfers come in: 256 sectors, the most that one READ SECTORS takes (ATA-6, 8.27).
 pub(super) const UNIT: usize = 256 * SECTOR;
-pub(super) const SECTOR: usize = 512;
+const SECTOR: usize = 512;
 /// Where the start info goes.
 const START_INFO: u32 = 0x10_0000;
 /// Where the initramfs goes: above any kernel.

@@ -15,14 +15,14 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::system::System;
 use crate::vmlinux::{self, Flat};
-use crate::{doctor, initramfs};
+use crate::{doctor, initramfs, mbr};
 
 mod loader;
 mod root;
 mod screen;
 mod tree;
 
-use loader::{PARTITIONS, SECTOR};
+use loader::PARTITIONS;
 
 /// What Bochs says when the guest powers off.
 pub(super) const POWERED_OFF: &str = "ACPI control: soft power off";
@@ -31,8 +31,6 @@ pub(super) const POWERED_OFF: &str = "ACPI control: soft power off";
 const MODEL: &str = "broadwell_ult";
 /// Room for the files that the command leaves.
 const OUT_MIB: u64 = 2048;
-/// A cylinder of 16 heads and 63 sectors: Bochs wants a disk to consist of whole ones.
-const CYLINDER: u64 = 16 * 63 * 512;
 const MIB: u64 = 1 << 20;
 
 /// Boots it.
@@ -138,18 +136,10 @@ fn write_own(boot: &[u8], brought: &tree::Tree, own: &Path, place: &Place) -> Re
     let size = brought.image(&place.scratch.join("tree"), own, start)?;
     let out = start + size;
     let file = File::options().write(true).open(own).map_err(Error::io(own))?;
-    let mut table = Vec::new();
-    for (from, length) in [(start, size), (out, OUT_MIB * MIB)] {
-        // Not bootable; from and to in cylinders that mean nothing; Linux; first sector; number of sectors.
-        table.extend([0, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff]);
-        for bytes in [from, length] {
-            let sectors = bytes / u64::try_from(SECTOR).unwrap_or(512);
-            table.extend(u32::try_from(sectors).unwrap_or(u32::MAX).to_le_bytes());
-        }
-    }
+    let table = [mbr::partition(false, start, size), mbr::partition(false, out, OUT_MIB * MIB)].concat();
     file.write_all_at(boot, 0)
         .and_then(|()| file.write_all_at(&table, u64::try_from(PARTITIONS).unwrap_or(0)))
-        .and_then(|()| file.set_len((out + OUT_MIB * MIB).next_multiple_of(CYLINDER)))
+        .and_then(|()| file.set_len(mbr::whole_cylinders(out + OUT_MIB * MIB)))
         .map_err(Error::io(own))?;
     Ok(out)
 }

@@ -9,6 +9,7 @@ use super::tree::Tree;
 use crate::cache::{Cache, Flavour, digest};
 use crate::error::Error;
 use crate::kernel::Kernel;
+use crate::mbr;
 use crate::outer::Outer;
 use crate::{INNER_SUITE, doctor, inner};
 
@@ -97,7 +98,7 @@ pub(super) fn base(cache: &Cache) -> Result<Base, Error> {
 fn grow(image: &Path) -> Result<(), Error> {
     let file = fs::File::options().write(true).open(image).map_err(Error::io(image))?;
     let length = file.metadata().map_err(Error::io(image))?.len();
-    file.set_len(length.next_multiple_of(super::CYLINDER)).map_err(Error::io(image))
+    file.set_len(mbr::whole_cylinders(length)).map_err(Error::io(image))
 }
 
 fn others(cache: &Cache, name: &str) -> Vec<PathBuf> {
