@@ -7,6 +7,7 @@ use crate::cache::{Cache, fingerprint};
 use crate::cpio::Archive;
 use crate::doctor;
 use crate::error::Error;
+use crate::inner::MAIN;
 use crate::kernel::Kernel;
 
 /// What goes into an initramfs beside busybox.
@@ -27,7 +28,17 @@ const SECOND: &str = include_str!("outer/second.sh");
 pub(crate) const OUTER_SVM: Recipe = Recipe {
     kind: "outer",
     modules: &["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console", "kvm-amd"],
-    scripts: &[("init", include_str!("outer/init-svm.sh")), ("lab/second", SECOND)],
+    scripts: &[
+        (
+            "init",
+            concat!(
+                include_str!("outer/init.sh"),
+                include_str!("outer/root-svm.sh"),
+                include_str!("outer/switch.sh")
+            ),
+        ),
+        ("lab/second", SECOND),
+    ],
     signed: true,
 };
 
@@ -36,7 +47,17 @@ pub(crate) const OUTER_SVM: Recipe = Recipe {
 pub(crate) const OUTER_VMX: Recipe = Recipe {
     kind: "outer-vmx",
     modules: &["ata_piix", "sd_mod", "ext4", "overlay", "kvm-intel"],
-    scripts: &[("init", include_str!("outer/init-vmx.sh")), ("lab/second", SECOND)],
+    scripts: &[
+        (
+            "init",
+            concat!(
+                include_str!("outer/init.sh"),
+                include_str!("outer/root-vmx.sh"),
+                include_str!("outer/switch.sh")
+            ),
+        ),
+        ("lab/second", SECOND),
+    ],
     signed: false,
 };
 
@@ -44,7 +65,7 @@ pub(crate) const OUTER_VMX: Recipe = Recipe {
 pub(crate) const INNER: Recipe = Recipe {
     kind: "inner",
     modules: &["virtio_pci", "virtio_net", "virtio_blk"],
-    scripts: &[("init", include_str!("inner/init.sh")), ("lab/main", include_str!("inner/main.sh"))],
+    scripts: &[("init", include_str!("inner/init.sh")), ("lab/main", MAIN)],
     signed: true,
 };
 

@@ -9,12 +9,12 @@ use crate::cache::Cache;
 use crate::doctor;
 use crate::error::Error;
 use crate::initramfs;
+use crate::inner::MAIN;
 use crate::kernel::Kernel;
 
 use super::disk::Disk;
 
 const SECOND: &str = include_str!("busybox/second.sh");
-const MAIN: &str = include_str!("../inner/main.sh");
 /// How many bytes the guest reads, and writes.
 const DATA: usize = 4 << 20;
 /// The partition in MiB.

@@ -12,7 +12,11 @@ use super::disk::{Disk, UUID};
 
 const ESSENTIAL: &str = include_str!("debian/essential.sh");
 const CUSTOMIZE: &str = include_str!("debian/customize.sh");
-const GUEST: &str = include_str!("debian/guest.sh");
+const GUEST: &str = concat!(
+    include_str!("debian/guest.sh"),
+    include_str!("../inner/work.sh"),
+    "systemctl --force poweroff\n"
+);
 /// Beside what is essential, and apt.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,iproute2,iputils-ping,linux-image-amd64,initramfs-tools";
 /// What nobody reads in there, and drivers that the inner VM has no device for.

@@ -1,4 +1,4 @@
-# The debian system's part of what an inner VM does: see init.sh of the busybox system.
+# What an inner VM of debian does once it is up; the rest is in work.sh.
 # The lines that start with "lab: guest NAME: " are the lab's; it reads them on the serial console.
 . /sys/firmware/qemu_fw_cfg/by_name/opt/lab/job/raw
 say() { printf '\nlab: guest %s: %s\n' "$guest" "$*"; }
@@ -21,27 +21,4 @@ echo 1 >/proc/sys/kernel/printk
 # SIGRTMIN+21: no more lines of systemd's either, systemd(1).
 kill -55 1
 say "booted $(uname -r)"
-
-tries=0
-until ping -c 1 -W 1 "$peer" >/dev/null 2>&1; do
-	tries=$((tries + 1))
-	if [ $tries = 60 ]; then break; fi
-	sleep 0.1
-done
-if [ $tries = 60 ]; then say "ping $peer: failed"; else say "ping $peer: ok"; fi
-
-if [ -n "$shell" ]; then
-	sh -c "$shell"
-	say "exec: exit $?"
-fi
-if [ "$wait" = yes ]; then
-	# Until the other side has pinged, too: the tenth word of the second line is InEchos (RFC 1213).
-	tries=0
-	until [ "$(awk '$1 == "Icmp:" { n = $10 } END { print n }' /proc/net/snmp)" -gt 0 ] || [ $tries = 300 ]; do
-		tries=$((tries + 1))
-		sleep 0.1
-	done
-fi
-sleep "$keep"
-say "powering off"
-systemctl --force poweroff
+pings=60

@@ -1,18 +1,3 @@
-#!/bin/busybox sh
-# PID 1 of the outer VM on Bochs, first part: from the initramfs to the file systems on the disks.
-# What goes wrong here is on the console, in a line that starts with "lab: ".
-b=/bin/busybox
-fail() {
-	echo "lab: $*"
-	$b poweroff -f
-}
-$b mount -t proc proc /proc
-$b mount -t sysfs sysfs /sys
-$b mount -t devtmpfs devtmpfs /dev
-while read -r module; do
-	$b insmod "/modules/$module" || fail "cannot load $module"
-done </lab/modules
-
 # Disks are known by their model: the kernel may find them in any order.
 disk() { # MODEL
 	tries=0
@@ -31,7 +16,7 @@ own=$(disk LAB-OWN)
 base=$(disk LAB-BASE)
 
 # The machine's programs, what this run brings along, and above both a tmpfs for all that is written.
-$b mkdir /base /own /rw /new
+$b mkdir /base /own /rw
 $b mount -t ext4 -o ro "$base" /base || fail "cannot mount $base"
 $b mount -t ext4 -o ro "${own}1" /own || fail "cannot mount ${own}1"
 $b mount -t tmpfs tmpfs /rw
@@ -44,8 +29,3 @@ for system in debian busybox; do
 	fi
 done
 $b ln -s "${own}2" /dev/lab-out
-for mount in proc sys dev; do $b mount --move "/$mount" "/new/$mount"; done
-$b mount -t tmpfs -o mode=755 tmpfs /new/run
-$b cp -r /lab /new/run/lab
-$b cp $b /new/run/lab/busybox
-exec $b switch_root /new /run/lab/busybox sh /run/lab/second
