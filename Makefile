@@ -92,7 +92,8 @@ build-test:
 
 test-host:
 	@scripts/setup test
-	cargo test --workspace --locked
+	cargo test $(LAB_TESTS) --lib --bins --examples -- --skip live_tests
+	cargo test $(LAB_TESTS) --doc
 
 # Two jobs of about the same length, one for each core.
 test-first: build-test
