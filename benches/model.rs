@@ -47,6 +47,7 @@ fn sample(times: u64) -> Sample {
         pid: 1000 + u32::try_from(id).unwrap_or(0),
         name: format!("guest-{id}"),
         vmm: "qemu".into(),
+        command: "".into(),
         ended: false,
     };
     let vcpu = |vm: u64, vcpu: u32| {

@@ -5,9 +5,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A longer name is cut.
 const MAX_NAME: usize = 256;
+/// So much of a command line is kept.
+const MAX_COMMAND: usize = 64 << 10;
 /// So much of a command line is looked at; libvirt's reach some ten thousand bytes.
 const MAX_CMDLINE: u64 = 256 << 10;
 
@@ -19,6 +22,8 @@ pub struct Identity {
     pub name: String,
     /// The program: `qemu`, `firecracker`, `cloud-hypervisor`, `crosvm`, `kvmtool`, or its file name. Untrusted too.
     pub vmm: String,
+    /// The command line, arguments separated by NUL, at most 64 KiB of it. Untrusted too.
+    pub command: Arc<str>,
 }
 
 /// A process that holds a VM.
@@ -55,7 +60,9 @@ pub fn identify(pid: u32, started_ns: Option<u64>, args: &[u8], comm: &str) -> I
 
 /// What the VM with this command line (NUL-separated, perhaps cut off, perhaps empty) is called.
 pub fn from_args(args: &[u8], comm: &str) -> Identity {
-    let args: Vec<&[u8]> = args.strip_suffix(b"\0").unwrap_or(args).split(|&byte| byte == 0).collect();
+    let args = args.strip_suffix(b"\0").unwrap_or(args);
+    let command = bounded(args, MAX_COMMAND).into();
+    let args: Vec<&[u8]> = args.split(|&byte| byte == 0).collect();
     let program = match basename(args[0]) {
         b"" => comm.as_bytes(),
         name => name,
@@ -66,7 +73,7 @@ pub fn from_args(args: &[u8], comm: &str) -> Identity {
         None => (program, None),
     };
     let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| program.to_vec());
-    Identity { name: bounded(&name), vmm: bounded(vmm) }
+    Identity { name: bounded(&name, MAX_NAME), vmm: bounded(vmm, MAX_NAME), command }
 }
 
 /// Every process that holds a KVM VM at this moment: that has a descriptor of `anon_inode:kvm-vm`.
@@ -270,11 +277,11 @@ fn basename(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
-/// As text of at most [`MAX_NAME`] bytes.
-fn bounded(bytes: &[u8]) -> String {
+/// As text of at most `most` bytes.
+fn bounded(bytes: &[u8], most: usize) -> String {
     // What is not UTF-8 grows threefold; cut after that, between characters.
-    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME)]).into_owned();
-    text.truncate((0..=MAX_NAME.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0));
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned();
+    text.truncate((0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0));
     text
 }
 
@@ -284,7 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn named(command: &[&str]) -> (String, String) {
-        let Identity { name, vmm } = from_args(command.join("\0").as_bytes(), "comm");
+        let Identity { name, vmm, .. } = from_args(command.join("\0").as_bytes(), "comm");
         (vmm, name)
     }
 
@@ -341,12 +348,12 @@ mod tests {
     #[test]
     fn nothing_known() {
         for args in [&b""[..], b"\0", b"\0\0x", b"/usr/bin/\0x"] {
-            let Identity { name, vmm } = from_args(args, "vmm0");
+            let Identity { name, vmm, .. } = from_args(args, "vmm0");
             assert_eq!((name.as_str(), vmm.as_str()), ("vmm0", "vmm0"), "{args:?}");
         }
         assert_eq!(
             from_args(b"", "qemu-system-x86"),
-            Identity { name: "qemu-system-x86".into(), vmm: "qemu".into() }
+            Identity { name: "qemu-system-x86".into(), vmm: "qemu".into(), command: "".into() }
         );
         assert_eq!(from_args(b"kvm\0-name\0a\x1b[2J\xff", "").name, "a\x1b[2J\u{fffd}");
     }
@@ -392,6 +399,7 @@ mod tests {
             let args = [program.as_bytes(), option.as_bytes(), &value].join(&0);
             let found = from_args(&args, &comm);
             prop_assert!(found.name.len() <= MAX_NAME && found.vmm.len() <= MAX_NAME);
+            prop_assert!(found.command.len() <= 3 * args.len());
             from_args(&value, &comm);
         }
 

@@ -1,5 +1,6 @@
 //! The commands: each wires a source to a view.
 
+mod counting;
 mod events;
 mod kmsg;
 mod output;
@@ -34,7 +35,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = error.downcast_ref::<stat::CannotRun>().map_or(failure, stat::CannotRun::code);
+            let code = error.downcast_ref::<counting::CannotRun>().map_or(failure, counting::CannotRun::code);
             // Nobody is left to tell if this fails.
             let _ = writeln!(io::stderr(), "exitscope: {}", view::text::clean(&format!("{error:#}"), 2000));
             ExitCode::from(code)

@@ -285,7 +285,14 @@ mod tests {
                 None => sample.reasons.push(ReasonCount { level, code, counters: one }),
             }
         }
-        let vm = |id: VmId| Vm { id, pid: 7, name: "vm".into(), vmm: "qemu".into(), ended: false };
+        let vm = |id: VmId| Vm {
+            id,
+            pid: 7,
+            name: "vm".into(),
+            vmm: "qemu".into(),
+            command: "".into(),
+            ended: false,
+        };
         let mut vms: Vec<Vm> = vcpus.values().map(|vcpu| vm(vcpu.vm)).collect();
         vms.dedup();
         Sample {

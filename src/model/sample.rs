@@ -1,6 +1,7 @@
 //! All counters at one moment.
 
 use super::{ExitCode, Histogram, Level, Measured, Nested, Returns, Split, VcpuTime};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// One VM of one run of the tool. Never used twice: a process id that comes back is another VM.
@@ -18,6 +19,8 @@ pub struct Vm {
     pub name: String,
     /// The program that runs it, e.g. `qemu`.
     pub vmm: String,
+    /// Its process's command line, arguments separated by NUL, at most 64 KiB of it; empty where it is not known. Untrusted too.
+    pub command: Arc<str>,
     /// It is no more: its counters are final.
     pub ended: bool,
 }

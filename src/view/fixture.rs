@@ -66,7 +66,17 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
     let start = SystemTime::UNIX_EPOCH + Duration::from_micros(1_792_000_000_123_456);
     let vms = (0..).zip(names).map(|(id, name)| {
         let pid = 4242 + u32::try_from(id).unwrap() * 131;
-        (VmId(id), Vm { id: VmId(id), pid, name: (*name).into(), vmm: "qemu".into(), ended: false })
+        (
+            VmId(id),
+            Vm {
+                id: VmId(id),
+                pid,
+                name: (*name).into(),
+                vmm: "qemu".into(),
+                command: "".into(),
+                ended: false,
+            },
+        )
     });
     let mut vcpus: Vec<VcpuSpan> = Vec::new();
     let mut rows = Vec::new();

@@ -21,7 +21,14 @@ fn counts(histogram: &Histogram) -> Vec<(u32, i64, u64)> {
 }
 
 fn interval(isa: Isa, vcpus: u32, counts: &[(u32, i64, u64)]) -> Interval {
-    let vm = Vm { id: VM, pid: std::process::id(), name: String::new(), vmm: String::new(), ended: false };
+    let vm = Vm {
+        id: VM,
+        pid: std::process::id(),
+        name: String::new(),
+        vmm: String::new(),
+        command: "".into(),
+        ended: false,
+    };
     let row = |&(vcpu, code, count): &(u32, i64, u64)| Row {
         vm: VM,
         vcpu,

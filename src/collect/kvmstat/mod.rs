@@ -221,6 +221,7 @@ impl Collect for KvmStat {
                 pid: process.pid,
                 name: name.name.clone(),
                 vmm: name.vmm.clone(),
+                command: name.command.clone(),
                 ended,
             });
             vcpus.extend(vm.samples());
