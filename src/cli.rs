@@ -34,6 +34,17 @@ pub enum Command {
     ///
     /// Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong command line.
     Stat(Stat),
+    /// Run a VMM, lay what its VM says beside its exits, and answer how a boot exits
+    ///
+    /// Runs COMMAND with its output on a terminal of its own, which is passed through, and with it the serial console, where
+    /// the VMM has that on standard output (qemu-system-x86_64 -nographic). Prints when the boot is over: at a login prompt,
+    /// at what --until asks for, or where COMMAND ends. Then COMMAND is ended too, unless --keep. The report goes to standard
+    /// error unless -o names a file: the table of stat; the phases of the boot; and in words whether the rate of exits was
+    /// stable, when it was not, and what helps.
+    ///
+    /// The exit status is 0 where the boot came to its end, COMMAND's where that came first and was none, 1 where --until was
+    /// never seen; 125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where it is not found. It needs root.
+    Boot(Boot),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
@@ -157,6 +168,36 @@ pub struct Stat {
     pub output: Option<PathBuf>,
     /// Run this command, and count the VMs that it starts until it ends
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `boot`.
+#[derive(Args, Debug)]
+pub struct Boot {
+    /// How to count.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// How long the slices of time are that rates and spikes are made of, at least 10ms.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval, default_value = "100ms")]
+    pub interval: Duration,
+    /// The boot is over with a line of the console that this regular expression matches [default: a login prompt]
+    #[arg(long, value_name = "REGEX")]
+    pub until: Option<regex::Regex>,
+    /// Leave COMMAND running after that, until it ends by itself; what it does then is not counted
+    #[arg(long)]
+    pub keep: bool,
+    /// Boot so many times, and give medians and spread in the end
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// The phases that lines of the console begin, in place of the built-in ones: lines of NAME, white space, and a regular
+    /// expression, in the order in which a machine goes through them
+    #[arg(long, value_name = "FILE")]
+    pub phases: Option<PathBuf>,
+    /// Write the report to this file instead of standard error
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The VMM and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
     pub command: Vec<OsString>,
 }
 

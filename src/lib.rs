@@ -3,6 +3,7 @@
 //! Data runs one way: the programs in `bpf/` count in the kernel, [`collect`] reads them into a
 //! [`model::Sample`], two samples make a [`model::Interval`], and [`view`] shows it.
 
+pub mod boot;
 pub mod cli;
 pub mod collect;
 mod command;

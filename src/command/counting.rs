@@ -1,6 +1,6 @@
 //! Counting from the start to the end, beside a command or not: what `stat` and `record` have in common.
 
-use super::events::{Event, Events};
+use super::events::{Event, Events, Waker};
 use super::watch::{self, Watch};
 use crate::cli;
 use crate::collect::Select;
@@ -8,6 +8,7 @@ use crate::view::unit;
 use signal_hook::consts::SIGTERM;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
@@ -107,21 +108,50 @@ pub struct Counting<'a> {
 impl Counting<'_> {
     /// Starts the command, if there is one. Its VMs are watched because this process is while it forks.
     pub fn start_command(&mut self) -> anyhow::Result<()> {
+        self.start_command_with(|_| ())
+    }
+
+    /// The same, with what else is to be said of the command, e.g. where its output goes.
+    pub fn start_command_with(&mut self, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<()> {
         let mut words = self.command.iter();
         let Some(program) = words.next().cloned() else { return Ok(()) };
-        let started = Command::new(&program).args(words).spawn();
-        let child = started.map_err(|cause| CannotRun { program, cause })?;
+        let mut command = Command::new(&program);
+        prepare(command.args(words));
+        let child = command.spawn().map_err(|cause| CannotRun { program, cause })?;
         self.watch.stop_following()?;
         self.child = Some(libc::pid_t::try_from(child.id())?);
         self.events.watch(child)
     }
 
-    /// Counts until it is time to stop. `look` is called now and then, to take what has happened; with `true` where a
-    /// block is complete.
+    /// The number of the command's process, once it was started.
+    pub fn child(&self) -> Option<libc::pid_t> {
+        self.child
+    }
+
+    /// Where threads can ask for a look.
+    pub fn waker(&self) -> Waker {
+        self.events.waker()
+    }
+
+    /// Waits for the command's end, so long at most, or until a signal comes.
+    pub fn wait_for_command(&self, patience: Option<Duration>) -> Option<ExitStatus> {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        loop {
+            match self.events.until(deadline.unwrap_or_else(|| Instant::now() + HOUSEKEEPING)) {
+                Event::Ended(status) => return Some(status),
+                Event::Signal(_) => return None,
+                Event::Time if deadline.is_some() => return None,
+                Event::Time | Event::Look => {}
+            }
+        }
+    }
+
+    /// Counts until it is time to stop, or until `look` says so. It is called now and then, to take what has happened; with
+    /// `true` where a block is complete.
     pub fn until_end(
         &mut self,
         times: Times,
-        mut look: impl FnMut(&mut Watch, bool) -> anyhow::Result<()>,
+        mut look: impl FnMut(&mut Watch, bool) -> anyhow::Result<ControlFlow<()>>,
     ) -> anyhow::Result<End> {
         let start = Instant::now();
         let end = times.duration.map(|duration| start + duration);
@@ -131,7 +161,7 @@ impl Counting<'_> {
         loop {
             let next = [Some(next_look), end, block_end].into_iter().flatten().min().unwrap_or(next_look);
             let event = self.events.until(next);
-            if event != Event::Time {
+            if !matches!(event, Event::Time | Event::Look) {
                 match self.stops(event, &mut asked_to_stop) {
                     Some(end) => return Ok(end),
                     None => continue,
@@ -140,7 +170,9 @@ impl Counting<'_> {
             // What was asked for is taken at its time, however long that takes.
             let now = Instant::now();
             let complete = block_end.is_some_and(|moment| now >= moment);
-            look(&mut self.watch, complete)?;
+            if look(&mut self.watch, complete)?.is_break() {
+                return Ok(End::Asked);
+            }
             let now = Instant::now();
             next_look = now + HOUSEKEEPING;
             if let (Some(moment), Some(interval), true) = (block_end, times.interval, complete) {
@@ -168,7 +200,7 @@ impl Counting<'_> {
                 *asked += 1;
                 (*asked > 1).then_some(End::Abandoned(signal))
             }
-            (Event::Time, Some(_)) => None,
+            (Event::Time | Event::Look, Some(_)) => None,
         }
     }
 

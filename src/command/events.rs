@@ -17,6 +17,19 @@ pub enum Event {
     Signal(i32),
     /// The process ended.
     Ended(ExitStatus),
+    /// Another thread has seen something, so that it is worth a look.
+    Look,
+}
+
+/// Lets another thread ask for a look.
+pub struct Waker(Sender<Event>);
+
+impl Waker {
+    /// Asks for one.
+    pub fn wake(&self) {
+        // Nobody listens any more where we are at the end.
+        let _ = self.0.send(Event::Look);
+    }
 }
 
 /// Where events come from.
@@ -51,6 +64,11 @@ impl Events {
             }
         })?;
         Ok(())
+    }
+
+    /// Where other threads can ask for a look.
+    pub fn waker(&self) -> Waker {
+        Waker(self.sender.clone())
     }
 
     /// Waits for the next event, until `moment` at the latest.

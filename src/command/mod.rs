@@ -1,11 +1,13 @@
 //! The commands: each wires a source to a view.
 
+mod boot;
 mod counting;
 mod events;
 mod kmsg;
 mod output;
 mod selftest;
 mod stat;
+mod terminal;
 mod watch;
 
 use crate::cli::{self, Cli, Command};
@@ -25,6 +27,7 @@ pub fn run(cli: Cli) -> ExitCode {
             let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
             (stat::run(&args), failure)
         }
+        Command::Boot(args) => (boot::run(&args), OUR_FAILURE),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),

@@ -68,6 +68,12 @@ impl Output {
         };
         self.options.first = false;
         let Err(error) = result else { return Ok(()) };
+        self.give_up(error)?;
+        self.write(interval)
+    }
+
+    /// What to do where something could not be written: from here on it goes elsewhere, or that is the end.
+    fn give_up(&mut self, error: io::Error) -> io::Result<()> {
         let enough = error.kind() == io::ErrorKind::BrokenPipe;
         let place = match &self.sink {
             Sink::File(_, path) => path.display().to_string(),
@@ -84,7 +90,25 @@ impl Output {
         self.sink = Sink::Stderr;
         self.options.format = Format::Table;
         self.options.first = true;
-        self.write(interval)
+        Ok(())
+    }
+
+    /// Writes text below what was written so far.
+    pub fn say(&mut self, text: &str) -> io::Result<()> {
+        let result = match &mut self.sink {
+            Sink::Stdout => io::stdout().write_all(text.as_bytes()),
+            Sink::Stderr => io::stderr().write_all(text.as_bytes()),
+            Sink::File(file, _) => file.write_all(text.as_bytes()),
+            Sink::Nowhere => Ok(()),
+        };
+        let Err(error) = result else { return Ok(()) };
+        self.give_up(error)?;
+        self.say(text)
+    }
+
+    /// How wide a line may be.
+    pub fn width(&self) -> Option<usize> {
+        self.options.width
     }
 
     /// Whether everything went where it was asked to go.

@@ -7,6 +7,7 @@ use crate::cli;
 use crate::model::{By, Interval};
 use crate::view::{self, Format};
 use std::io;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 /// Counts, and prints.
@@ -26,7 +27,7 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
         if complete {
             run.print_block(watch)?;
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     counting.farewell(|watch| run.look(watch))?;
     run.finish(&counting.watch)?;

@@ -7,6 +7,7 @@ mod csv;
 mod grid;
 mod json;
 pub mod kmsg;
+pub mod phases;
 mod prose;
 mod table;
 pub mod text;

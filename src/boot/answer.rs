@@ -1,0 +1,203 @@
+//! What the figures of a boot say, in sentences.
+
+use super::series::{Series, Slice, Stretch, float};
+use super::spike::Spike;
+use crate::model::ExitCode;
+use crate::reason;
+use crate::view::{text, unit};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// A rate is called stable where its standard deviation is at most this part of its mean.
+const STABLE: f64 = 0.25;
+
+/// How many spikes are told one by one.
+const TOLD: usize = 5;
+
+/// How many columns of a console's line are shown.
+const CONSOLE: usize = 60;
+
+/// What the boot was, beside its figures.
+#[allow(missing_debug_implementations)]
+pub struct Boot<'a> {
+    /// What ended it, e.g. `"inner login: " on the console`; nothing hostile.
+    pub end: String,
+    /// The spikes of its series.
+    pub spikes: &'a [Spike],
+    /// The line that was last on the console at a moment, if there was any by then.
+    pub console: &'a dyn Fn(Duration) -> Option<String>,
+}
+
+/// The answers, one sentence or a few each.
+pub fn answers(series: &Series, boot: &Boot<'_>) -> Vec<String> {
+    let whole = series.whole();
+    if whole.exits == 0 {
+        return vec![format!(
+            "There was no exit in {} until {}: did the command start a VM?",
+            time(whole.length),
+            boot.end
+        )];
+    }
+    let mut answers = vec![
+        format!(
+            "{} in {} until {}: {} per second.",
+            unit::counted(whole.exits, "exit"),
+            time(whole.length),
+            boot.end,
+            unit::rate(whole.rate())
+        ),
+        stability(series, &whole),
+        spikes(series, boot),
+    ];
+    answers.extend(kinds(&whole));
+    answers
+}
+
+/// A length of time.
+fn time(length: Duration) -> String {
+    unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn stability(series: &Series, whole: &Slice) -> String {
+    let mean = whole.rate();
+    let seconds = whole.length.as_secs_f64();
+    let variance: f64 = series
+        .slices()
+        .iter()
+        .map(|slice| (slice.rate() - mean).powi(2) * slice.length.as_secs_f64() / seconds)
+        .sum();
+    let variation = variance.sqrt() / mean;
+    let mut slices: Vec<&Slice> = series.slices().iter().filter(|slice| !slice.length.is_zero()).collect();
+    slices.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+    // The rate below which the machine was for this part of the time.
+    let quantile = |part: f64| {
+        let mut passed = 0.0;
+        let found = slices.iter().find(|slice| {
+            passed += slice.length.as_secs_f64();
+            passed >= part * seconds
+        });
+        unit::rate(found.map_or(mean, |slice| slice.rate()))
+    };
+    let is = if variation <= STABLE { "is stable" } else { "is not stable" };
+    format!(
+        "The rate {is}: half of the time it was between {} and {} per second, a twentieth of the time below {}, and a \
+         twentieth above {}; its standard deviation is {variation:.2} times its mean.",
+        quantile(0.25),
+        quantile(0.75),
+        quantile(0.05),
+        quantile(0.95)
+    )
+}
+
+fn spikes(series: &Series, boot: &Boot<'_>) -> String {
+    if boot.spikes.is_empty() {
+        return "No time stands out from what was around it.".into();
+    }
+    let exits: u64 = boot.spikes.iter().map(|spike| spike.exits).sum();
+    let mut largest: Vec<&Spike> = boot.spikes.iter().collect();
+    largest.sort_by(|a, b| b.excess.total_cmp(&a.excess));
+    largest.truncate(TOLD);
+    largest.sort_by_key(|spike| spike.at);
+    let mut said = format!(
+        "{} from what was around it, with {} of the exits",
+        match boot.spikes.len() {
+            1 => "One time stands out".to_owned(),
+            n => format!("{} times stand out", unit::count(n as u64)),
+        },
+        unit::share(float(exits) / float(series.whole().exits)),
+    );
+    said += if boot.spikes.len() > TOLD { ", most of all: " } else { ": " };
+    let told: Vec<String> = largest.iter().map(|spike| tell(series, spike, boot)).collect();
+    said + &told.join("; ") + "."
+}
+
+fn tell(series: &Series, spike: &Spike, boot: &Boot<'_>) -> String {
+    let mut said = format!(
+        "at {} for {}, in {}, {} per second in place of {}",
+        time(spike.at),
+        time(spike.length),
+        phase(series.stretches(), spike.phase),
+        unit::rate(float(spike.exits) / spike.length.as_secs_f64()),
+        unit::rate(spike.usual)
+    );
+    if let Some((code, more)) = spike.reasons.first() {
+        let share = unit::share((more / spike.excess).min(1.0));
+        let _ = write!(said, ", {share} of that more {}", reason::name(*code));
+    }
+    if let Some(line) = (boot.console)(spike.at + spike.length) {
+        let _ = write!(said, " (console: \"{}\")", text::clean(line.trim(), CONSOLE));
+    }
+    said
+}
+
+fn phase(stretches: &[Stretch], place: usize) -> String {
+    text::clean(stretches.get(place).map_or("", |stretch| &stretch.name), CONSOLE)
+}
+
+/// The most and the least frequent, and what helps.
+fn kinds(whole: &Slice) -> Vec<String> {
+    let mut kinds: Vec<(ExitCode, u64)> =
+        whole.by_reason.iter().map(|(&code, &count)| (code, count)).collect();
+    kinds.sort_by_key(|&(code, count)| (std::cmp::Reverse(count), code));
+    let Some((&(most, count), &(_, least))) = kinds.first().zip(kinds.last()) else { return Vec::new() };
+    let share = |count: u64| unit::share(float(count) / float(whole.exits));
+    let name = |&(code, count): &(ExitCode, u64)| {
+        format!("{} with {} ({})", reason::name(code), unit::count(count), share(count))
+    };
+    let mut said =
+        format!("Most frequent: {}.", kinds.iter().take(3).map(name).collect::<Vec<_>>().join(", "));
+    if kinds.len() > 3 {
+        let rarest: Vec<_> =
+            kinds.iter().filter(|&&(_, count)| count == least).map(|&(code, _)| reason::name(code)).collect();
+        let _ = write!(
+            said,
+            " Least frequent: {}, {}.",
+            rarest.join(", "),
+            match least {
+                1 => "once each".to_owned(),
+                n => format!("{} times each", unit::count(n)),
+            }
+        );
+    }
+    let mut answers = vec![said];
+    if let Some(reason) = reason::get(most) {
+        answers.push(format!(
+            "What would help most is fewer {} ({} of all). Usual causes: {} What helps: {}",
+            reason.name,
+            share(count),
+            reason.why,
+            reason.help
+        ));
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::series::fixture;
+    use super::super::spike;
+    use super::*;
+
+    fn say(series: &Series, line: Option<&str>) -> String {
+        let spikes = spike::find(series);
+        let console = |_: Duration| line.map(str::to_owned);
+        answers(
+            series,
+            &Boot { end: "\"login: \" on the console".into(), spikes: &spikes, console: &console },
+        )
+        .join("\n")
+    }
+
+    #[test]
+    fn a_boot_with_a_burst() {
+        let mut slices: Vec<&[(i64, u64)]> = vec![&[(0x72, 100), (0x7b, 10), (0x78, 1)]; 60];
+        slices[30] = &[(0x72, 110), (0x7b, 1010), (0x60, 1)];
+        insta::assert_snapshot!(say(&fixture(&slices), Some("\x1b[2J<script>\u{202e}")));
+    }
+
+    #[test]
+    fn a_steady_one_and_none() {
+        insta::assert_snapshot!(say(&fixture(&[&[(0x72, 100)][..]; 30]), None));
+        insta::assert_snapshot!(say(&fixture(&[&[][..]; 30]), None));
+    }
+}

@@ -1,0 +1,123 @@
+//! What a machine says on its serial console, line by line.
+//!
+//! A guest may say anything, for ever and without a newline. What is kept of it is bounded, and what is left out is counted.
+
+use std::time::Duration;
+
+/// The most that is kept of a line, in bytes.
+pub const MAX_LINE: usize = 512;
+/// The most lines that are kept.
+pub const MAX_LINES: usize = 100_000;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// When its first byte came, since the start.
+    pub at: Duration,
+    /// Its text, without what ends it; bytes that are no UTF-8 are replaced. It may have control characters in it.
+    pub text: String,
+}
+
+/// Lines as they come.
+#[derive(Debug, Default)]
+pub struct Console {
+    lines: Vec<Line>,
+    /// Lines that came after those that are kept.
+    pub lines_left_out: u64,
+    /// Bytes that were too much for their line.
+    pub bytes_left_out: u64,
+    /// The line that is not over, and when it began.
+    partial: Vec<u8>,
+    began: Duration,
+    /// A line that was too long has ended in here, so to say: the rest of it is left out.
+    cut: bool,
+}
+
+impl Console {
+    /// Takes what came at `at`. `seen` is called with each line as far as it is known: with those that ended, and with the
+    /// last one, which may be a prompt.
+    pub fn take(&mut self, at: Duration, bytes: &[u8], mut seen: impl FnMut(&Line)) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                if let Some(line) = self.end() {
+                    seen(&line);
+                    if self.lines.len() < MAX_LINES {
+                        self.lines.push(line);
+                    } else {
+                        self.lines_left_out += 1;
+                    }
+                }
+                continue;
+            }
+            if self.partial.is_empty() && !self.cut {
+                self.began = at;
+            }
+            if self.partial.len() < MAX_LINE {
+                self.partial.push(byte);
+            } else {
+                self.cut = true;
+                self.bytes_left_out += 1;
+            }
+        }
+        if !self.partial.is_empty() {
+            seen(&self.line());
+        }
+    }
+
+    /// The lines that have ended, and the last one.
+    pub fn finish(mut self) -> (Vec<Line>, u64) {
+        if let Some(line) = self.end()
+            && self.lines.len() < MAX_LINES
+        {
+            self.lines.push(line);
+        }
+        (self.lines, self.lines_left_out)
+    }
+
+    fn end(&mut self) -> Option<Line> {
+        let line = self.line();
+        self.partial.clear();
+        self.cut = false;
+        (!line.text.is_empty()).then_some(line)
+    }
+
+    fn line(&self) -> Line {
+        let text = String::from_utf8_lossy(&self.partial);
+        Line { at: self.began, text: text.trim_end_matches('\r').to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn lines_have_the_time_of_their_first_byte_and_a_prompt_is_seen() {
+        let mut console = Console::default();
+        let mut seen = Vec::new();
+        console.take(at(1), b"\r\n\nSea", |line| seen.push((line.at, line.text.clone())));
+        console.take(at(2), b"BIOS\r\nlogin: ", |line| seen.push((line.at, line.text.clone())));
+        let text = |ms, text: &str| (at(ms), text.to_owned());
+        assert_eq!(seen, [text(1, "Sea"), text(1, "SeaBIOS"), text(2, "login: ")]);
+        let (lines, left_out) = console.finish();
+        let lines: Vec<_> = lines.into_iter().map(|line| (line.at, line.text)).collect();
+        assert_eq!((lines, left_out), (vec![text(1, "SeaBIOS"), text(2, "login: ")], 0));
+    }
+
+    #[test]
+    fn a_hostile_console_is_bounded() {
+        let mut console = Console::default();
+        console.take(at(0), &vec![b'a'; 1 << 20], |line| assert!(line.text.len() <= MAX_LINE));
+        assert_eq!(console.bytes_left_out, (1 << 20) - MAX_LINE as u64);
+        console.take(at(1), b"\n\xff\xfe<script>\x1b[2J\n", |_| {});
+        console.take(at(2), &b"x\n".repeat(MAX_LINES), |_| {});
+        let (lines, left_out) = console.finish();
+        assert_eq!((lines.len(), left_out), (MAX_LINES, 2));
+        assert_eq!(lines[1].text, "\u{fffd}\u{fffd}<script>\x1b[2J");
+        assert!(lines.iter().all(|line| line.text.len() <= MAX_LINE));
+    }
+}

@@ -1,0 +1,133 @@
+//! Exits over time, in slices.
+
+use crate::model::{ExitCode, Interval};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What happened in a short time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// When it began, since the start.
+    pub at: Duration,
+    /// How long it was.
+    pub length: Duration,
+    /// Exits of all VMs.
+    pub exits: u64,
+    /// Exits by reason; those that found no room in the programs' tables are in none.
+    pub by_reason: BTreeMap<ExitCode, u64>,
+    /// The phase, by its place among the [`Stretch`]es.
+    pub phase: usize,
+}
+
+impl Slice {
+    /// Exits per second; of a slice without length, nothing.
+    pub fn rate(&self) -> f64 {
+        if self.length.is_zero() { 0.0 } else { float(self.exits) / self.length.as_secs_f64() }
+    }
+
+    /// When it ended.
+    pub fn end(&self) -> Duration {
+        self.at + self.length
+    }
+
+    fn add(&mut self, next: &Slice) {
+        self.length = next.end().saturating_sub(self.at);
+        self.exits += next.exits;
+        for (&code, count) in &next.by_reason {
+            *self.by_reason.entry(code).or_default() += count;
+        }
+    }
+}
+
+/// A phase that the machine went through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub whole: Slice,
+}
+
+/// Slices, one after the other, and the phases that they are of.
+#[derive(Clone, Debug)]
+pub struct Series {
+    slices: Vec<Slice>,
+    stretches: Vec<Stretch>,
+}
+
+impl Series {
+    /// Nothing so far, in a phase of this name.
+    pub fn new(phase: &str) -> Series {
+        Series {
+            slices: Vec::new(),
+            stretches: vec![Stretch { name: phase.into(), whole: Slice::default() }],
+        }
+    }
+
+    /// What happened next, in the phase that is on.
+    pub fn add(&mut self, interval: &Interval) {
+        let mut by_reason = BTreeMap::new();
+        for row in &interval.rows {
+            *by_reason.entry(row.code).or_default() += row.counters.count;
+        }
+        by_reason.retain(|_, count| *count > 0);
+        let at = self.slices.last().map_or(Duration::ZERO, Slice::end);
+        let phase = self.stretches.len() - 1;
+        let slice = Slice { at, length: interval.length, exits: interval.exits(), by_reason, phase };
+        if let Some(stretch) = self.stretches.last_mut() {
+            stretch.whole.add(&slice);
+        }
+        self.slices.push(slice);
+    }
+
+    /// What comes next is of another phase.
+    pub fn begin(&mut self, phase: &str) {
+        let at = self.slices.last().map_or(Duration::ZERO, Slice::end);
+        let whole = Slice { at, phase: self.stretches.len(), ..Slice::default() };
+        self.stretches.push(Stretch { name: phase.into(), whole });
+    }
+
+    /// The slices in their order.
+    pub fn slices(&self) -> &[Slice] {
+        &self.slices
+    }
+
+    /// The phases in their order, some of which may have no exit.
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.stretches
+    }
+
+    /// All of it.
+    pub fn whole(&self) -> Slice {
+        let mut whole = Slice::default();
+        self.slices.iter().for_each(|slice| whole.add(slice));
+        whole
+    }
+}
+
+/// A count to calculate with; above 2^53 it is rounded.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// What a machine did, for tests: slices of 100 ms, each with exits by code.
+#[cfg(test)]
+pub(super) fn fixture(slices: &[&[(i64, u64)]]) -> Series {
+    use crate::model::Isa;
+    let mut series = Series::new("start");
+    for (place, counts) in slices.iter().enumerate() {
+        let length = Duration::from_millis(100);
+        let code = |code| ExitCode { isa: Isa::Svm, code };
+        let slice = Slice {
+            at: length * u32::try_from(place).unwrap(),
+            length,
+            exits: counts.iter().map(|(_, count)| count).sum(),
+            by_reason: counts.iter().map(|&(of, count)| (code(of), count)).collect(),
+            phase: 0,
+        };
+        series.stretches[0].whole.add(&slice);
+        series.slices.push(slice);
+    }
+    series
+}

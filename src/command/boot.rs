@@ -1,0 +1,252 @@
+//! `exitscope boot`.
+
+use super::counting::{End, Plan, Times};
+use super::output::Output;
+use super::terminal::Terminal;
+use super::watch::Watch;
+use crate::boot::answer::{self, Boot};
+use crate::boot::console::{Console, Line};
+use crate::boot::phase::{FIRST, Rules};
+use crate::boot::series::Series;
+use crate::boot::spike;
+use crate::cli;
+use crate::model::Interval;
+use crate::view::{self, phases, text};
+use regex::Regex;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a command that is asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a boot ends with, if nothing else is asked for.
+const PROMPT: &str = r"(^|\s)login: *$";
+
+/// What the console has said so far.
+struct Heard {
+    console: Console,
+    rules: Rules,
+    until: Regex,
+    phase: Option<usize>,
+    /// Names of phases that have begun since the last look.
+    begun: Vec<String>,
+    /// The line that the boot ended with.
+    end: Option<String>,
+}
+
+impl Heard {
+    /// Takes what came; whether that is worth a look.
+    fn take(&mut self, at: Duration, bytes: &[u8]) -> bool {
+        let Heard { console, rules, until, phase, begun, end } = self;
+        let before = begun.len();
+        let over = end.is_some();
+        console.take(at, bytes, |Line { text, .. }| {
+            if end.is_some() {
+                return;
+            }
+            if let Some(next) = rules.next(*phase, text) {
+                *phase = Some(next);
+                begun.push(rules.name(Some(next)).to_owned());
+            }
+            if until.is_match(text) {
+                *end = Some(text.clone());
+            }
+        });
+        begun.len() > before || end.is_some() != over
+    }
+}
+
+/// What one boot was.
+struct Outcome {
+    exits: u64,
+    length: Duration,
+    /// COMMAND's, where it has ended.
+    status: Option<ExitStatus>,
+    seen_end: bool,
+    end: End,
+}
+
+/// Boots, and tells.
+pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
+    let rules = match &args.phases {
+        Some(file) => Rules::read(file)?,
+        None => Rules::default(),
+    };
+    let until = match &args.until {
+        Some(until) => until.clone(),
+        None => Regex::new(PROMPT)?,
+    };
+    let mut output = Output::open(args.output.as_deref(), true, view::Options::default())?;
+    let mut outcomes = Vec::new();
+    for number in 1..=args.runs {
+        if number > 1 {
+            output.say("\n")?;
+        }
+        let Some(outcome) = once(args, &rules, &until, &mut output)? else { return Ok(ExitCode::SUCCESS) };
+        let stop = !matches!(outcome.end, End::Asked) && !outcome.seen_end
+            || outcome.status.is_some_and(|status| !status.success() && !outcome.seen_end);
+        let asked = matches!(outcome.end, End::Asked) && !outcome.seen_end;
+        outcomes.push(outcome);
+        // What cannot come to its end once will not twice; and a signal is for all of them.
+        if stop && args.until.is_some() || asked {
+            break;
+        }
+    }
+    if outcomes.len() > 1 {
+        output.say(&spread(&outcomes))?;
+    }
+    let Some(last) = outcomes.last() else { return Ok(ExitCode::SUCCESS) };
+    if last.seen_end {
+        return Ok(super::code(output.is_complete()));
+    }
+    if args.until.is_some() && matches!(last.end, End::Command(status) if status.success()) {
+        writeln!(io::stderr(), "exitscope: the command ended, and no line of its console matched {until}")?;
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(last.end.code(output.is_complete())?)
+}
+
+/// One boot; `None` where a signal came before it began.
+fn once(
+    args: &cli::Boot,
+    rules: &Rules,
+    until: &Regex,
+    output: &mut Output,
+) -> anyhow::Result<Option<Outcome>> {
+    let Some(mut counting) = Plan::new(&args.watch, &args.command)?.start()? else { return Ok(None) };
+    let heard = Arc::new(Mutex::new(Heard {
+        console: Console::default(),
+        rules: rules.clone(),
+        until: until.clone(),
+        phase: None,
+        begun: Vec::new(),
+        end: None,
+    }));
+    let mut terminal = Terminal::open()?;
+    // What happened until now is no part of the boot, and there was nothing to watch.
+    counting.watch.next()?;
+    let start = Instant::now();
+    let mut attached = Ok(());
+    counting.start_command_with(|command| attached = terminal.attach(command))?;
+    attached?;
+    let (waker, listening) = (counting.waker(), Arc::clone(&heard));
+    terminal.pass_through(move |bytes| {
+        if lock(&listening).take(start.elapsed(), bytes) {
+            waker.wake();
+        }
+    })?;
+
+    let mut series = Series::new(FIRST);
+    let mut whole: Option<Interval> = None;
+    let mut take = |watch: &mut Watch, series: &mut Series| -> anyhow::Result<()> {
+        let interval = watch.next()?;
+        series.add(&interval);
+        match &mut whole {
+            Some(whole) => whole.extend(&interval),
+            none => *none = Some(interval),
+        }
+        Ok(())
+    };
+    let times = Times { duration: None, interval: Some(args.interval) };
+    let end = counting.until_end(times, |watch, _| {
+        take(watch, &mut series)?;
+        let mut heard = lock(&heard);
+        heard.begun.drain(..).for_each(|phase| series.begin(&phase));
+        Ok(if heard.end.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let seen_end = lock(&heard).end.clone();
+    let mut status = match end {
+        End::Command(status) => Some(status),
+        End::Asked | End::Abandoned(_) => None,
+    };
+    if seen_end.is_none() {
+        counting.farewell(|watch| take(watch, &mut series))?;
+    }
+    let explanation = counting.watch.explanation();
+    if status.is_none() && seen_end.is_some() {
+        status = if args.keep { counting.wait_for_command(None) } else { None }.or_else(|| stop(&counting));
+    }
+    drop(terminal);
+
+    let (lines, left_out) = std::mem::take(&mut lock(&heard).console).finish();
+    let words = match &seen_end {
+        Some(line) => format!("\"{}\" on the console", text::clean(line.trim(), 60)),
+        None if status.is_some() => "the command's end".to_owned(),
+        None => "a signal".to_owned(),
+    };
+    let whole_slice = series.whole();
+    if let Some(whole) = &whole {
+        output.explain(explanation);
+        output.write(whole)?;
+    }
+    output.say(&tell(&series, &lines, left_out, words, output.width()))?;
+    Ok(Some(Outcome {
+        exits: whole_slice.exits,
+        length: whole_slice.length,
+        status,
+        seen_end: seen_end.is_some(),
+        end,
+    }))
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    // Whoever panicked left it whole: a line is taken or not.
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks the command and what it has started to end, and has it ended where it does not.
+fn stop(counting: &super::counting::Counting<'_>) -> Option<ExitStatus> {
+    let child = counting.child()?;
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        // SAFETY: a plain system call. The group is our child's, whose end we have not heard of.
+        unsafe { libc::kill(-child, signal) };
+        if let Some(status) = counting.wait_for_command(Some(PATIENCE)) {
+            return Some(status);
+        }
+    }
+    None
+}
+
+fn tell(series: &Series, lines: &[Line], left_out: u64, end: String, width: Option<usize>) -> String {
+    let spikes = spike::find(series);
+    let console = |moment: Duration| {
+        let until = lines.partition_point(|line| line.at <= moment);
+        lines[..until].last().map(|line| line.text.clone())
+    };
+    let mut said = format!("\n{}\n", phases::render(series.stretches(), &series.whole(), width));
+    for answer in answer::answers(series, &Boot { end, spikes: &spikes, console: &console }) {
+        for line in text::wrap(&answer, width.unwrap_or(120)) {
+            said += &line;
+            said.push('\n');
+        }
+    }
+    if left_out > 0 {
+        let lines = view::unit::counted(left_out, "line");
+        said +=
+            &format!("{lines} of the console came after what is kept; no phase or spike knows of them.\n");
+    }
+    said
+}
+
+/// Medians, and least and most, of several boots.
+fn spread(outcomes: &[Outcome]) -> String {
+    let mut exits: Vec<u64> = outcomes.iter().map(|outcome| outcome.exits).collect();
+    let mut times: Vec<Duration> = outcomes.iter().map(|outcome| outcome.length).collect();
+    exits.sort_unstable();
+    times.sort_unstable();
+    let middle = outcomes.len() / 2;
+    let time = |length: Duration| view::unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+    format!(
+        "\n{} boots: exits {} ({} to {}), time {} ({} to {}): the median, the least and the most.\n",
+        outcomes.len(),
+        view::unit::count(exits[middle]),
+        view::unit::count(exits[0]),
+        view::unit::count(exits[exits.len() - 1]),
+        time(times[middle]),
+        time(times[0]),
+        time(times[times.len() - 1]),
+    )
+}

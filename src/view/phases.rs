@@ -1,0 +1,53 @@
+//! The phases of a boot as a table.
+
+use super::grid::{Cells, Grid};
+use super::{text, unit};
+use crate::boot::series::{Slice, Stretch};
+use crate::reason;
+use std::time::Duration;
+
+/// The longest name of a phase, in columns.
+const NAME: usize = 32;
+
+/// A line for each phase: when it began, how long it took, its exits, and what most of them were.
+pub fn render(stretches: &[Stretch], whole: &Slice, width: Option<usize>) -> String {
+    let all = || stretches.iter().map(|stretch| &stretch.whole).chain([whole]);
+    let column = |heading: &str, right: bool, dispensable: u8, cell: &dyn Fn(&Slice) -> String| {
+        let mut cells: Vec<String> = all().map(cell).collect();
+        let total = cells.pop().unwrap_or_default();
+        Cells::new(heading, right, dispensable, cells).with_total(total)
+    };
+    let names = stretches.iter().map(|stretch| text::clean(&stretch.name, NAME)).collect();
+    let columns = vec![
+        Cells::new("phase", false, 0, names).with_total("total".into()),
+        column("from", true, 3, &|slice| time(slice.at)),
+        column("time", true, 0, &|slice| time(slice.length)),
+        column("exits", true, 0, &|slice| unit::count(slice.exits)),
+        column("exits %", true, 2, &|slice| unit::share(part(slice.exits, whole.exits))),
+        column("exits/s", true, 0, &|slice| unit::rate(slice.rate())),
+        column("most frequent", false, 1, &most),
+    ];
+    let grid = Grid::fit(columns, width.unwrap_or(usize::MAX));
+    let lines = std::iter::once(grid.header()).chain(grid.rows()).chain([grid.total()]);
+    lines.map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn time(length: Duration) -> String {
+    unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn part(count: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { count as f64 / all as f64 }
+}
+
+/// The two most frequent reasons with their shares.
+fn most(slice: &Slice) -> String {
+    let mut kinds: Vec<_> = slice.by_reason.iter().collect();
+    kinds.sort_by_key(|&(code, count)| (std::cmp::Reverse(*count), *code));
+    let kinds = kinds.into_iter().take(2);
+    let said: Vec<_> = kinds
+        .map(|(code, &count)| format!("{} {}", reason::name(*code), unit::share(part(count, slice.exits))))
+        .collect();
+    said.join(", ")
+}
