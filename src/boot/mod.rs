@@ -1,9 +1,8 @@
-//! From what was counted while a machine booted to when it did what, when it did much more than around then, and in words.
+//! From what was counted while a machine booted to when it did what, and when it exited much more than around then.
 //!
 //! [`console`] splits what the machine said into lines, [`phase`] knows from lines what it does, [`series`] keeps the exits
-//! of short intervals, [`spike`] finds those that stand out, and [`answer`] says it.
+//! of short intervals, and [`spike`] finds those that stand out.
 
-pub mod answer;
 pub mod console;
 pub mod phase;
 pub mod series;

@@ -107,13 +107,13 @@ impl Series {
 
 /// A count to calculate with; above 2^53 it is rounded.
 #[allow(clippy::cast_precision_loss)]
-pub(super) fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
 /// What a machine did, for tests: slices of 100 ms, each with exits by code.
 #[cfg(test)]
-pub(super) fn fixture(slices: &[&[(i64, u64)]]) -> Series {
+pub(crate) fn fixture(slices: &[&[(i64, u64)]]) -> Series {
     use crate::model::Isa;
     let mut series = Series::new("start");
     for (place, counts) in slices.iter().enumerate() {

@@ -4,13 +4,13 @@ use super::counting::{End, Plan, Times};
 use super::output::Output;
 use super::terminal::Terminal;
 use super::watch::Watch;
-use crate::boot::answer::{self, Boot};
 use crate::boot::console::{Console, Line};
 use crate::boot::phase::{FIRST, Rules};
 use crate::boot::series::Series;
 use crate::boot::spike;
 use crate::cli;
 use crate::model::Interval;
+use crate::view::answers::{self, Boot};
 use crate::view::{self, phases, text};
 use regex::Regex;
 use std::io::{self, Write};
@@ -178,6 +178,10 @@ fn once(
         None => "a signal".to_owned(),
     };
     let whole_slice = series.whole();
+    if args.output.is_none() {
+        // A prompt has not ended its line.
+        output.say("\n")?;
+    }
     if let Some(whole) = &whole {
         output.explain(explanation);
         output.write(whole)?;
@@ -217,7 +221,7 @@ fn tell(series: &Series, lines: &[Line], left_out: u64, end: String, width: Opti
         lines[..until].last().map(|line| line.text.clone())
     };
     let mut said = format!("\n{}\n", phases::render(series.stretches(), &series.whole(), width));
-    for answer in answer::answers(series, &Boot { end, spikes: &spikes, console: &console }) {
+    for answer in answers::answers(series, &Boot { end, spikes: &spikes, console: &console }) {
         for line in text::wrap(&answer, width.unwrap_or(120)) {
             said += &line;
             said.push('\n');

@@ -2,7 +2,7 @@
 
 use super::grid::{Cells, Grid};
 use super::{text, unit};
-use crate::boot::series::{Slice, Stretch};
+use crate::boot::series::{Slice, Stretch, float};
 use crate::reason;
 use std::time::Duration;
 
@@ -36,9 +36,8 @@ fn time(length: Duration) -> String {
     unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn part(count: u64, all: u64) -> f64 {
-    if all == 0 { 0.0 } else { count as f64 / all as f64 }
+    if all == 0 { 0.0 } else { float(count) / float(all) }
 }
 
 /// The two most frequent reasons with their shares.

@@ -1,10 +1,10 @@
 //! What the figures of a boot say, in sentences.
 
-use super::series::{Series, Slice, Stretch, float};
-use super::spike::Spike;
+use super::{text, unit};
+use crate::boot::series::{Series, Slice, Stretch, float};
+use crate::boot::spike::Spike;
 use crate::model::ExitCode;
 use crate::reason;
-use crate::view::{text, unit};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -174,9 +174,9 @@ fn kinds(whole: &Slice) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::series::fixture;
-    use super::super::spike;
     use super::*;
+    use crate::boot::series::fixture;
+    use crate::boot::spike;
 
     fn say(series: &Series, line: Option<&str>) -> String {
         let spikes = spike::find(series);
