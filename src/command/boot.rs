@@ -1,6 +1,6 @@
 //! `exitscope boot`.
 
-use super::counting::{End, Plan, Times};
+use super::counting::{Counting, End, Plan, Times};
 use super::output::Output;
 use super::terminal::Terminal;
 use super::watch::Watch;
@@ -15,7 +15,7 @@ use crate::view::{self, phases, text};
 use regex::Regex;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,6 @@ impl Heard {
 struct Outcome {
     exits: u64,
     length: Duration,
-    /// COMMAND's, where it has ended.
-    status: Option<ExitStatus>,
     seen_end: bool,
     end: End,
 }
@@ -86,12 +84,12 @@ pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
             output.say("\n")?;
         }
         let Some(outcome) = once(args, &rules, &until, &mut output)? else { return Ok(ExitCode::SUCCESS) };
-        let stop = !matches!(outcome.end, End::Asked) && !outcome.seen_end
-            || outcome.status.is_some_and(|status| !status.success() && !outcome.seen_end);
-        let asked = matches!(outcome.end, End::Asked) && !outcome.seen_end;
+        // What does not come to its end once will not twice, and a signal is for all of them.
+        let ended_well =
+            matches!(outcome.end, End::Command(status) if status.success()) && args.until.is_none();
+        let go_on = outcome.seen_end || ended_well;
         outcomes.push(outcome);
-        // What cannot come to its end once will not twice; and a signal is for all of them.
-        if stop && args.until.is_some() || asked {
+        if !go_on {
             break;
         }
     }
@@ -130,7 +128,7 @@ fn once(
     counting.watch.next()?;
     let start = Instant::now();
     let mut attached = Ok(());
-    counting.start_command_with(|command| attached = terminal.attach(command))?;
+    counting.start_command_alone(|command| attached = terminal.attach(command))?;
     attached?;
     let (waker, listening) = (counting.waker(), Arc::clone(&heard));
     terminal.pass_through(move |bytes| {
@@ -158,23 +156,20 @@ fn once(
         Ok(if heard.end.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     let seen_end = lock(&heard).end.clone();
-    let mut status = match end {
-        End::Command(status) => Some(status),
-        End::Asked | End::Abandoned(_) => None,
-    };
     if seen_end.is_none() {
         counting.farewell(|watch| take(watch, &mut series))?;
     }
     let explanation = counting.watch.explanation();
-    if status.is_none() && seen_end.is_some() {
-        status = if args.keep { counting.wait_for_command(None) } else { None }.or_else(|| stop(&counting));
+    let ended = matches!(end, End::Command(_)) || args.keep && counting.wait_for_command(None);
+    if !ended && seen_end.is_some() {
+        stop(&counting)?;
     }
     drop(terminal);
 
     let (lines, left_out) = std::mem::take(&mut lock(&heard).console).finish();
     let words = match &seen_end {
         Some(line) => format!("\"{}\" on the console", text::clean(line.trim(), 60)),
-        None if status.is_some() => "the command's end".to_owned(),
+        None if matches!(end, End::Command(_)) => "the command's end".to_owned(),
         None => "a signal".to_owned(),
     };
     let whole_slice = series.whole();
@@ -190,7 +185,6 @@ fn once(
     Ok(Some(Outcome {
         exits: whole_slice.exits,
         length: whole_slice.length,
-        status,
         seen_end: seen_end.is_some(),
         end,
     }))
@@ -202,16 +196,14 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
 }
 
 /// Asks the command and what it has started to end, and has it ended where it does not.
-fn stop(counting: &super::counting::Counting<'_>) -> Option<ExitStatus> {
-    let child = counting.child()?;
+fn stop(counting: &Counting<'_>) -> io::Result<()> {
     for signal in [libc::SIGTERM, libc::SIGKILL] {
-        // SAFETY: a plain system call. The group is our child's, whose end we have not heard of.
-        unsafe { libc::kill(-child, signal) };
-        if let Some(status) = counting.wait_for_command(Some(PATIENCE)) {
-            return Some(status);
+        counting.signal(signal);
+        if counting.wait_for_command(Some(PATIENCE)) {
+            return Ok(());
         }
     }
-    None
+    writeln!(io::stderr(), "exitscope: the command was killed, and is not gone yet")
 }
 
 fn tell(series: &Series, lines: &[Line], left_out: u64, end: String, width: Option<usize>) -> String {

@@ -92,7 +92,13 @@ impl<'a> Plan<'a> {
     pub fn start(self) -> anyhow::Result<Option<Counting<'a>>> {
         let options = watch::options(self.watch, self.select);
         let watch = Watch::start(&options, &self.events, self.command.is_empty())?;
-        Ok(watch.map(|watch| Counting { watch, events: self.events, command: self.command, child: None }))
+        Ok(watch.map(|watch| Counting {
+            watch,
+            events: self.events,
+            command: self.command,
+            child: None,
+            alone: false,
+        }))
     }
 }
 
@@ -103,16 +109,23 @@ pub struct Counting<'a> {
     events: Events,
     command: &'a [OsString],
     child: Option<libc::pid_t>,
+    /// It has a process group of its own.
+    alone: bool,
 }
 
 impl Counting<'_> {
     /// Starts the command, if there is one. Its VMs are watched because this process is while it forks.
     pub fn start_command(&mut self) -> anyhow::Result<()> {
-        self.start_command_with(|_| ())
+        self.start_prepared(|_| ())
     }
 
-    /// The same, with what else is to be said of the command, e.g. where its output goes.
-    pub fn start_command_with(&mut self, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<()> {
+    /// The same of a command that `prepare` puts into a process group of its own, which then hears of signals by us alone.
+    pub fn start_command_alone(&mut self, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<()> {
+        self.alone = true;
+        self.start_prepared(prepare)
+    }
+
+    fn start_prepared(&mut self, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<()> {
         let mut words = self.command.iter();
         let Some(program) = words.next().cloned() else { return Ok(()) };
         let mut command = Command::new(&program);
@@ -123,9 +136,11 @@ impl Counting<'_> {
         self.events.watch(child)
     }
 
-    /// The number of the command's process, once it was started.
-    pub fn child(&self) -> Option<libc::pid_t> {
-        self.child
+    /// Sends a signal to the command, and where it has a process group of its own to all of that.
+    pub fn signal(&self, signal: i32) {
+        let Some(child) = self.child else { return };
+        // SAFETY: a plain system call. The process is our child, whose end we have not heard of.
+        unsafe { libc::kill(if self.alone { -child } else { child }, signal) };
     }
 
     /// Where threads can ask for a look.
@@ -133,14 +148,14 @@ impl Counting<'_> {
         self.events.waker()
     }
 
-    /// Waits for the command's end, so long at most, or until a signal comes.
-    pub fn wait_for_command(&self, patience: Option<Duration>) -> Option<ExitStatus> {
+    /// Waits for the command's end, so long at most, or until a signal comes; whether it has ended.
+    pub fn wait_for_command(&self, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| Instant::now() + patience);
         loop {
             match self.events.until(deadline.unwrap_or_else(|| Instant::now() + HOUSEKEEPING)) {
-                Event::Ended(status) => return Some(status),
-                Event::Signal(_) => return None,
-                Event::Time if deadline.is_some() => return None,
+                Event::Ended(_) => return true,
+                Event::Signal(_) => return false,
+                Event::Time if deadline.is_some() => return false,
                 Event::Time | Event::Look => {}
             }
         }
@@ -191,11 +206,10 @@ impl Counting<'_> {
         match (event, self.child) {
             (Event::Ended(status), _) => Some(End::Command(status)),
             (_, None) => Some(End::Asked),
-            (Event::Signal(signal), Some(child)) => {
+            (Event::Signal(signal), Some(_)) => {
                 // A terminal sends Ctrl-C to the command too, and it is the command that ends us.
-                if signal == SIGTERM {
-                    // SAFETY: a plain system call. The process is our child, whose end we have not heard of.
-                    unsafe { libc::kill(child, SIGTERM) };
+                if signal == SIGTERM || self.alone {
+                    self.signal(signal);
                 }
                 *asked += 1;
                 (*asked > 1).then_some(End::Abandoned(signal))

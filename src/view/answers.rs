@@ -124,9 +124,15 @@ fn tell(series: &Series, spike: &Spike, boot: &Boot<'_>) -> String {
         let share = unit::share((more / spike.excess).min(1.0));
         let _ = write!(said, ", {share} of that more {}", reason::name(*code));
     }
-    if let Some(line) = (boot.console)(spike.at + spike.length) {
-        let _ = write!(said, " (console: \"{}\")", text::clean(line.trim(), CONSOLE));
-    }
+    let line =
+        |moment| (boot.console)(moment).map(|line| format!("\"{}\"", text::clean(line.trim(), CONSOLE)));
+    let (first, last) = (line(spike.at), line(spike.at + spike.length));
+    let between = match (first, last) {
+        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+        (_, Some(line)) => line,
+        (_, None) => return said,
+    };
+    let _ = write!(said, " (console: {between})");
     said
 }
 

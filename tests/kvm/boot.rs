@@ -1,6 +1,8 @@
 //! What a machine says, laid beside its exits.
 
-use super::tool::{Scratch, all, exitscope, guest_program, succeed};
+use super::tool::{
+    Background, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
+};
 use std::process::{Command, Output};
 
 fn boot(arguments: &[&str], script: &str) -> Output {
@@ -64,5 +66,14 @@ fn ends_that_are_none_and_errors_are_told() {
     assert_eq!(missing.status.code(), Some(127), "{}", all(&missing));
     let runs = boot(&["--runs", "2", "--until", "up"], "echo up; sleep 98763");
     assert!(all(&runs).contains("2 boots: exits 0 (0 to 0), time "), "{}", all(&runs));
+    let waits = Background::start(exitscope().args(["boot", "--", "sh", "-c", "echo here; sleep 98762"]));
+    wait_until_counting(&waits);
+    wait_for("the command", || {
+        Command::new("pgrep").args(["-f", "^sleep 98762"]).output().unwrap().status.success()
+    });
+    waits.signal(libc::SIGINT);
+    let output = waits.finish();
+    assert_eq!(output.status.code(), Some(128 + libc::SIGINT), "{}", all(&output));
+    assert!(all(&output).contains("until the command's end: did the command"), "{}", all(&output));
     succeed(Command::new("sh").args(["-c", "! pgrep -f '^sleep 9876'"]));
 }
