@@ -67,7 +67,7 @@ test: test-host
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-first test-second
 
 test-all: test
-	@for suite in $(SUITES); do $(call on-vmx,$$suite,kvm,) && $(call on-vmx,$$suite,inner,a_linux_boot) || exit; done
+	@for suite in $(SUITES); do $(call on-vmx,$$suite,kvm,,5400) && $(call on-vmx,$$suite,inner,a_linux_boot) || exit; done
 	@for suite in $(SUITES); do $(call on-svm,$$suite,inner,$(ONE_CPU),--include-ignored) || exit; done
 
 # Boots the tests in an outer VM: suite, test program, options of the lab, filters and options of the tests. A machine that
@@ -80,7 +80,7 @@ in-lab = echo "== on KVM: $(1), $(2)" && $(RUNNER)="$(LAB) run $(3) --suite $(1)
 LAB_TESTS := --locked --workspace --features lab-tests
 on-svm = $(call in-lab,$(1),--test $(2),$(3),$(4))
 BRING := $(foreach program,exitscope lab examples/guest,--bring $(CURDIR)/target/debug/$(program))
-on-vmx = $(call in-lab,$(1),--test $(2),--machine vmx --time-limit 900 $(BRING),$(3))
+on-vmx = $(call in-lab,$(1),--test $(2),--machine vmx --time-limit $(or $(4),900) $(BRING),$(3))
 live = $(call in-lab,$(1),--lib,$(ONE_CPU),live_tests)
 
 build-test:
@@ -111,7 +111,7 @@ test-kvm: build-test
 		$(call live,$$suite) || exit; \
 	done
 
-# On VMX a start takes twenty seconds, so here are the tests that say the most about it.
+# On VMX a start takes twenty seconds and all tests an hour, so here are those that say the most about it.
 test-second: build-test
 	@$(call on-vmx,bookworm,kvm,the_selftest both_kinds_of_program an_entry_that_fails nested)
 	@$(MAKE) --no-print-directory test-kvm SUITES="$(filter-out bookworm,$(SUITES))"
