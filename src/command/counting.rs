@@ -45,6 +45,15 @@ pub enum End {
 }
 
 impl End {
+    /// In words, as a recording keeps it.
+    pub fn words(self) -> String {
+        match self {
+            End::Asked => "as asked".into(),
+            End::Command(status) => format!("with the command: {status}"),
+            End::Abandoned(signal) => format!("by signal {signal}, before the command"),
+        }
+    }
+
     /// The exit status for it; `complete` says whether everything else went well.
     pub fn code(self, complete: bool) -> io::Result<ExitCode> {
         Ok(match self {
@@ -150,6 +159,22 @@ impl Counting<'_> {
             }
             if end.is_some_and(|end| now >= end) {
                 return Ok(End::Asked);
+            }
+        }
+    }
+
+    /// Waits for the end of the command, without a look at the counters.
+    pub fn wait_for_command(&self) -> End {
+        let mut asked_to_stop = 0;
+        loop {
+            let event = self.events.within(HOUSEKEEPING);
+            if self.child.is_none() {
+                return End::Asked;
+            }
+            if event != Event::Time
+                && let Some(end) = self.stops(event, &mut asked_to_stop)
+            {
+                return end;
             }
         }
     }

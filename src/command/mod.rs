@@ -4,6 +4,9 @@ mod counting;
 mod events;
 mod kmsg;
 mod output;
+mod progress;
+mod record;
+mod report;
 mod selftest;
 mod stat;
 mod watch;
@@ -25,6 +28,11 @@ pub fn run(cli: Cli) -> ExitCode {
             let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
             (stat::run(&args), failure)
         }
+        Command::Record(args) => {
+            let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
+            (record::run(&args), failure)
+        }
+        Command::Report(args) => (report::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),
