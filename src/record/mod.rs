@@ -15,6 +15,9 @@ mod schema;
 mod text;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use about::{About, Notes};
 pub use error::Error;
 pub use reader::{Part, Recording, When};

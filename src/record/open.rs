@@ -3,7 +3,7 @@
 use super::Error;
 use super::writer::beside;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -14,35 +14,43 @@ const MAX_LENGTH: i32 = 1 << 20;
 
 /// Opens the database without a trace where that can be, and bounds it.
 pub fn connect(path: &Path) -> Result<Connection, Error> {
-    let doing = "read";
-    let sqlite = |cause| Error::sqlite(doing, path, cause);
     check_header(path)?;
-    // What was not ended has something beside it, which SQLite reads together with the file; that takes places to
-    // write to. What was ended has not, and is read as it lies, from a medium that cannot be written to as well.
-    let lies_still = ["-wal", "-journal"].iter().all(|suffix| length(&beside(path, suffix)) == 0);
-    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if lies_still {
-        let absolute = std::path::absolute(path).map_err(|cause| io(doing, path, cause))?;
-        Connection::open_with_flags(uri(&absolute), read_only | OpenFlags::SQLITE_OPEN_URI)
-    } else {
-        Connection::open_with_flags(path, read_only)
-    };
-    let connection = connection.map_err(sqlite)?;
-    let prepare = || -> rusqlite::Result<()> {
-        connection.busy_timeout(Duration::from_secs(10))?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        connection.pragma_update(None, "cell_size_check", true)?;
-        connection.pragma_update(None, "query_only", true)?;
-        // The first that looks into the file.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-    };
-    match prepare() {
-        Err(cause) if !lies_still && cause.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
+    // What was not ended has a log beside it, which SQLite reads together with the file; for that it may need a place to
+    // write to. What was ended has none, and is read as it lies, from a medium that cannot be written to as well.
+    let sides = ["-wal", "-journal"].map(|suffix| beside(path, suffix));
+    if sides.iter().all(|side| !side.exists()) {
+        return open(path, true).map_err(|cause| Error::sqlite("read", path, cause));
+    }
+    open(path, false).or_else(|cause| match cause.sqlite_error_code() {
+        // A log with nothing in it is not missed.
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if sides.iter().all(|side| length(side) == 0) => {
+            open(path, true).map_err(|cause| Error::sqlite("read", path, cause))
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
             Err(Error::NeedsWriting { path: path.to_owned(), cause })
         }
-        done => done.map_err(sqlite).map(|()| connection),
-    }
+        _ => Err(Error::sqlite("read", path, cause)),
+    })
+}
+
+/// With `still`, nobody else may change the file, and SQLite takes no lock and looks for no log.
+fn open(path: &Path, still: bool) -> rusqlite::Result<Connection> {
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if still {
+        // A relative name would be another one in a URI if it began with two slashes.
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Connection::open_with_flags(uri(&absolute), read_only | OpenFlags::SQLITE_OPEN_URI)?
+    } else {
+        Connection::open_with_flags(path, read_only)?
+    };
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "query_only", true)?;
+    // The first that looks into the file.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
 }
 
 /// Looks at what tells other files, and what was cut off, from a recording. SQLite has not opened the file yet, so that no

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// So many pages (of 4 KiB) the log beside the file may have before they go into the file.
-const LOG_PAGES: u32 = 256;
+const LOG_PAGES: u32 = 64;
 
 /// How long another program that uses the file is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -164,6 +164,19 @@ impl Writer {
         self.intervals = id;
         self.offset_ns = self.offset_ns.saturating_add(length_ns);
         Ok(())
+    }
+
+    /// Leaves it to the kernel when what is written comes to the disk: tests cut no power.
+    #[cfg(test)]
+    pub(super) fn hurry(&self) {
+        self.connection.pragma_update(None, "synchronous", "OFF").unwrap();
+    }
+
+    /// From here on there is room for few pages more, which SQLite takes for a disk that is full.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self) {
+        let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.connection.pragma_update_and_check(None, "max_page_count", pages + 5, |_| Ok(())).unwrap();
     }
 
     /// How many bytes the recording has on the disk, its log included.

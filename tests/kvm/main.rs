@@ -6,6 +6,7 @@ mod bad_input;
 mod counts;
 mod guest;
 mod nested;
+mod record;
 mod scale;
 mod split;
 #[path = "../common/mod.rs"]
