@@ -52,6 +52,12 @@ pub enum Command {
     /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
     /// root.
     Report(Report),
+    /// Print two recordings side by side: what got more, and what got less
+    ///
+    /// By reason, in count, rate and time; what changed most in time comes first. With several recordings a side (-a and
+    /// -b), figures are medians, and where medians lie further apart than the runs of either side do among themselves, it
+    /// is said. It needs no root.
+    Diff(Diff),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
@@ -228,6 +234,36 @@ pub struct Report {
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// Options of `diff`.
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// The one recording
+    #[arg(value_name = "A", required_unless_present = "a", requires = "second")]
+    pub first: Option<PathBuf>,
+    /// The other
+    #[arg(value_name = "B", required_unless_present = "b")]
+    pub second: Option<PathBuf>,
+    /// Recordings of the one side, separated by commas
+    #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "b", conflicts_with_all = ["first", "second"])]
+    pub a: Vec<PathBuf>,
+    /// Recordings of the other side, separated by commas
+    #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "a", conflicts_with_all = ["first", "second"])]
+    pub b: Vec<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: DiffFormat,
+}
+
+/// Formats of `diff`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
 }
 
 /// Options of `reasons`.

@@ -1,6 +1,7 @@
 //! The commands: each wires a source to a view.
 
 mod counting;
+mod diff;
 mod events;
 mod kmsg;
 mod output;
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> ExitCode {
             let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
             (record::run(&args), failure)
         }
+        Command::Diff(args) => (diff::run(&args), 1),
         Command::Report(args) => (report::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),

@@ -3,6 +3,7 @@
 //! Every view is a pure function of the interval and of [`Options`].
 
 pub mod column;
+pub mod compare;
 mod csv;
 mod grid;
 mod json;
@@ -15,7 +16,7 @@ mod value;
 mod vcpus;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use crate::model::{By, Interval, Sort};
 use std::fmt;
