@@ -1,6 +1,7 @@
 //! The command line. `--help`, the man pages and the completions are all made from these definitions.
 
 use crate::model::{By, Isa, Measured, Sort, Source};
+use crate::record::When;
 use crate::view::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
@@ -45,6 +46,29 @@ pub enum Command {
     /// The exit status is 0 where the boot came to its end, COMMAND's where that came first and was none, 1 where --until was
     /// never seen; 125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where it is not found. It needs root.
     Boot(Boot),
+    /// Record exits into a file, interval by interval.
+    ///
+    /// Records until Ctrl-C, for --duration, or until COMMAND ends. What is recorded is on the disk at the end of each interval:
+    /// whatever happens costs the last one at most. `exitscope report` reads the file, and so do SQLite and DuckDB
+    /// (docs/recording.md). With COMMAND, only the VMs that it starts are recorded, from the first exit to the last, and
+    /// the exit status is COMMAND's (125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where it is
+    /// not found). It needs root.
+    ///
+    /// Where the file can no longer be written, e.g. for want of room, it is said, COMMAND runs on to its end, and the exit
+    /// status is 1 if COMMAND's is 0. Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong
+    /// command line.
+    Record(Record),
+    /// Print a recording, or a part of it, as `stat` prints
+    ///
+    /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
+    /// root.
+    Report(Report),
+    /// Print two recordings side by side: what got more, and what got less
+    ///
+    /// By reason, in count, rate and time; what changed most in time comes first. With several recordings a side (-a and
+    /// -b), figures are medians, and where medians lie further apart than the runs of either side do among themselves, it
+    /// is said. It needs no root.
+    Diff(Diff),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
@@ -160,7 +184,7 @@ pub struct Stat {
     /// user-exits are not, with --no-time no time is.
     #[arg(short, long, default_value_t, value_name = "KEY")]
     pub sort: Sort,
-    /// table, json (one object a line) or csv
+    /// table, json (one object a line), csv, or kmsg (as in the kernel log)
     #[arg(short, long, default_value_t)]
     pub format: Format,
     /// Write to this file instead of standard output
@@ -199,6 +223,88 @@ pub struct Boot {
     /// The VMM and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
     pub command: Vec<OsString>,
+}
+
+/// Options of `record`.
+#[derive(Args, Debug)]
+pub struct Record {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Record into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Record an interval of this length after the other, at least 10ms.
+    #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Duration,
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+    /// Run this command, and record the VMs that it starts until it ends
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `report`.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// From this moment on: a time since the recording began (90, 1min30s), or one of the host's clock in UTC
+    /// (2026-11-05T14:30:00Z)
+    ///
+    /// Intervals are not cut: one that is in the part at all is in it whole.
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    pub from: Option<When>,
+    /// Up to this moment, likewise.
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    pub to: Option<When>,
+    /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
+    #[arg(long, value_name = "KEYS")]
+    pub by: Option<By>,
+    /// Sort rows by what `exitscope stat --help` lists
+    #[arg(short, long, default_value_t, value_name = "KEY")]
+    pub sort: Sort,
+    /// table, json (one object), csv, or kmsg (as in the kernel log)
+    #[arg(short, long, default_value_t)]
+    pub format: Format,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Options of `diff`.
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// The one recording
+    #[arg(value_name = "A", required_unless_present = "a", requires = "second")]
+    pub first: Option<PathBuf>,
+    /// The other
+    #[arg(value_name = "B", required_unless_present = "b")]
+    pub second: Option<PathBuf>,
+    /// Recordings of the one side, separated by commas
+    #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "b", conflicts_with_all = ["first", "second"])]
+    pub a: Vec<PathBuf>,
+    /// Recordings of the other side, separated by commas
+    #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "a", conflicts_with_all = ["first", "second"])]
+    pub b: Vec<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: DiffFormat,
+}
+
+/// Formats of `diff`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
 }
 
 /// Options of `reasons`.
@@ -315,6 +421,19 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Zero is a moment too, that of the beginning.
+fn parse_when(text: &str) -> Result<When, String> {
+    if let Ok(time) = humantime::parse_rfc3339_weak(text) {
+        return Ok(When::At(time));
+    }
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(When::After(Duration::ZERO)),
+        _ => parse_time(text)
+            .map(When::After)
+            .map_err(|_| format!("{text:?} is no moment; give e.g. 90, 1min30s or 2026-11-05T14:30:00Z")),
+    }
+}
+
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_time(text)?;
     if time < Duration::from_millis(10) { Err("an interval takes at least 10ms".into()) } else { Ok(time) }
@@ -346,6 +465,18 @@ mod tests {
         assert_eq!(parse_numbers("0,2-4,3").unwrap().0, BTreeSet::from([0, 2, 3, 4]));
         for wrong in ["", "x", "1-", "4-2", "-1", "1,,2", "99999999999", "16384"] {
             assert!(parse_numbers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_are_lengths_or_times_of_the_clock() {
+        assert_eq!(parse_when("0"), Ok(When::After(Duration::ZERO)));
+        assert_eq!(parse_when("1min30s"), Ok(When::After(Duration::from_secs(90))));
+        let moment = When::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_762_353_000));
+        assert_eq!(parse_when("2025-11-05T14:30:00Z"), Ok(moment));
+        assert_eq!(parse_when("2025-11-05 14:30:00"), Ok(moment));
+        for wrong in ["", "-1", "soon", "2025-11-05", "14:30"] {
+            assert!(parse_when(wrong).unwrap_err().contains("is no moment"), "{wrong}");
         }
     }
 

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod guest;
 pub mod model;
 pub mod reason;
+pub mod record;
 pub mod selftest;
 pub mod view;
 

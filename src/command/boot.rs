@@ -160,8 +160,8 @@ fn once(
         counting.farewell(|watch| take(watch, &mut series))?;
     }
     let explanation = counting.watch.explanation();
-    let ended = matches!(end, End::Command(_)) || args.keep && counting.wait_for_command(None);
-    if !ended && seen_end.is_some() {
+    let is_over = |end| matches!(end, End::Command(_));
+    if seen_end.is_some() && !is_over(end) && !(args.keep && is_over(counting.wait_for_command())) {
         stop(&counting)?;
     }
     drop(terminal);
@@ -199,7 +199,7 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
 fn stop(counting: &Counting<'_>) -> io::Result<()> {
     for signal in [libc::SIGTERM, libc::SIGKILL] {
         counting.signal(signal);
-        if counting.wait_for_command(Some(PATIENCE)) {
+        if counting.ends_within(PATIENCE) {
             return Ok(());
         }
     }

@@ -46,6 +46,15 @@ pub enum End {
 }
 
 impl End {
+    /// In words, as a recording keeps it.
+    pub fn words(self) -> String {
+        match self {
+            End::Asked => "as asked".into(),
+            End::Command(status) => format!("with the command: {status}"),
+            End::Abandoned(signal) => format!("by signal {signal}, before the command"),
+        }
+    }
+
     /// The exit status for it; `complete` says whether everything else went well.
     pub fn code(self, complete: bool) -> io::Result<ExitCode> {
         Ok(match self {
@@ -148,15 +157,14 @@ impl Counting<'_> {
         self.events.waker()
     }
 
-    /// Waits for the command's end, so long at most, or until a signal comes; whether it has ended.
-    pub fn wait_for_command(&self, patience: Option<Duration>) -> bool {
-        let deadline = patience.map(|patience| Instant::now() + patience);
+    /// Whether the command ends within this time, and before a signal comes.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         loop {
-            match self.events.until(deadline.unwrap_or_else(|| Instant::now() + HOUSEKEEPING)) {
+            match self.events.until(deadline) {
                 Event::Ended(_) => return true,
-                Event::Signal(_) => return false,
-                Event::Time if deadline.is_some() => return false,
-                Event::Time | Event::Look => {}
+                Event::Signal(_) | Event::Time => return false,
+                Event::Look => {}
             }
         }
     }
@@ -197,6 +205,22 @@ impl Counting<'_> {
             }
             if end.is_some_and(|end| now >= end) {
                 return Ok(End::Asked);
+            }
+        }
+    }
+
+    /// Waits for the end of the command, without a look at the counters.
+    pub fn wait_for_command(&self) -> End {
+        let mut asked_to_stop = 0;
+        loop {
+            let event = self.events.within(HOUSEKEEPING);
+            if self.child.is_none() {
+                return End::Asked;
+            }
+            if event != Event::Time
+                && let Some(end) = self.stops(event, &mut asked_to_stop)
+            {
+                return end;
             }
         }
     }

@@ -2,9 +2,13 @@
 
 mod boot;
 mod counting;
+mod diff;
 mod events;
 mod kmsg;
 mod output;
+mod progress;
+mod record;
+mod report;
 mod selftest;
 mod stat;
 mod terminal;
@@ -28,6 +32,12 @@ pub fn run(cli: Cli) -> ExitCode {
             (stat::run(&args), failure)
         }
         Command::Boot(args) => (boot::run(&args), OUR_FAILURE),
+        Command::Record(args) => {
+            let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
+            (record::run(&args), failure)
+        }
+        Command::Diff(args) => (diff::run(&args), 1),
+        Command::Report(args) => (report::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),

@@ -3,7 +3,7 @@
 use super::events::{Event, Events};
 use crate::cli;
 use crate::collect::{self, Collect, Error, Options, Select, host, identity};
-use crate::model::{Interval, Loss, Sample};
+use crate::model::{Interval, Loss, Measured, Sample, Source};
 use crate::view::{Explanation, text};
 use anyhow::{Context, bail};
 use std::io::Write;
@@ -55,6 +55,16 @@ impl Watch {
         let interval = Interval::between(&self.last, &now)?;
         self.last = now;
         Ok(interval)
+    }
+
+    /// Where the numbers come from.
+    pub fn source(&self) -> Source {
+        self.source.source()
+    }
+
+    /// What is measured beside the number of exits.
+    pub fn measured(&self) -> Measured {
+        self.source.measured()
     }
 
     /// How many VMs were there, and had not ended, when we looked last.

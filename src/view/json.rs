@@ -31,6 +31,11 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         loss: Loss(interval),
         vcpus: Vcpus(interval),
     };
+    line(&object)
+}
+
+/// An object as one line of JSON, ending with a newline.
+pub fn line(object: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     object.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Harmless))?;
     bytes.push(b'\n');

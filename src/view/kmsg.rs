@@ -28,6 +28,11 @@ pub fn lines(interval: &Interval) -> Vec<String> {
     lines
 }
 
+/// The same, each ending in a line feed.
+pub fn render(interval: &Interval) -> Vec<u8> {
+    lines(interval).into_iter().flat_map(|line| (line + "\n").into_bytes()).collect()
+}
+
 /// `exit 28 (CR_ACCESS)`, `exit 0x7b (IOIO)`, `class io_exits`: numbers as the manuals write them.
 fn title(code: ExitCode) -> String {
     let name: String =

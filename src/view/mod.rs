@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod column;
+pub mod compare;
 mod csv;
 mod grid;
 mod json;
@@ -17,7 +18,7 @@ mod value;
 mod vcpus;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use crate::model::{By, Interval, Sort};
 use std::fmt;
@@ -34,12 +35,14 @@ pub enum Format {
     Json,
     /// Long rows, header once.
     Csv,
+    /// The lines that `exitscope kmsg` writes to the kernel log.
+    Kmsg,
 }
 
 impl Format {
     /// Every format with the word that chooses it.
-    pub const WORDS: [(&'static str, Format); 3] =
-        [("table", Format::Table), ("json", Format::Json), ("csv", Format::Csv)];
+    pub const WORDS: [(&'static str, Format); 4] =
+        [("table", Format::Table), ("json", Format::Json), ("csv", Format::Csv), ("kmsg", Format::Kmsg)];
 }
 
 impl fmt::Display for Format {
@@ -51,7 +54,7 @@ impl fmt::Display for Format {
 
 /// A word that is no [`Format`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no format {0:?}; choose from table, json, csv")]
+#[error("there is no format {0:?}; choose from table, json, csv, kmsg")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -120,6 +123,7 @@ pub fn write(interval: &Interval, options: &Options, out: &mut dyn Write) -> io:
         Format::Table => table::render(interval, options).into_bytes(),
         Format::Json => json::render(interval, options)?,
         Format::Csv => csv::render(interval, options)?,
+        Format::Kmsg => kmsg::render(interval),
     };
     out.write_all(&bytes)?;
     out.flush()

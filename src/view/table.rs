@@ -31,10 +31,14 @@ pub fn render(interval: &Interval, options: &Options) -> String {
     page.out
 }
 
-struct Page {
-    out: String,
-    width: Option<usize>,
-    color: bool,
+/// Lines as wide as there is room for.
+pub struct Page {
+    /// What is written.
+    pub out: String,
+    /// How wide a line may be.
+    pub width: Option<usize>,
+    /// Whether there are colours.
+    pub color: bool,
 }
 
 impl Page {
@@ -48,7 +52,8 @@ impl Page {
         }
     }
 
-    fn prose(&mut self, line: &Line) {
+    /// Writes prose.
+    pub fn prose(&mut self, line: &Line) {
         let style = match line.kind {
             Kind::Heading => Style::new().bold(),
             Kind::Plain => Style::new(),
@@ -63,7 +68,7 @@ impl Page {
     }
 
     /// Writes columns, and the headings of those that found no room.
-    fn grid(&mut self, columns: Vec<Cells>, has_total: bool) {
+    pub fn grid(&mut self, columns: Vec<Cells>, has_total: bool) {
         let grid = Grid::fit(columns, self.width.unwrap_or(usize::MAX));
         self.styled(Style::new().bold(), &grid.header());
         grid.rows().for_each(|row| self.styled(Style::new(), &row));

@@ -60,6 +60,19 @@ pub fn time(ns: u64) -> String {
     }
 }
 
+/// A size to three digits: `512 bytes`, `12.3 kB`, `1.20 MB`.
+pub fn bytes(number: u64) -> String {
+    if number < 1000 {
+        return counted(number, "byte");
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let size = number as f64;
+    let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    // What rounds to a thousand of one is one of the next.
+    let (unit, name) = units.into_iter().find(|(unit, _)| size >= unit * 0.9995).unwrap_or((1e3, "kB"));
+    format!("{} {name}", rate(size / unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +91,20 @@ mod tests {
         assert_eq!(
             [0, 999, 1000, 1234, 999_499, 999_500, 45_600_000, 10_000_000_000, 86_400_400_000_000].map(time),
             ["0 ns", "999 ns", "1.00 µs", "1.23 µs", "999 µs", "1.00 ms", "45.6 ms", "10.0 s", "86,400 s"]
+        );
+        assert_eq!(
+            [0, 1, 999, 1000, 12_345, 999_949, 999_950, 1_204_000, 25_000_000_000].map(bytes),
+            [
+                "0 bytes",
+                "1 byte",
+                "999 bytes",
+                "1.00 kB",
+                "12.3 kB",
+                "1.00 MB",
+                "1.00 MB",
+                "1.20 MB",
+                "25.0 GB"
+            ]
         );
         assert_eq!(time(u64::MAX), "18,446,744,074 s");
     }

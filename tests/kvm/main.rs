@@ -7,6 +7,7 @@ mod boot;
 mod counts;
 mod guest;
 mod nested;
+mod record;
 mod scale;
 mod split;
 #[path = "../common/mod.rs"]

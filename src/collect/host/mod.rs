@@ -1,9 +1,11 @@
 //! What this host offers, each fact found by a probe.
 
 mod facts;
+mod machine;
 mod tracefs;
 
 pub use facts::{Device, Facts, ModuleBtf, capability, lockdown};
+pub use machine::Machine;
 pub use tracefs::{TracefsError, debugfs, tracefs, tracepoint_field};
 
 use std::fs;

@@ -1,0 +1,74 @@
+//! What a host is, for those who read its figures elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// A host, as far as figures depend on it. What could not be read is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// The kernel's release and version.
+    pub kernel: String,
+    /// The CPU's model.
+    pub cpu: String,
+    /// How many CPUs there are.
+    pub cpus: u32,
+    /// The parameters of KVM's modules (`/sys/module/kvm*/parameters`), by module and name.
+    pub kvm: BTreeMap<(String, String), String>,
+}
+
+impl Machine {
+    /// This host.
+    pub fn probe() -> Machine {
+        let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let kernel = [line("/proc/sys/kernel/osrelease"), line("/proc/sys/kernel/version")]
+            .join(" ")
+            .trim()
+            .to_owned();
+        let (cpu, cpus) = cpu(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+        Machine { name: line("/proc/sys/kernel/hostname"), kernel, cpu, cpus, kvm: parameters() }
+    }
+}
+
+/// Model and number of the CPUs.
+fn cpu(cpuinfo: &str) -> (String, u32) {
+    let values = |name: &'static str| {
+        cpuinfo.lines().filter_map(move |line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim())
+        })
+    };
+    let cpus = values("processor").count();
+    (values("model name").next().unwrap_or_default().to_owned(), u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+fn parameters() -> BTreeMap<(String, String), String> {
+    let mut found = BTreeMap::new();
+    for module in super::modules() {
+        let Ok(entries) = Path::new("/sys/module").join(&module).join("parameters").read_dir() else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            // Some may only be written.
+            let Ok(value) = fs::read_to_string(entry.path()) else { continue };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.insert((module.clone(), name), value.trim().to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_has_a_model_and_a_number() {
+        let text =
+            "processor\t: 0\nmodel name\t: A CPU @ 2: GHz\n\nprocessor\t: 1\nmodel name\t: A CPU @ 2: GHz\n";
+        assert_eq!(cpu(text), ("A CPU @ 2: GHz".to_owned(), 2));
+        assert_eq!(cpu(""), (String::new(), 0));
+    }
+}

@@ -1,0 +1,72 @@
+//! What is kept with a recording beside its intervals.
+
+use crate::model::{Isa, Level, Measured, Source};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where, with what and how was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The version of exitscope.
+    pub tool: String,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release and version.
+    pub kernel: String,
+    /// The CPU's model.
+    pub cpu: String,
+    /// How many CPUs the host has.
+    pub cpus: u32,
+    /// The parameters of KVM's modules, by module and name.
+    pub kvm: BTreeMap<(String, String), String>,
+    /// The command whose VMs were recorded; empty where there was none.
+    pub command: Vec<String>,
+    /// How long an interval was meant to be.
+    pub interval: Duration,
+    /// Where the numbers come from.
+    pub source: Source,
+    /// What was measured beside the number of exits.
+    pub measured: Measured,
+}
+
+/// What the one who recorded knew about the numbers, in words that continue a sentence. Untrusted, as all that is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Why KVM's own count may be smaller without anything being wrong.
+    pub kvm_counts_fewer: Option<String>,
+    /// Why KVM's own count could not be read.
+    pub kvm_missing: Option<String>,
+    /// Why the numbers come from where they come.
+    pub source: Option<String>,
+}
+
+impl Notes {
+    /// Each with the name of its fact.
+    pub(super) fn facts(&self) -> [(&'static str, Option<&str>); 3] {
+        [
+            ("note_kvm_counts_fewer", self.kvm_counts_fewer.as_deref()),
+            ("note_kvm_missing", self.kvm_missing.as_deref()),
+            ("note_source", self.source.as_deref()),
+        ]
+    }
+}
+
+pub(super) const SOURCES: [(&str, Source); 3] =
+    [("btf", Source::Btf), ("tracepoint", Source::Tracepoint), ("kvm_stat", Source::KvmStat)];
+
+pub(super) const MEASURED: [(&str, Measured); 3] =
+    [("counts", Measured::Counts), ("times", Measured::Times), ("split", Measured::Split)];
+
+pub(super) const ISAS: [(&str, Isa); 3] = [("vmx", Isa::Vmx), ("svm", Isa::Svm), ("kvm", Isa::KvmStat)];
+
+pub(super) const LEVELS: [(i64, Level); 2] = [(1, Level::L1), (2, Level::L2)];
+
+/// The word of a value in one of these tables.
+pub(super) fn word<T: PartialEq, W: Copy + Default>(table: &[(W, T)], value: &T) -> W {
+    table.iter().find(|(_, known)| known == value).map_or_else(W::default, |(word, _)| *word)
+}
+
+/// The value of a word.
+pub(super) fn value<T: Copy, W: PartialEq>(table: &[(W, T)], word: &W) -> Option<T> {
+    table.iter().find(|(known, _)| known == word).map(|(_, value)| *value)
+}

@@ -1,0 +1,140 @@
+//! What can go wrong with a recording.
+
+use rusqlite::ErrorCode;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a recording could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is something of that name already.
+    #[error("{} exists already; choose another name, or replace it with --force", .0.display())]
+    Exists(PathBuf),
+    /// What is there is nothing that may be replaced.
+    #[error("{} is no regular file, and will not be replaced; choose another name", .0.display())]
+    NotAFile(PathBuf),
+    /// The operating system refused.
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// There is no room left.
+    #[error("no room left on the disk of {}: what was recorded up to now is safe, see it with `exitscope report`; \
+             make room, or record to another disk", .0.display())]
+    Full(PathBuf),
+    /// It is empty.
+    #[error("{} is empty: nothing was recorded into it", .0.display())]
+    Empty(PathBuf),
+    /// It is no SQLite database at all.
+    #[error("{} is no recording: it begins with {found:?} where an SQLite database begins with \"SQLite format 3\"; \
+             recordings are made by `exitscope record`", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What it begins with.
+        found: String,
+    },
+    /// It is another program's database.
+    #[error("{} is no recording: it is an SQLite database of another program (its application_id is {found:#010x}, that \
+             of recordings {expected:#010x}); recordings are made by `exitscope record`", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: i32,
+        /// Whose it should be.
+        expected: i32,
+    },
+    /// It was killed before it was a recording.
+    #[error("{} has no schema: exitscope ended before anything was recorded", .0.display())]
+    NoSchema(PathBuf),
+    /// It is from a newer exitscope.
+    #[error("{} is of schema {found}, and this exitscope ({tool}) knows schemas up to {known}: it was recorded by a newer \
+             one; read it with that", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest that is known here.
+        known: usize,
+        /// This version.
+        tool: &'static str,
+    },
+    /// A part of it is missing.
+    #[error("{} is cut off: it has {found} bytes of {expected}; copy it again from where it was recorded", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        found: u64,
+        /// How long it should be.
+        expected: u64,
+    },
+    /// What is in it cannot be.
+    #[error("{} is damaged: {what}; copy it again from where it was recorded, or save what is left with \
+             `sqlite3 FILE .recover`", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// It was not ended, and cannot be taken up from here.
+    #[error("{path} was not ended, and its last intervals, which are in {path}-wal, cannot be read here ({cause}); copy both \
+             into a folder that you can write to, and read it there", path = path.display())]
+    NeedsWriting {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        cause: rusqlite::Error,
+    },
+    /// A figure is greater than SQLite's integers.
+    #[error("the figure {0} is too large for a recording; please report this as a bug")]
+    TooLarge(u64),
+    /// Anything else.
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    Sqlite {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        cause: rusqlite::Error,
+    },
+}
+
+impl Error {
+    /// What SQLite said when this was tried with this file.
+    pub(super) fn sqlite(doing: &'static str, path: &Path, cause: rusqlite::Error) -> Error {
+        let path = path.to_owned();
+        match cause.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Error::Full(path),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig) => {
+                Error::Damaged { path, what: cause.to_string() }
+            }
+            // Where the disk is full, what SQLite keeps beside the file may not grow, which it does not tell from others.
+            Some(ErrorCode::SystemIoFailure) if is_full(&path) => Error::Full(path),
+            _ => Error::Sqlite { doing, path, cause },
+        }
+    }
+
+    pub(super) fn damaged(path: &Path, what: impl Into<String>) -> Error {
+        Error::Damaged { path: path.to_owned(), what: what.into() }
+    }
+}
+
+/// Whether there is no page left on the disk of a file.
+fn is_full(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: all zeros are valid for this structure of integers.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the name ends with NUL, and `found` is valid for writing.
+    unsafe { libc::statvfs(name.as_ptr(), &raw mut found) == 0 && found.f_bavail == 0 }
+}

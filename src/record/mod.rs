@@ -1,0 +1,25 @@
+//! Recordings: intervals in a file, to be looked at later.
+//!
+//! A recording is an SQLite database, described in `docs/recording.md`. [`Writer`] writes one [`crate::model::Interval`]
+//! at a time, [`Recording`] gives them back as they were: what is replayed and what is live come to the views
+//! in the same form. Whatever is in a file that is read is untrusted.
+
+mod about;
+mod error;
+mod histogram;
+mod once;
+mod open;
+mod reader;
+mod rows;
+mod schema;
+mod text;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use about::{About, Notes};
+pub use error::Error;
+pub use reader::{Part, Recording, When};
+pub use schema::VERSION;
+pub use writer::Writer;
