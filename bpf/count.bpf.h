@@ -203,6 +203,8 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 		begin_write(slot);
 		slot->exit_without_entry++;
 		slot->turn++;
+		/* What the kernel has of an exit is of the new one already. */
+		slot->told_ns = slot->exit_ns;
 		count_timeless(slot);
 		forget_split(slot);
 	}

@@ -8,6 +8,12 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+/* The tracepoint does not say it. */
+static __noinline int note_detail(struct vcpu_slot *slot, u32 row_index)
+{
+	return 0;
+}
+
 /* The first vCPU of each thread; the others follow by next_of_thread. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

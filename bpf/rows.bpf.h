@@ -70,19 +70,54 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 		__sync_fetch_and_add(&control.no_level, 1);
 }
 
-/* The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. */
+/* The exits that are about a port or an MSR (SDM vol. 3, appendix C; APM vol. 2, appendix C). */
+enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0x7c };
+
+/*
+ * Counts which port or MSR the exit that is being handled is about, unless it is counted already. Each kind of program
+ * has its own.
+ */
+static __noinline int note_detail(struct vcpu_slot *slot, u32 row_index);
+
+/* Where a vCPU has the row of a reason that is about a port or an MSR, in detailed[]; 0 if it is about neither. */
+static __always_inline u32 detailed_place(u32 isa, u64 direct)
+{
+	if (isa == ISA_SVM)
+		return direct == SVM_IOIO ? 1 : direct == SVM_MSR ? 2 : 0;
+	return direct >= VMX_IO && direct <= VMX_WRMSR ? direct - VMX_IO + 1 : 0;
+}
+
+/*
+ * The row of a reason that has a place in direct[] and nothing there, or 0 when there is no room: it is the vCPU's first
+ * exit for this reason, or one about a port or an MSR. What these cost more no other exit pays for in that way: it
+ * never gets here.
+ */
 static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 {
-	u32 index;
+	u32 index, place;
 
 	if (!slot || direct >= DIRECT_ROWS)
 		return 0;
+	place = config.details ? detailed_place(slot->isa, direct) : 0;
+	/* Else clang keeps in mind whether it is 0 and not what it is, and the verifier cannot follow. */
+	barrier_var(place);
+	place &= DETAILED_ROWS - 1;
+	index = place ? slot->detailed[place] : 0;
+	if (index) {
+		note_detail(slot, index);
+		return index;
+	}
 	if (slot->isa == ISA_SVM ? direct == SVM_VMRUN : direct == VMX_VMLAUNCH || direct == VMX_VMRESUME)
 		begin_nesting(slot);
 	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
-		slot->direct[direct] = index;
+		if (place) {
+			slot->detailed[place] = index;
+			note_detail(slot, index);
+		} else {
+			slot->direct[direct] = index;
+		}
 	}
 	return index;
 }

@@ -1,6 +1,7 @@
 //! Plain data, no input or output: what was counted up to a moment ([`Sample`]), what happened
 //! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
 
+mod detail;
 mod group;
 mod histogram;
 mod interval;
@@ -8,6 +9,7 @@ mod nested;
 mod sample;
 mod time;
 
+pub use detail::{Detail, Details};
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * Which port an exit for a port was about, and which MSR one for an MSR: counted in lists of the exit's row.
+ *
+ * An exit is counted there at the first of: KVM_RUN returns, the vCPU enters again, it ends. By then KVM has read what
+ * VMX keeps in the VMCS, and until then nobody changes it: only the VMM could, by another ioctl.
+ */
+#ifndef EXITSCOPE_DETAILS_BPF_H
+#define EXITSCOPE_DETAILS_BPF_H
+
+#include "compat.bpf.h"
+#include "rows.bpf.h"
+
+enum { RCX = 1 }; /* VCPU_REGS_RCX of arch/x86/include/asm/kvm_host.h */
+
+struct about {
+	u32 number;
+	u32 write;
+	u32 known;
+};
+
+/*
+ * What the exit that is being handled is about. A port: SVM has it in EXITINFO1, port in bits 31:16 and IN in bit 0 (APM
+ * vol. 2, 15.10.2), VMX in the exit qualification, port in bits 31:16 and IN in bit 3 (SDM vol. 3, "Exit Qualification
+ * for I/O Instructions"). An MSR: its number is the guest's ECX, and that it was written SVM tells in EXITINFO1 (APM
+ * vol. 2, 15.11), and VMX by the reason.
+ */
+static __always_inline struct about about(struct vcpu_slot *slot)
+{
+	struct about none = {}, it = { .known = 1 };
+	u64 code = slot->code, info;
+
+	if (slot->isa == ISA_SVM ? code == SVM_MSR : code != VMX_IO)
+		it.number = load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long));
+	if (slot->isa == ISA_SVM) {
+		u64 vmcb = load_u64((void *)slot->code_at);
+
+		/* EXITCODE again: the VMM may have put the vCPU into a guest of its guest's. */
+		if (load_u64((void *)vmcb + 0x70) != code)
+			return none;
+		info = load_u64((void *)vmcb + 0x78);
+		it.write = info & 1;
+		if (code == SVM_IOIO) {
+			it.number = (u16)(info >> 16);
+			it.write = !it.write;
+		}
+		return it;
+	}
+	if (code != VMX_IO) {
+		it.write = code == VMX_WRMSR;
+		return it;
+	}
+	/* KVM reads it when it first needs it: vmx_get_exit_qual(), arch/x86/kvm/vmx/vmx.h. */
+	if (!slot->qual_at || (slot->avail_bit && !(load_u64((void *)slot->avail_at) & slot->avail_bit)))
+		return none;
+	info = load_u64((void *)slot->qual_at);
+	it.number = (u16)(info >> 16);
+	it.write = !(info & 8);
+	return it;
+}
+
+/* A port or MSR that the row has not met: its place, or 0 when there is no room. */
+static __always_inline u32 new_detail(u32 row_index, u32 number, u32 write)
+{
+	struct row *row = row_at(row_index);
+	u32 index = 0;
+
+	if (row->details < MAX_DETAILS)
+		index = take(&free_details, &control.next_detail, config.max_details);
+	if (!index)
+		return 0;
+	detail_at(index)->number = number;
+	detail_at(index)->write = write;
+	detail_at(index)->next = row->first_detail;
+	row->first_detail = index;
+	row->details++;
+	return index;
+}
+
+/* Where a row counts a port or an MSR, 0 if there is no room for it. What was met last comes first. */
+static __always_inline u32 find_detail(u32 row_index, u32 number, u32 write)
+{
+	struct row *row = row_at(row_index);
+	u32 index = row->first_detail, last = 0;
+
+	for (int i = 0; i < MAX_DETAILS && index; i++) {
+		struct detail *found = detail_at(index);
+
+		if (found->number == number && found->write == write) {
+			if (last) {
+				detail_at(last)->next = found->next;
+				found->next = row->first_detail;
+				row->first_detail = index;
+			}
+			return index;
+		}
+		last = index;
+		index = found->next;
+	}
+	return new_detail(row_index, number, write);
+}
+
+/*
+ * A reader who came before us has taken the exit for one of no known port or MSR, if told_ns says so, and that it stays:
+ * no figure may go back. Whoever writes here has set VCPU_WRITING before, and the exchange is a barrier; the reader
+ * writes told_ns, has a barrier too, and looks at the state. So either we see its word, or it sees that we write.
+ */
+static __noinline int note_detail(struct vcpu_slot *slot, u32 row_index)
+{
+	struct about what = {};
+	u32 index = 0;
+	u64 exit_ns;
+
+	if (!slot)
+		return 0;
+	exit_ns = slot->exit_ns;
+	if (slot->detailed_ns == exit_ns)
+		return 0;
+	slot->detailed_ns = exit_ns;
+	if (__sync_lock_test_and_set(&slot->told_ns, 0) != exit_ns)
+		what = about(slot);
+	if (what.known)
+		index = find_detail(row_index, what.number, what.write);
+	if (index)
+		detail_at(index)->count++;
+	else
+		row_at(row_index)->other_details++;
+	return 0;
+}
+
+#endif
