@@ -4,6 +4,7 @@
 
 pub mod column;
 mod csv;
+mod details;
 mod grid;
 mod json;
 pub mod kmsg;

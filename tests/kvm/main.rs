@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod counts;
+mod details;
 mod guest;
 mod nested;
 mod scale;

@@ -3,8 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested, ReasonCount,
-    Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested,
+    ReasonCount, Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
