@@ -99,11 +99,24 @@ struct vcpu_svm {
 	struct svm_nested_state nested;
 };
 
+/* Newer kernels have a bitmap there. */
+struct kvm_vcpu_arch___bitmap {
+	unsigned long regs_avail[1];
+};
+
+struct kvm_vcpu___bitmap {
+	struct kvm_vcpu_arch___bitmap arch;
+};
+
 #pragma clang attribute pop
 
-/* By value, not by name: the numbers move. */
+/* The name, from which the kernel's number is taken: that moves; and the name that newer kernels have for it. */
 enum kvm_reg {
 	VCPU_EXREG_EXIT_INFO_1,
+};
+
+enum kvm_reg___newer {
+	VCPU_REG_EXIT_INFO_1,
 };
 
 /* Since 6.2: a plain load, where a probe read is a call of some 90 instructions. */
@@ -210,11 +223,14 @@ static __always_inline void find_details(struct vcpu_slot *slot, u64 vcpu)
 		slot->qual_at = vcpu + bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_qualification);
 	else if (bpf_core_field_exists(struct vcpu_vmx, exit_qualification))
 		slot->qual_at = vcpu + bpf_core_field_offset(struct vcpu_vmx, exit_qualification);
-	if (bpf_core_field_exists(struct kvm_vcpu, arch.regs_avail) &&
-	    bpf_core_enum_value_exists(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1)) {
+	if (bpf_core_field_exists(struct kvm_vcpu, arch.regs_avail))
 		slot->avail_at = vcpu + bpf_core_field_offset(struct kvm_vcpu, arch.regs_avail);
-		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1) & 31);
-	}
+	else if (bpf_core_field_exists(struct kvm_vcpu___bitmap, arch.regs_avail))
+		slot->avail_at = vcpu + bpf_core_field_offset(struct kvm_vcpu___bitmap, arch.regs_avail);
+	if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1))
+		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1) & 63);
+	else if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_1))
+		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_1) & 63);
 }
 
 #endif

@@ -13,64 +13,49 @@
 
 enum { RCX = 1 }; /* VCPU_REGS_RCX of arch/x86/include/asm/kvm_host.h */
 
-struct about {
-	u32 number;
-	u32 write;
-	u32 known;
-};
+#define KEY(number, written) \
+	((u32)(number) | (u64)(DETAIL_KNOWN | ((written) ? DETAIL_WRITE : 0)) << 32)
 
 /*
- * What the exit that is being handled is about. A port: SVM has it in EXITINFO1, port in bits 31:16 and IN in bit 0 (APM
- * vol. 2, 15.10.2), VMX in the exit qualification, port in bits 31:16 and IN in bit 3 (SDM vol. 3, "Exit Qualification
- * for I/O Instructions"). An MSR: its number is the guest's ECX, and that it was written SVM tells in EXITINFO1 (APM
- * vol. 2, 15.11), and VMX by the reason.
+ * What the exit that is being handled is about, as a detail's key; 0 if that cannot be known. A port: SVM has it in
+ * EXITINFO1, port in bits 31:16 and IN in bit 0 (APM vol. 2, 15.10.2), VMX in the exit qualification, port in bits 31:16
+ * and IN in bit 3 (SDM vol. 3, "Exit Qualification for I/O Instructions"). An MSR: its number is the guest's ECX, and
+ * that it was written SVM tells in EXITINFO1 (APM vol. 2, 15.11), and VMX by the reason.
  */
-static __always_inline struct about about(struct vcpu_slot *slot)
+static __always_inline u64 about(struct vcpu_slot *slot)
 {
-	struct about none = {}, it = { .known = 1 };
 	u64 code = slot->code, info;
 
-	if (slot->isa == ISA_SVM ? code == SVM_MSR : code != VMX_IO)
-		it.number = load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long));
 	if (slot->isa == ISA_SVM) {
 		u64 vmcb = load_u64((void *)slot->code_at);
 
 		/* EXITCODE again: the VMM may have put the vCPU into a guest of its guest's. */
 		if (load_u64((void *)vmcb + 0x70) != code)
-			return none;
+			return 0;
 		info = load_u64((void *)vmcb + 0x78);
-		it.write = info & 1;
-		if (code == SVM_IOIO) {
-			it.number = (u16)(info >> 16);
-			it.write = !it.write;
-		}
-		return it;
+		if (code == SVM_IOIO)
+			return KEY((u16)(info >> 16), !(info & 1));
+		return KEY(load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long)), info & 1);
 	}
-	if (code != VMX_IO) {
-		it.write = code == VMX_WRMSR;
-		return it;
-	}
+	if (code != VMX_IO)
+		return KEY(load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long)), code == VMX_WRMSR);
 	/* KVM reads it when it first needs it: vmx_get_exit_qual(), arch/x86/kvm/vmx/vmx.h. */
 	if (!slot->qual_at || (slot->avail_bit && !(load_u64((void *)slot->avail_at) & slot->avail_bit)))
-		return none;
+		return 0;
 	info = load_u64((void *)slot->qual_at);
-	it.number = (u16)(info >> 16);
-	it.write = !(info & 8);
-	return it;
+	return KEY((u16)(info >> 16), !(info & 8));
 }
 
 /* A port or MSR that the row has not met: its place, or 0 when there is no room. */
-static __always_inline u32 new_detail(u32 row_index, u32 number, u32 write)
+static __always_inline u32 new_detail(struct row *row, u64 key)
 {
-	struct row *row = row_at(row_index);
 	u32 index = 0;
 
 	if (row->details < MAX_DETAILS)
 		index = take(&free_details, &control.next_detail, config.max_details);
 	if (!index)
 		return 0;
-	detail_at(index)->number = number;
-	detail_at(index)->write = write;
+	detail_at(index)->key = key;
 	detail_at(index)->next = row->first_detail;
 	row->first_detail = index;
 	row->details++;
@@ -78,15 +63,14 @@ static __always_inline u32 new_detail(u32 row_index, u32 number, u32 write)
 }
 
 /* Where a row counts a port or an MSR, 0 if there is no room for it. What was met last comes first. */
-static __always_inline u32 find_detail(u32 row_index, u32 number, u32 write)
+static __always_inline u32 find_detail(struct row *row, u64 key)
 {
-	struct row *row = row_at(row_index);
 	u32 index = row->first_detail, last = 0;
 
 	for (int i = 0; i < MAX_DETAILS && index; i++) {
 		struct detail *found = detail_at(index);
 
-		if (found->number == number && found->write == write) {
+		if (found->key == key) {
 			if (last) {
 				detail_at(last)->next = found->next;
 				found->next = row->first_detail;
@@ -97,7 +81,20 @@ static __always_inline u32 find_detail(u32 row_index, u32 number, u32 write)
 		last = index;
 		index = found->next;
 	}
-	return new_detail(row_index, number, write);
+	return new_detail(row, key);
+}
+
+/* Counts an exit about what is not the first in the row's list. Returns the row's index. */
+static __noinline u32 count_detail(u32 row_index, u64 key)
+{
+	struct row *row = row_at(row_index);
+	u32 index = key ? find_detail(row, key) : 0;
+
+	if (index)
+		detail_at(index)->count++;
+	else
+		row->other_details++;
+	return row_index;
 }
 
 /*
@@ -105,27 +102,36 @@ static __always_inline u32 find_detail(u32 row_index, u32 number, u32 write)
  * no figure may go back. Whoever writes here has set VCPU_WRITING before, and the exchange is a barrier; the reader
  * writes told_ns, has a barrier too, and looks at the state. So either we see its word, or it sees that we write.
  */
-static __noinline int note_detail(struct vcpu_slot *slot, u32 row_index)
+static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct)
 {
-	struct about what = {};
-	u32 index = 0;
-	u64 exit_ns;
+	struct detail *first;
+	u32 index, place;
+	u64 key;
 
 	if (!slot)
 		return 0;
-	exit_ns = slot->exit_ns;
-	if (slot->detailed_ns == exit_ns)
-		return 0;
-	slot->detailed_ns = exit_ns;
-	if (__sync_lock_test_and_set(&slot->told_ns, 0) != exit_ns)
-		what = about(slot);
-	if (what.known)
-		index = find_detail(row_index, what.number, what.write);
-	if (index)
-		detail_at(index)->count++;
-	else
-		row_at(row_index)->other_details++;
-	return 0;
+	place = detailed_place(slot->isa, direct);
+	/* Else clang keeps in mind whether it is 0 and not what it is, and the verifier cannot follow. */
+	barrier_var(place);
+	place &= DETAILED_ROWS - 1;
+	if (!place)
+		return first_of_row(slot, direct);
+	index = slot->detailed[place];
+	if (!index) {
+		index = first_of_row(slot, direct);
+		if (!index)
+			return 0;
+	}
+	slot->detailed_row = index;
+	slot->detailed_ns = slot->exit_ns;
+	if (__sync_lock_test_and_set(&slot->told_ns, 0) == slot->exit_ns)
+		return count_detail(index, 0);
+	key = about(slot);
+	first = detail_at(row_at(index)->first_detail);
+	if (!key || first->key != key)
+		return count_detail(index, key);
+	first->count++;
+	return index;
 }
 
 #endif

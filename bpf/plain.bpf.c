@@ -8,10 +8,10 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* The tracepoint does not say it. */
-static __noinline int note_detail(struct vcpu_slot *slot, u32 row_index)
+/* The tracepoint does not say which port or MSR it was. */
+static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct)
 {
-	return 0;
+	return first_of_row(slot, direct);
 }
 
 /* The first vCPU of each thread; the others follow by next_of_thread. */

@@ -73,12 +73,6 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 /* The exits that are about a port or an MSR (SDM vol. 3, appendix C; APM vol. 2, appendix C). */
 enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0x7c };
 
-/*
- * Counts which port or MSR the exit that is being handled is about, unless it is counted already. Each kind of program
- * has its own.
- */
-static __noinline int note_detail(struct vcpu_slot *slot, u32 row_index);
-
 /* Where a vCPU has the row of a reason that is about a port or an MSR, in detailed[]; 0 if it is about neither. */
 static __always_inline u32 detailed_place(u32 isa, u64 direct)
 {
@@ -88,9 +82,9 @@ static __always_inline u32 detailed_place(u32 isa, u64 direct)
 }
 
 /*
- * The row of a reason that has a place in direct[] and nothing there, or 0 when there is no room: it is the vCPU's first
- * exit for this reason, or one about a port or an MSR. What these cost more no other exit pays for in that way: it
- * never gets here.
+ * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One about a
+ * port or an MSR gets no place there but in detailed[], if these are counted: so it always takes the rare way, and others
+ * pay nothing for it.
  */
 static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 {
@@ -98,29 +92,25 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 
 	if (!slot || direct >= DIRECT_ROWS)
 		return 0;
-	place = config.details ? detailed_place(slot->isa, direct) : 0;
-	/* Else clang keeps in mind whether it is 0 and not what it is, and the verifier cannot follow. */
-	barrier_var(place);
-	place &= DETAILED_ROWS - 1;
-	index = place ? slot->detailed[place] : 0;
-	if (index) {
-		note_detail(slot, index);
-		return index;
-	}
 	if (slot->isa == ISA_SVM ? direct == SVM_VMRUN : direct == VMX_VMLAUNCH || direct == VMX_VMRESUME)
 		begin_nesting(slot);
 	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
-		if (place) {
-			slot->detailed[place] = index;
-			note_detail(slot, index);
-		} else {
+		place = config.details ? detailed_place(slot->isa, direct) : 0;
+		if (place)
+			slot->detailed[place & (DETAILED_ROWS - 1)] = index;
+		else
 			slot->direct[direct] = index;
-		}
 	}
 	return index;
 }
+
+/*
+ * The same of a reason that may be one of detailed[]: then which port or MSR the exit is about is counted too. Each kind
+ * of program has its own.
+ */
+static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct);
 
 #define NO_PLACE (~0ull)
 
@@ -157,7 +147,11 @@ static __noinline u32 row_of(struct vcpu_slot *slot)
 	if (place == NO_PLACE || slot->l2)
 		return odd_row(slot, slot->code);
 	index = slot->direct[place];
-	return index ? index : first_of_row(slot, place);
+	if (index)
+		return index;
+	if (!config.details)
+		return first_of_row(slot, place);
+	return slot->detailed_ns == slot->exit_ns ? slot->detailed_row : detailed_row(slot, place);
 }
 
 #endif

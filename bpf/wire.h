@@ -34,6 +34,9 @@ enum {
 	MAX_DETAILS = 256,
 	/* Rows of a vCPU that may tell which port or MSR it was, row 0 being none: VMX has reasons for ports, RDMSR, WRMSR. */
 	DETAILED_ROWS = 4,
+	/* Bits of a detail's key, from bit 32 on: it was written (OUT, WRMSR); it is one, which makes it differ from nobody's. */
+	DETAIL_WRITE = 1,
+	DETAIL_KNOWN = 2,
 	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
 	ARGS_BYTES = 1024,
 	COMM_BYTES = 16,
@@ -136,9 +139,8 @@ struct user_return {
 /* How often exits of one row were about one port or one MSR. Detail 0 is nobody's. */
 struct detail {
 	u64 count;
-	u32 number; /* of the port or the MSR */
-	u32 write;  /* it was written: OUT, or WRMSR */
-	u32 next;   /* the row's next one, 0 at the end; the one that was met last comes first */
+	u64 key;  /* the number of the port or the MSR, and DETAIL_WRITE and DETAIL_KNOWN above it */
+	u32 next; /* the row's next one, 0 at the end; the one that was met last comes first */
 	u32 unused;
 };
 
@@ -194,10 +196,12 @@ struct vcpu_slot {
 	/* Which port or MSR an exit is about: where the kernel has it ... */
 	u64 regs_at;   /* the guest's registers, by their number */
 	u64 qual_at;   /* VMX: the exit qualification ... */
-	u64 avail_at;  /* ... which is that of this exit if these 32 bits have one of ... */
-	u64 avail_bit; /* ... these; 0 if there is nothing that says so */
-	u64 detailed_ns; /* exit_ns of the last exit that is counted there */
+	u64 avail_at;  /* ... which is that of this exit if in the bits there ... */
+	u64 avail_bit; /* ... this one is set; 0 if there is nothing that says so */
+	u64 detailed_ns; /* exit_ns of the last exit that is counted there; its row is detailed_row */
 	u64 told_ns;     /* that of one whose reader was told that it is of none; the only thing that the reader writes here */
+	u32 detailed_row;
+	u32 unused2;
 	u32 detailed[DETAILED_ROWS]; /* the rows that have this, which are not in direct[] */
 	u16 direct[DIRECT_ROWS];
 };

@@ -1,6 +1,6 @@
 //! Which ports and MSRs exits were about: as often as the guest used them.
 
-use super::tool::{Background, Report, Scratch, exitscope, guest_program, succeed, wait_until_counting};
+use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_until_counting};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -94,15 +94,12 @@ fn more_ports_than_there_is_room_for_are_told_as_others() {
     }
     // The first are those that are told apart: among these the ones of the serial console.
     assert_eq!(counts[&(true, 0x3f8, true)], 34 * 2);
-    let all: u64 = done.iter().filter(|((is_port, ..), _)| *is_port).map(|(_, count)| count).sum();
-    assert_eq!(counts.values().sum::<u64>() + other, all);
+    let sum: u64 = done.iter().filter(|((is_port, ..), _)| *is_port).map(|(_, count)| count).sum();
+    assert_eq!(counts.values().sum::<u64>() + other, sum);
 
-    let text = succeed(
-        exitscope()
-            .args(["stat", "--source", "btf", "--"])
-            .arg(guest_program())
-            .args(["details", "1000", "2"]),
-    );
+    let mut command = exitscope();
+    let output = command.args(["stat", "--source", "btf", "--"]).arg(guest_program());
+    let text = all(&output.args(["details", "1000", "2"]).output().unwrap());
     for words in ["Ports: 0x3f8 out (COM1) 68 exits, ", "MSRs: ", "Not told apart: "] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }

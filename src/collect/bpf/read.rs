@@ -256,10 +256,12 @@ impl Reader<'_> {
                 break;
             }
             let found = self.details.at(index);
-            let (number, write) = (peek!(found, number), peek!(found, write) != 0);
-            let detail = match (about, u16::try_from(number)) {
-                (About::Port, Ok(port)) => Detail::Port { port, write },
-                _ => Detail::Msr { msr: number, write },
+            let key = peek!(found, key);
+            let (number, write) = (key & 0xffff_ffff, key >> 32 & u64::from(wire::DETAIL_WRITE) != 0);
+            let detail = match (about, u16::try_from(number), u32::try_from(number)) {
+                (About::Port, Ok(port), _) => Detail::Port { port, write },
+                (_, _, Ok(msr)) => Detail::Msr { msr, write },
+                _ => break,
             };
             *details.counts.entry(detail).or_default() += peek!(found, count);
             index = peek!(found, next);
