@@ -3,7 +3,8 @@
  * Which port an exit for a port was about, and which MSR one for an MSR: counted in lists of the exit's row.
  *
  * An exit is counted there at the first of: KVM_RUN returns, the vCPU enters again, it ends. By then KVM has read what
- * VMX keeps in the VMCS, and until then nobody changes it: only the VMM could, by another ioctl.
+ * VMX keeps in the VMCS, and until then nobody changes what it is about, the VMCB that the vCPU has, or its registers:
+ * only the VMM could, by another ioctl.
  */
 #ifndef EXITSCOPE_DETAILS_BPF_H
 #define EXITSCOPE_DETAILS_BPF_H
@@ -22,28 +23,25 @@ enum { RCX = 1 }; /* VCPU_REGS_RCX of arch/x86/include/asm/kvm_host.h */
  * and IN in bit 3 (SDM vol. 3, "Exit Qualification for I/O Instructions"). An MSR: its number is the guest's ECX, and
  * that it was written SVM tells in EXITINFO1 (APM vol. 2, 15.11), and VMX by the reason.
  */
-static __always_inline u64 about(struct vcpu_slot *slot)
+static __always_inline u64 about(struct vcpu_slot *slot, u32 place)
 {
-	u64 code = slot->code, info;
+	u64 info = 0;
 
 	if (slot->isa == ISA_SVM) {
-		u64 vmcb = load_u64((void *)slot->code_at);
-
-		/* EXITCODE again: the VMM may have put the vCPU into a guest of its guest's. */
-		if (load_u64((void *)vmcb + 0x70) != code)
-			return 0;
-		info = load_u64((void *)vmcb + 0x78);
-		if (code == SVM_IOIO)
+		info = load_u64((void *)load_u64((void *)slot->code_at) + 0x78);
+		if (place == DETAILED_PORTS)
 			return KEY((u16)(info >> 16), !(info & 1));
-		return KEY(load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long)), info & 1);
+		info &= 1;
+	} else if (place == DETAILED_PORTS) {
+		/* KVM reads it when it first needs it: vmx_get_exit_qual(), arch/x86/kvm/vmx/vmx.h. */
+		if (!slot->qual_at || (slot->avail_bit && !(load_u64((void *)slot->avail_at) & slot->avail_bit)))
+			return 0;
+		info = load_u64((void *)slot->qual_at);
+		return KEY((u16)(info >> 16), !(info & 8));
+	} else {
+		info = place == DETAILED_WRMSR;
 	}
-	if (code != VMX_IO)
-		return KEY(load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long)), code == VMX_WRMSR);
-	/* KVM reads it when it first needs it: vmx_get_exit_qual(), arch/x86/kvm/vmx/vmx.h. */
-	if (!slot->qual_at || (slot->avail_bit && !(load_u64((void *)slot->avail_at) & slot->avail_bit)))
-		return 0;
-	info = load_u64((void *)slot->qual_at);
-	return KEY((u16)(info >> 16), !(info & 8));
+	return KEY(load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long)), info);
 }
 
 /* A port or MSR that the row has not met: its place, or 0 when there is no room. */
@@ -126,7 +124,7 @@ static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct)
 	slot->detailed_ns = slot->exit_ns;
 	if (__sync_lock_test_and_set(&slot->told_ns, 0) == slot->exit_ns)
 		return count_detail(index, 0);
-	key = about(slot);
+	key = about(slot, place);
 	first = detail_at(row_at(index)->first_detail);
 	if (!key || first->key != key)
 		return count_detail(index, key);

@@ -77,8 +77,8 @@ enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0
 static __always_inline u32 detailed_place(u32 isa, u64 direct)
 {
 	if (isa == ISA_SVM)
-		return direct == SVM_IOIO ? 1 : direct == SVM_MSR ? 2 : 0;
-	return direct >= VMX_IO && direct <= VMX_WRMSR ? direct - VMX_IO + 1 : 0;
+		return direct == SVM_IOIO ? DETAILED_PORTS : direct == SVM_MSR ? DETAILED_MSRS : 0;
+	return direct >= VMX_IO && direct <= VMX_WRMSR ? direct - VMX_IO + DETAILED_PORTS : 0;
 }
 
 /*

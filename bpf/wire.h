@@ -32,7 +32,10 @@ enum {
 	MAX_RETURNS = 64,
 	/* How many different ports or MSRs of one row are told apart. */
 	MAX_DETAILS = 256,
-	/* Rows of a vCPU that may tell which port or MSR it was, row 0 being none: VMX has reasons for ports, RDMSR, WRMSR. */
+	/* The rows of a vCPU that tell which port or MSR it was: 0 is none of them. SVM has one reason for all MSRs. */
+	DETAILED_PORTS = 1,
+	DETAILED_MSRS = 2, /* VMX: that are read */
+	DETAILED_WRMSR = 3,
 	DETAILED_ROWS = 4,
 	/* Bits of a detail's key, from bit 32 on: it was written (OUT, WRMSR); it is one, which makes it differ from nobody's. */
 	DETAIL_WRITE = 1,
