@@ -135,14 +135,12 @@ static __always_inline u16 *direct_at(struct vcpu_slot *slot, u64 place)
 	return (void *)place + __builtin_offsetof(struct vcpu_slot, direct);
 }
 
-/* The index of the row of the exit that is being handled, or 0 when there is no room. */
-static __noinline u32 row_of(struct vcpu_slot *slot)
+/* The index of the row of the exit that is being handled, or 0 when there is no room. For where a call would count. */
+static __always_inline u32 row_here(struct vcpu_slot *slot)
 {
 	u64 place;
 	u32 index;
 
-	if (!slot)
-		return 0;
 	place = place_of(slot->code);
 	if (place == NO_PLACE || slot->l2)
 		return odd_row(slot, slot->code);
@@ -152,6 +150,12 @@ static __noinline u32 row_of(struct vcpu_slot *slot)
 	if (!config.details)
 		return first_of_row(slot, place);
 	return slot->detailed_ns == slot->exit_ns ? slot->detailed_row : detailed_row(slot, place);
+}
+
+/* The same. */
+static __noinline u32 row_of(struct vcpu_slot *slot)
+{
+	return slot ? row_here(slot) : 0;
 }
 
 #endif
