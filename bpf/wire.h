@@ -120,7 +120,7 @@ struct row {
 	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
 	u32 l2; /* these exits are those of the guest's guests */
-	/* Which ports or MSRs they were about, where that is counted: all that the row has, or will have at the next entry. */
+	/* Which ports or MSRs they were about, where that is counted: an exit that went out to user space before it is over. */
 	u32 first_detail;
 	u32 details; /* how many different ones those are */
 	u32 unused;

@@ -235,7 +235,7 @@ impl Reader<'_> {
     }
 
     /// Whether the exit that is being handled is in no detail yet. Then it is told now that it is of none that is known,
-    /// and the programs keep to that: see `note_detail` in bpf/details.bpf.h.
+    /// and the programs keep to that: see `detailed_row` in bpf/details.bpf.h.
     fn tell_of_none(&self, slot: *mut wire::vcpu_slot) -> bool {
         let exit = peek!(slot, exit_ns);
         if self.measured != Measured::Split || peek!(slot, detailed_ns) == exit {
@@ -283,7 +283,7 @@ impl Reader<'_> {
     }
 }
 
-/// What the exits of a reason are about, as `detailed_at` in bpf/rows.bpf.h has it.
+/// What the exits of a reason are about, as `detailed_place` in bpf/rows.bpf.h has it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum About {
     Nothing,

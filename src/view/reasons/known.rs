@@ -38,6 +38,7 @@ fn fits(query: Option<&str>, known: &Known) -> bool {
     let Some(query) = query else { return true };
     match reason::number(query) {
         Some(number) => (i64::from(known.first)..=i64::from(known.last)).contains(&number),
+        None if query.trim().is_empty() => false,
         None => known.name.to_ascii_lowercase().contains(&query.trim().to_ascii_lowercase()),
     }
 }
