@@ -92,7 +92,7 @@ build-test:
 
 test-host:
 	@scripts/setup test
-	cargo test $(LAB_TESTS) --lib --bins --examples -- --skip live_tests
+	cargo test $(LAB_TESTS) --lib --bins --examples --test damage -- --skip live_tests
 	cargo test $(LAB_TESTS) --doc
 
 # Two jobs of about the same length, one for each core.
