@@ -4,6 +4,9 @@ use crate::model::{ExitCode, Interval};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The most slices that are kept: where there are more, two become one. At 100 ms that is after two hours.
+const MOST: usize = 72_000;
+
 /// What happened in a short time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
@@ -78,6 +81,28 @@ impl Series {
             stretch.whole.add(&slice);
         }
         self.slices.push(slice);
+        if self.slices.len() >= MOST {
+            self.halve();
+        }
+    }
+
+    /// Makes one slice of each two that follow each other in a phase.
+    fn halve(&mut self) {
+        let mut halves: Vec<Slice> = Vec::with_capacity(MOST);
+        let mut whole = true;
+        for slice in self.slices.drain(..) {
+            match halves.last_mut().filter(|last| !whole && last.phase == slice.phase) {
+                Some(last) => {
+                    last.add(&slice);
+                    whole = true;
+                }
+                None => {
+                    halves.push(slice);
+                    whole = false;
+                }
+            }
+        }
+        self.slices = halves;
     }
 
     /// What comes next is of another phase.
@@ -130,4 +155,20 @@ pub(crate) fn fixture(slices: &[&[(i64, u64)]]) -> Series {
         series.slices.push(slice);
     }
     series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_time_is_kept_in_longer_slices_and_whole() {
+        let mut series = fixture(&[&[(0x72, 3)], &[(0x72, 4)], &[(0x7b, 5)], &[(0x7b, 6)], &[(0x78, 7)]]);
+        series.slices[4].phase = 1;
+        let whole = series.whole();
+        series.halve();
+        let kept: Vec<_> = series.slices.iter().map(|slice| (slice.at.as_millis(), slice.exits)).collect();
+        assert_eq!(kept, [(0, 7), (200, 11), (400, 7)]);
+        assert_eq!(series.whole(), whole);
+    }
 }

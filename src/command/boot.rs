@@ -127,9 +127,7 @@ fn once(
     // What happened until now is no part of the boot, and there was nothing to watch.
     counting.watch.next()?;
     let start = Instant::now();
-    let mut attached = Ok(());
-    counting.start_command_alone(|command| attached = terminal.attach(command))?;
-    attached?;
+    counting.start_command_alone(|command| terminal.attach(command))?;
     let (waker, listening) = (counting.waker(), Arc::clone(&heard));
     terminal.pass_through(move |bytes| {
         if lock(&listening).take(start.elapsed(), bytes) {

@@ -125,20 +125,23 @@ pub struct Counting<'a> {
 impl Counting<'_> {
     /// Starts the command, if there is one. Its VMs are watched because this process is while it forks.
     pub fn start_command(&mut self) -> anyhow::Result<()> {
-        self.start_prepared(|_| ())
+        self.start_prepared(|_| Ok(()))
     }
 
     /// The same of a command that `prepare` puts into a process group of its own, which then hears of signals by us alone.
-    pub fn start_command_alone(&mut self, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<()> {
+    pub fn start_command_alone(
+        &mut self,
+        prepare: impl FnOnce(&mut Command) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
         self.alone = true;
         self.start_prepared(prepare)
     }
 
-    fn start_prepared(&mut self, prepare: impl FnOnce(&mut Command)) -> anyhow::Result<()> {
+    fn start_prepared(&mut self, prepare: impl FnOnce(&mut Command) -> io::Result<()>) -> anyhow::Result<()> {
         let mut words = self.command.iter();
         let Some(program) = words.next().cloned() else { return Ok(()) };
         let mut command = Command::new(&program);
-        prepare(command.args(words));
+        prepare(command.args(words))?;
         let child = command.spawn().map_err(|cause| CannotRun { program, cause })?;
         self.watch.stop_following()?;
         self.child = Some(libc::pid_t::try_from(child.id())?);
