@@ -82,8 +82,11 @@ static __always_inline u32 find_detail(struct row *row, u64 key)
 	return new_detail(row, key);
 }
 
-/* Counts an exit about what is not the first in the row's list. Returns the row's index. */
-static __noinline u32 count_detail(u32 row_index, u64 key)
+/*
+ * Counts an exit about what is not the first in the row's list. Returns the row's index. Not static, so that the verifier
+ * looks at the loop once in a program and not wherever it is called: that is most of what loading takes.
+ */
+__noinline u32 count_detail(u32 row_index, u64 key)
 {
 	struct row *row = row_at(row_index);
 	u32 index = key ? find_detail(row, key) : 0;
