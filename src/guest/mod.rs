@@ -5,7 +5,6 @@
 
 mod asm;
 pub mod churn;
-pub mod details;
 mod error;
 mod host;
 mod kick;

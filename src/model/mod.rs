@@ -2,7 +2,6 @@
 //! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
 
 mod compare;
-mod detail;
 mod group;
 mod histogram;
 mod interval;
@@ -11,7 +10,6 @@ mod sample;
 mod time;
 
 pub use compare::{Comparison, Difference, Pair, Side, compare};
-pub use detail::{Detail, Details};
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};

@@ -5,7 +5,6 @@
 mod bad_input;
 mod boot;
 mod counts;
-mod details;
 mod guest;
 mod nested;
 mod record;

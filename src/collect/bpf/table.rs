@@ -20,8 +20,6 @@ unsafe impl Wire for wire::vcpu_slot {}
 // SAFETY: as above.
 unsafe impl Wire for wire::user_return {}
 // SAFETY: as above.
-unsafe impl Wire for wire::detail {}
-// SAFETY: as above.
 unsafe impl Wire for wire::vm_info {}
 // SAFETY: as above.
 unsafe impl Wire for wire::control {}
