@@ -2,7 +2,7 @@
 
 use crate::model::{By, Isa, Measured, Sort, Source};
 use crate::record::When;
-use crate::view::Format;
+use crate::view::{self, Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -156,21 +156,9 @@ impl From<SourceChoice> for Option<Source> {
     }
 }
 
-/// Options of `stat`.
+/// What is printed, how, and where.
 #[derive(Args, Debug)]
-pub struct Stat {
-    /// Which VMs.
-    #[command(flatten)]
-    pub watch: Watch,
-    /// Watch only these vCPUs, by number, e.g. 0,2-3.
-    #[arg(long, value_name = "LIST", value_parser = parse_numbers)]
-    pub vcpu: Option<Numbers>,
-    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
-    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
-    pub duration: Option<Duration>,
-    /// Print a block for each interval of this length, at least 10ms.
-    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
-    pub interval: Option<Duration>,
+pub struct Print {
     /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
     ///
     /// The level is whose exits they are: the VM's own (L1), or those of guests that it runs itself (L2). A table has it only
@@ -190,6 +178,34 @@ pub struct Stat {
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+impl Print {
+    /// The same for the view.
+    pub fn options(&self) -> view::Options {
+        let by = self.by.unwrap_or(if self.format == Format::Table { By::default() } else { By::ALL });
+        view::Options { format: self.format, by, sort: self.sort, ..view::Options::default() }
+    }
+}
+
+/// Options of `stat`.
+#[derive(Args, Debug)]
+pub struct Stat {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Watch only these vCPUs, by number, e.g. 0,2-3.
+    #[arg(long, value_name = "LIST", value_parser = parse_numbers)]
+    pub vcpu: Option<Numbers>,
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+    /// Print a block for each interval of this length, at least 10ms.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Option<Duration>,
+    /// How to print.
+    #[command(flatten)]
+    pub print: Print,
     /// Run this command, and count the VMs that it starts until it ends
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
     pub command: Vec<OsString>,
@@ -263,18 +279,9 @@ pub struct Report {
     /// Up to this moment, likewise.
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub to: Option<When>,
-    /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
-    #[arg(long, value_name = "KEYS")]
-    pub by: Option<By>,
-    /// Sort rows by what `exitscope stat --help` lists
-    #[arg(short, long, default_value_t, value_name = "KEY")]
-    pub sort: Sort,
-    /// table, json (one object), csv, or kmsg (as in the kernel log)
-    #[arg(short, long, default_value_t)]
-    pub format: Format,
-    /// Write to this file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub print: Print,
 }
 
 /// Options of `diff`.

@@ -23,14 +23,12 @@ pub struct Line {
 pub struct Console {
     lines: Vec<Line>,
     /// Lines that came after those that are kept.
-    pub lines_left_out: u64,
+    lines_left_out: u64,
     /// Bytes that were too much for their line.
-    pub bytes_left_out: u64,
+    bytes_left_out: u64,
     /// The line that is not over, and when it began.
     partial: Vec<u8>,
     began: Duration,
-    /// A line that was too long has ended in here, so to say: the rest of it is left out.
-    cut: bool,
 }
 
 impl Console {
@@ -41,21 +39,16 @@ impl Console {
             if byte == b'\n' {
                 if let Some(line) = self.end() {
                     seen(&line);
-                    if self.lines.len() < MAX_LINES {
-                        self.lines.push(line);
-                    } else {
-                        self.lines_left_out += 1;
-                    }
+                    self.keep(line);
                 }
                 continue;
             }
-            if self.partial.is_empty() && !self.cut {
+            if self.partial.is_empty() {
                 self.began = at;
             }
             if self.partial.len() < MAX_LINE {
                 self.partial.push(byte);
             } else {
-                self.cut = true;
                 self.bytes_left_out += 1;
             }
         }
@@ -64,20 +57,25 @@ impl Console {
         }
     }
 
-    /// The lines that have ended, and the last one.
+    /// The lines that have ended, and the last one; and how many came after those that are kept.
     pub fn finish(mut self) -> (Vec<Line>, u64) {
-        if let Some(line) = self.end()
-            && self.lines.len() < MAX_LINES
-        {
-            self.lines.push(line);
+        if let Some(line) = self.end() {
+            self.keep(line);
         }
         (self.lines, self.lines_left_out)
+    }
+
+    fn keep(&mut self, line: Line) {
+        if self.lines.len() < MAX_LINES {
+            self.lines.push(line);
+        } else {
+            self.lines_left_out += 1;
+        }
     }
 
     fn end(&mut self) -> Option<Line> {
         let line = self.line();
         self.partial.clear();
-        self.cut = false;
         (!line.text.is_empty()).then_some(line)
     }
 

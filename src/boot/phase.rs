@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// What a machine does before it says anything.
 pub const FIRST: &str = "start";
 
+/// A login prompt.
+pub const LOGIN: &str = r"(^|\s)login: *$";
+
 /// A pattern, and the phase that begins with a line that it matches.
 #[derive(Clone, Debug)]
 struct Rule {
@@ -51,7 +54,7 @@ const BUILT_IN: [(&str, &str); 8] = [
         "user space",
         r"systemd\[1\]: (systemd \d|Hostname set|Detected architecture)|^Welcome to |^INIT: version|Run /sbin/init as",
     ),
-    ("login", r"(^|\s)login: *$"),
+    ("login", LOGIN),
     ("shutdown", r"reboot: (Power down|System halted|Restarting)|systemd-shutdown"),
 ];
 

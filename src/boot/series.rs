@@ -1,6 +1,6 @@
 //! Exits over time, in slices.
 
-use crate::model::{ExitCode, Interval};
+use crate::model::{ExitCode, Interval, float};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -31,6 +31,18 @@ impl Slice {
     /// When it ended.
     pub fn end(&self) -> Duration {
         self.at + self.length
+    }
+
+    /// What part of its exits these are; of none, nothing.
+    pub fn part(&self, exits: u64) -> f64 {
+        if self.exits == 0 { 0.0 } else { float(exits) / float(self.exits) }
+    }
+
+    /// The reasons and their exits, the most frequent first.
+    pub fn by_frequency(&self) -> Vec<(ExitCode, u64)> {
+        let mut kinds: Vec<_> = self.by_reason.iter().map(|(&code, &count)| (code, count)).collect();
+        kinds.sort_by_key(|&(code, count)| (std::cmp::Reverse(count), code));
+        kinds
     }
 
     fn add(&mut self, next: &Slice) {
@@ -128,12 +140,6 @@ impl Series {
         self.slices.iter().for_each(|slice| whole.add(slice));
         whole
     }
-}
-
-/// A count to calculate with; above 2^53 it is rounded.
-#[allow(clippy::cast_precision_loss)]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
 }
 
 /// What a machine did, for tests: slices of 100 ms, each with exits by code.

@@ -7,9 +7,8 @@
 //! Neither is moved by the spikes themselves. As exits that come one by one at random scatter by the root of their number
 //! (Poisson), the deviation is taken to be no less than that, so that quiet times do not make spikes of single exits.
 
-use super::series::{Series, Slice, float};
-use crate::model::ExitCode;
-use std::collections::BTreeSet;
+use super::series::{Series, Slice};
+use crate::model::{ExitCode, Side, float};
 use std::time::Duration;
 
 /// How many slices on either side are around one.
@@ -68,8 +67,7 @@ fn look(slices: &[Slice], place: usize) -> Option<Spike> {
     if slice.rate() <= usual + DEVIATIONS * deviation.max(random) {
         return None;
     }
-    let codes: BTreeSet<ExitCode> = slice.by_reason.keys().copied().collect();
-    let reasons = codes.into_iter().filter_map(|code| {
+    let reasons = slice.by_reason.keys().filter_map(|&code| {
         let rate = |slice: &Slice| match slice.length.as_secs_f64() {
             0.0 => 0.0,
             seconds => float(slice.by_reason.get(&code).copied().unwrap_or(0)) / seconds,
@@ -105,15 +103,8 @@ impl Spike {
     }
 }
 
-/// The middle one; of an even number, the mean of the two in the middle; of none, 0.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    Side::of(values.collect()).median
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use super::output::Output;
 use super::terminal::Terminal;
 use super::watch::Watch;
 use crate::boot::console::{Console, Line};
-use crate::boot::phase::{FIRST, Rules};
+use crate::boot::phase::{FIRST, LOGIN, Rules};
 use crate::boot::series::Series;
 use crate::boot::spike;
 use crate::cli;
-use crate::model::Interval;
+use crate::model::{Interval, Side, float};
 use crate::view::answers::{self, Boot};
-use crate::view::{self, phases, text};
+use crate::view::{self, compare, phases, text};
 use regex::Regex;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -21,9 +21,6 @@ use std::time::{Duration, Instant};
 
 /// How long a command that is asked to end may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a boot ends with, if nothing else is asked for.
-const PROMPT: &str = r"(^|\s)login: *$";
 
 /// What the console has said so far.
 struct Heard {
@@ -75,7 +72,7 @@ pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
     };
     let until = match &args.until {
         Some(until) => until.clone(),
-        None => Regex::new(PROMPT)?,
+        None => Regex::new(LOGIN)?,
     };
     let mut output = Output::open(args.output.as_deref(), true, view::Options::default())?;
     let mut outcomes = Vec::new();
@@ -140,10 +137,7 @@ fn once(
     let mut take = |watch: &mut Watch, series: &mut Series| -> anyhow::Result<()> {
         let interval = watch.next()?;
         series.add(&interval);
-        match &mut whole {
-            Some(whole) => whole.extend(&interval),
-            none => *none = Some(interval),
-        }
+        Interval::append(&mut whole, interval);
         Ok(())
     };
     let times = Times { duration: None, interval: Some(args.interval) };
@@ -227,20 +221,15 @@ fn tell(series: &Series, lines: &[Line], left_out: u64, end: String, width: Opti
 
 /// Medians, and least and most, of several boots.
 fn spread(outcomes: &[Outcome]) -> String {
-    let mut exits: Vec<u64> = outcomes.iter().map(|outcome| outcome.exits).collect();
-    let mut times: Vec<Duration> = outcomes.iter().map(|outcome| outcome.length).collect();
-    exits.sort_unstable();
-    times.sort_unstable();
-    let middle = outcomes.len() / 2;
-    let time = |length: Duration| view::unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+    let exits = Side::of(outcomes.iter().map(|outcome| float(outcome.exits)).collect());
+    let times = Side::of(outcomes.iter().map(|outcome| outcome.length.as_secs_f64() * 1e9).collect());
+    let of = |side: Side, show: fn(f64) -> String| {
+        format!("{} ({} to {})", show(side.median), show(side.least), show(side.most))
+    };
     format!(
-        "\n{} boots: exits {} ({} to {}), time {} ({} to {}): the median, the least and the most.\n",
+        "\n{} boots: exits {}, time {}: the median, the least and the most.\n",
         outcomes.len(),
-        view::unit::count(exits[middle]),
-        view::unit::count(exits[0]),
-        view::unit::count(exits[exits.len() - 1]),
-        time(times[middle]),
-        time(times[0]),
-        time(times[times.len() - 1]),
+        of(exits, compare::figure_count),
+        of(times, compare::figure_time),
     )
 }

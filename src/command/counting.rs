@@ -1,4 +1,4 @@
-//! Counting from the start to the end, beside a command or not: what `stat` and `record` have in common.
+//! Counting from the start to the end, beside a command or not: what `stat`, `record` and `boot` have in common.
 
 use super::events::{Event, Events, Waker};
 use super::watch::{self, Watch};

@@ -6,7 +6,7 @@ use crate::model::{Interval, compare};
 use crate::record::{Part, Recording};
 use crate::view;
 use anyhow::{Context, bail};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,8 +29,7 @@ pub fn run(args: &cli::Diff) -> anyhow::Result<ExitCode> {
     let bytes = match args.format {
         cli::DiffFormat::Json => view::compare::render_json(&compared, &names)?,
         cli::DiffFormat::Table => {
-            let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let color = color && io::stdout().is_terminal();
+            let color = output::may_color(&io::stdout());
             view::compare::render(&compared, &names, output::width(&io::stdout()), color).into_bytes()
         }
     };

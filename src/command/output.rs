@@ -14,6 +14,11 @@ pub fn width(stream: &impl AsFd) -> Option<usize> {
     terminal.or_else(|| std::env::var("COLUMNS").ok()?.parse().ok().filter(|&width| width > 0))
 }
 
+/// Whether to colour what goes there: a terminal, where `NO_COLOR` does not forbid it.
+pub fn may_color(stream: &impl IsTerminal) -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && stream.is_terminal()
+}
+
 enum Sink {
     Stdout,
     Stderr,
@@ -43,10 +48,9 @@ impl Output {
             None if beside_command => Sink::Stderr,
             None => Sink::Stdout,
         };
-        let may_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         (options.width, options.color) = match &sink {
-            Sink::Stdout => (width(&io::stdout()), may_color && io::stdout().is_terminal()),
-            Sink::Stderr => (width(&io::stderr()), may_color && io::stderr().is_terminal()),
+            Sink::Stdout => (width(&io::stdout()), may_color(&io::stdout())),
+            Sink::Stderr => (width(&io::stderr()), may_color(&io::stderr())),
             Sink::File(..) | Sink::Nowhere => (None, false),
         };
         Ok(Output { sink, options, beside_command, failed: false })

@@ -105,10 +105,7 @@ impl Run {
         let interval = watch.next()?;
         self.exits += interval.exits();
         self.length += interval.length;
-        match &mut self.block {
-            Some(block) => block.extend(&interval),
-            none => *none = Some(interval),
-        }
+        Interval::append(&mut self.block, interval);
         Ok(())
     }
 
@@ -124,7 +121,7 @@ impl Run {
         let intervals = self.writer.intervals();
         self.writer.finish(&end.words())?;
         let size = std::fs::metadata(&args.output).map_or(0, |file| file.len());
-        let time = unit::time(u64::try_from(self.length.as_nanos()).unwrap_or(u64::MAX));
+        let time = unit::duration(self.length);
         let (exits, intervals) = (unit::counted(self.exits, "exit"), unit::counted(intervals, "interval"));
         let size = unit::bytes(size);
         tell(&format!("recorded {exits} in {time} into {} ({intervals}, {size})", args.output.display()))?;

@@ -4,8 +4,8 @@ use super::counting::{Plan, Times};
 use super::output::Output;
 use super::watch::Watch;
 use crate::cli;
-use crate::model::{By, Interval};
-use crate::view::{self, Format};
+use crate::model::Interval;
+use crate::view::Format;
 use std::io;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -13,10 +13,8 @@ use std::process::ExitCode;
 /// Counts, and prints.
 pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let plan = Plan::new(&args.watch, &args.command)?;
-    let by = args.by.unwrap_or(if args.format == Format::Table { By::default() } else { By::ALL });
-    let options = view::Options { format: args.format, by, sort: args.sort, ..view::Options::default() };
     // Before anything is counted: an hour of counting for a file that cannot be written would be lost.
-    let output = Output::open(args.output.as_deref(), !args.command.is_empty(), options)?;
+    let output = Output::open(args.print.output.as_deref(), !args.command.is_empty(), args.print.options())?;
     let Some(mut counting) = plan.start()? else { return Ok(ExitCode::SUCCESS) };
     counting.start_command()?;
 
@@ -51,10 +49,7 @@ impl Run<'_> {
         if let Some(vcpus) = &self.args.vcpu {
             interval.retain(|_, vcpu| vcpus.0.contains(&vcpu));
         }
-        match &mut self.block {
-            Some(block) => block.extend(&interval),
-            none => *none = Some(interval),
-        }
+        Interval::append(&mut self.block, interval);
         Ok(())
     }
 
@@ -68,11 +63,8 @@ impl Run<'_> {
             self.output.write(&block)?;
         }
         // Machines add up for themselves; people like to see the whole.
-        if !in_blocks || self.args.format == Format::Table {
-            match &mut self.whole {
-                Some(whole) => whole.extend(&block),
-                none => *none = Some(block),
-            }
+        if !in_blocks || self.args.print.format == Format::Table {
+            Interval::append(&mut self.whole, block);
         }
         Ok(())
     }

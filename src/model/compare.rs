@@ -1,6 +1,6 @@
 //! Runs on two sides, and by how much they differ.
 
-use super::{By, ExitCode, Interval, Level, Measured, group};
+use super::{By, ExitCode, Interval, Level, Measured, float, group};
 use std::collections::BTreeMap;
 
 /// A figure over the runs of one side.
@@ -15,7 +15,8 @@ pub struct Side {
 }
 
 impl Side {
-    fn of(mut runs: Vec<f64>) -> Side {
+    /// Of runs in any order; of none, zeros. The median of an even number is the mean of the two in the middle.
+    pub fn of(mut runs: Vec<f64>) -> Side {
         runs.sort_by(f64::total_cmp);
         let (Some(&least), Some(&most)) = (runs.first(), runs.last()) else { return Side::default() };
         let middle = runs.len() / 2;
@@ -94,11 +95,6 @@ struct Cell {
     time_ns: u64,
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn number(figure: u64) -> f64 {
-    figure as f64
-}
-
 /// Compares the runs of two sides.
 pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
     let all = || a.iter().chain(b);
@@ -130,10 +126,10 @@ pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
     };
     let difference = |reason, cells: &[Cell]| Difference {
         reason,
-        count: pair(cells.iter().map(|cell| number(cell.count)).collect()),
-        rate: pair(cells.iter().zip(&lengths).map(|(cell, s)| number(cell.count) / s.max(1e-9)).collect()),
+        count: pair(cells.iter().map(|cell| float(cell.count)).collect()),
+        rate: pair(cells.iter().zip(&lengths).map(|(cell, s)| float(cell.count) / s.max(1e-9)).collect()),
         time_ns: (measured != Measured::Counts)
-            .then(|| pair(cells.iter().map(|cell| number(cell.time_ns)).collect())),
+            .then(|| pair(cells.iter().map(|cell| float(cell.time_ns)).collect())),
     };
     let mut rows: Vec<Difference> =
         reasons.iter().map(|(reason, cells)| difference(Some(*reason), cells)).collect();

@@ -175,6 +175,14 @@ impl Interval {
         }
     }
 
+    /// Makes `whole` reach to the end of the next one, or be that if there was none.
+    pub fn append(whole: &mut Option<Interval>, next: Interval) {
+        match whole {
+            Some(whole) => whole.extend(&next),
+            None => *whole = Some(next),
+        }
+    }
+
     /// Exits of all vCPUs.
     pub fn exits(&self) -> u64 {
         self.vcpus.iter().map(|span| span.exits).sum()

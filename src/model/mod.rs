@@ -49,3 +49,9 @@ pub struct ExitCode {
     /// The code.
     pub code: i64,
 }
+
+/// A count to calculate with; above 2^53 it is rounded.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}

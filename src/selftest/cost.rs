@@ -97,12 +97,9 @@ pub fn render(cost: &Cost) -> String {
         };
         let mut starts = watched.starts.clone();
         starts.sort();
-        let start = starts.get(starts.len() / 2).map(|start| {
-            format!(
-                "; from start to counting {}",
-                unit::time(u64::try_from(start.as_nanos()).unwrap_or(u64::MAX))
-            )
-        });
+        let start = starts
+            .get(starts.len() / 2)
+            .map(|start| format!("; from start to counting {}", unit::duration(*start)));
         let _ = writeln!(out, "  {name:<32} {text}{}", start.unwrap_or_default());
     }
     out

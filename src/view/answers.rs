@@ -1,9 +1,9 @@
 //! What the figures of a boot say, in sentences.
 
 use super::{text, unit};
-use crate::boot::series::{Series, Slice, Stretch, float};
+use crate::boot::series::{Series, Slice, Stretch};
 use crate::boot::spike::Spike;
-use crate::model::ExitCode;
+use crate::model::{ExitCode, float};
 use crate::reason;
 use std::fmt::Write;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub fn answers(series: &Series, boot: &Boot<'_>) -> Vec<String> {
     if whole.exits == 0 {
         return vec![format!(
             "There was no exit in {} until {}: did the command start a VM?",
-            time(whole.length),
+            unit::duration(whole.length),
             boot.end
         )];
     }
@@ -42,7 +42,7 @@ pub fn answers(series: &Series, boot: &Boot<'_>) -> Vec<String> {
         format!(
             "{} in {} until {}: {} per second.",
             unit::counted(whole.exits, "exit"),
-            time(whole.length),
+            unit::duration(whole.length),
             boot.end,
             unit::rate(whole.rate())
         ),
@@ -51,11 +51,6 @@ pub fn answers(series: &Series, boot: &Boot<'_>) -> Vec<String> {
     ];
     answers.extend(kinds(&whole));
     answers
-}
-
-/// A length of time.
-fn time(length: Duration) -> String {
-    unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn stability(series: &Series, whole: &Slice) -> String {
@@ -104,7 +99,7 @@ fn spikes(series: &Series, boot: &Boot<'_>) -> String {
             1 => "One time stands out".to_owned(),
             n => format!("{} times stand out", unit::count(n as u64)),
         },
-        unit::share(float(exits) / float(series.whole().exits)),
+        unit::share(series.whole().part(exits)),
     );
     said += if boot.spikes.len() > TOLD { ", most of all: " } else { ": " };
     let told: Vec<String> = largest.iter().map(|spike| tell(series, spike, boot)).collect();
@@ -114,8 +109,8 @@ fn spikes(series: &Series, boot: &Boot<'_>) -> String {
 fn tell(series: &Series, spike: &Spike, boot: &Boot<'_>) -> String {
     let mut said = format!(
         "at {} for {}, in {}, {} per second in place of {}",
-        time(spike.at),
-        time(spike.length),
+        unit::duration(spike.at),
+        unit::duration(spike.length),
         phase(series.stretches(), spike.phase),
         unit::rate(float(spike.exits) / spike.length.as_secs_f64()),
         unit::rate(spike.usual)
@@ -142,11 +137,9 @@ fn phase(stretches: &[Stretch], place: usize) -> String {
 
 /// The most and the least frequent, and what helps.
 fn kinds(whole: &Slice) -> Vec<String> {
-    let mut kinds: Vec<(ExitCode, u64)> =
-        whole.by_reason.iter().map(|(&code, &count)| (code, count)).collect();
-    kinds.sort_by_key(|&(code, count)| (std::cmp::Reverse(count), code));
+    let kinds = whole.by_frequency();
     let Some((&(most, count), &(_, least))) = kinds.first().zip(kinds.last()) else { return Vec::new() };
-    let share = |count: u64| unit::share(float(count) / float(whole.exits));
+    let share = |count| unit::share(whole.part(count));
     let name = |&(code, count): &(ExitCode, u64)| {
         format!("{} with {} ({})", reason::name(code), unit::count(count), share(count))
     };

@@ -61,11 +61,13 @@ fn whole(figure: f64) -> u64 {
     figure.abs().round() as u64
 }
 
-fn figure_time(ns: f64) -> String {
+/// A time (ns) that may lie between two whole numbers.
+pub fn figure_time(ns: f64) -> String {
     unit::time(whole(ns))
 }
 
-fn figure_count(count: f64) -> String {
+/// A count, likewise.
+pub fn figure_count(count: f64) -> String {
     unit::count(whole(count))
 }
 

@@ -2,9 +2,8 @@
 
 use super::grid::{Cells, Grid};
 use super::{text, unit};
-use crate::boot::series::{Slice, Stretch, float};
+use crate::boot::series::{Slice, Stretch};
 use crate::reason;
-use std::time::Duration;
 
 /// The longest name of a phase, in columns.
 const NAME: usize = 32;
@@ -20,10 +19,10 @@ pub fn render(stretches: &[Stretch], whole: &Slice, width: Option<usize>) -> Str
     let names = stretches.iter().map(|stretch| text::clean(&stretch.name, NAME)).collect();
     let columns = vec![
         Cells::new("phase", false, 0, names).with_total("total".into()),
-        column("from", true, 3, &|slice| time(slice.at)),
-        column("time", true, 0, &|slice| time(slice.length)),
+        column("from", true, 3, &|slice| unit::duration(slice.at)),
+        column("time", true, 0, &|slice| unit::duration(slice.length)),
         column("exits", true, 0, &|slice| unit::count(slice.exits)),
-        column("exits %", true, 2, &|slice| unit::share(part(slice.exits, whole.exits))),
+        column("exits %", true, 2, &|slice| unit::share(whole.part(slice.exits))),
         column("exits/s", true, 0, &|slice| unit::rate(slice.rate())),
         column("most frequent", false, 1, &most),
     ];
@@ -32,21 +31,11 @@ pub fn render(stretches: &[Stretch], whole: &Slice, width: Option<usize>) -> Str
     lines.map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-fn time(length: Duration) -> String {
-    unit::time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn part(count: u64, all: u64) -> f64 {
-    if all == 0 { 0.0 } else { float(count) / float(all) }
-}
-
 /// The two most frequent reasons with their shares.
 fn most(slice: &Slice) -> String {
-    let mut kinds: Vec<_> = slice.by_reason.iter().collect();
-    kinds.sort_by_key(|&(code, count)| (std::cmp::Reverse(*count), *code));
-    let kinds = kinds.into_iter().take(2);
+    let kinds = slice.by_frequency().into_iter().take(2);
     let said: Vec<_> = kinds
-        .map(|(code, &count)| format!("{} {}", reason::name(*code), unit::share(part(count, slice.exits))))
+        .map(|(code, count)| format!("{} {}", reason::name(code), unit::share(slice.part(count))))
         .collect();
     said.join(", ")
 }

@@ -7,7 +7,7 @@ use crate::model::{
 };
 use crate::reason;
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What kind of line it is, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +73,7 @@ fn who(interval: &Interval) -> String {
 
 /// A moment to the second, in UTC.
 fn moment(time: SystemTime) -> String {
-    // The years that RFC 3339 can write; beyond them the clock is wrong anyway.
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    let time = time.clamp(SystemTime::UNIX_EPOCH, last);
-    humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', "")
+    unit::moment(time).replace('T', " ").replace('Z', "")
 }
 
 fn span(interval: &Interval) -> String {
@@ -88,14 +85,9 @@ fn span(interval: &Interval) -> String {
     format!("{start} to {end} UTC")
 }
 
-/// A length of time in words' company.
-fn length(interval: &Interval) -> String {
-    unit::time(u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX))
-}
-
 /// What the table is about; all there is to say if there was no exit.
 pub fn heading(interval: &Interval) -> Line {
-    let (length, span) = (length(interval), span(interval));
+    let (length, span) = (unit::duration(interval.length), span(interval));
     let text = if interval.vms.is_empty() {
         format!("No exit of what is watched in {length}, {span}: there is nothing to count.")
     } else if is_empty(interval) {

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use std::time::{Duration, SystemTime};
+
 /// With a comma between thousands: `84,562`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -58,6 +60,18 @@ pub fn time(ns: u64) -> String {
         10..100 => format!("{whole}.{} {name}", part * 10 / unit),
         _ => format!("{} {name}", count(u64::try_from(whole).unwrap_or(u64::MAX))),
     }
+}
+
+/// A length of time, likewise.
+pub fn duration(length: Duration) -> String {
+    time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A moment to the second, in UTC: `2026-11-05T14:30:00Z`.
+pub fn moment(time: SystemTime) -> String {
+    // The years that RFC 3339 can write; beyond them the clock is wrong anyway.
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_seconds(time.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
 
 /// A size to three digits: `512 bytes`, `12.3 kB`, `1.20 MB`.
