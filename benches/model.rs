@@ -37,6 +37,7 @@ fn counters(seed: u64, times: u64) -> Counters {
         },
         returns: if goes_out { [(IO, count)].into() } else { Default::default() },
         nested: Default::default(),
+        details: Default::default(),
     }
 }
 

@@ -43,6 +43,8 @@ struct kvm_vcpu_stat {
 };
 
 struct kvm_vcpu_arch {
+	unsigned long regs[1];
+	u32 regs_avail;
 	u32 mp_state;
 };
 
@@ -68,6 +70,7 @@ struct nested_vmx {
 struct vcpu_vmx {
 	struct kvm_vcpu vcpu;
 	union vmx_exit_reason exit_reason;
+	unsigned long exit_qualification;
 	struct nested_vmx nested;
 	struct loaded_vmcs *loaded_vmcs;
 };
@@ -75,6 +78,7 @@ struct vcpu_vmx {
 /* VMX and TDX share a struct in 7.3, not yet in 6.12 (arch/x86/kvm/vmx/common.h). */
 struct vcpu_vt {
 	union vmx_exit_reason exit_reason;
+	unsigned long exit_qualification;
 };
 
 struct vcpu_vmx___vt {
@@ -95,7 +99,25 @@ struct vcpu_svm {
 	struct svm_nested_state nested;
 };
 
+/* Newer kernels have a bitmap there. */
+struct kvm_vcpu_arch___bitmap {
+	unsigned long regs_avail[1];
+};
+
+struct kvm_vcpu___bitmap {
+	struct kvm_vcpu_arch___bitmap arch;
+};
+
 #pragma clang attribute pop
+
+/* The name, from which the kernel's number is taken: that moves; and the name that newer kernels have for it. */
+enum kvm_reg {
+	VCPU_EXREG_EXIT_INFO_1,
+};
+
+enum kvm_reg___newer {
+	VCPU_REG_EXIT_INFO_1,
+};
 
 /* Since 6.2: a plain load, where a probe read is a call of some 90 instructions. */
 extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
@@ -191,6 +213,24 @@ static __always_inline s64 svm_code(u64 code_at)
 		return vmcb->regs->di;
 	}
 	return load_u64((void *)load_u64((void *)code_at) + 0x70);
+}
+
+/* Where a vCPU that was met has what its exits are about: see struct vcpu_slot. */
+static __always_inline void find_details(struct vcpu_slot *slot, u64 vcpu)
+{
+	slot->regs_at = vcpu + bpf_core_field_offset(struct kvm_vcpu, arch.regs);
+	if (bpf_core_field_exists(struct vcpu_vmx___vt, vt.exit_qualification))
+		slot->qual_at = vcpu + bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_qualification);
+	else if (bpf_core_field_exists(struct vcpu_vmx, exit_qualification))
+		slot->qual_at = vcpu + bpf_core_field_offset(struct vcpu_vmx, exit_qualification);
+	if (bpf_core_field_exists(struct kvm_vcpu, arch.regs_avail))
+		slot->avail_at = vcpu + bpf_core_field_offset(struct kvm_vcpu, arch.regs_avail);
+	else if (bpf_core_field_exists(struct kvm_vcpu___bitmap, arch.regs_avail))
+		slot->avail_at = vcpu + bpf_core_field_offset(struct kvm_vcpu___bitmap, arch.regs_avail);
+	if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1))
+		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1) & 63);
+	else if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_1))
+		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_1) & 63);
 }
 
 #endif

@@ -203,6 +203,8 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 		begin_write(slot);
 		slot->exit_without_entry++;
 		slot->turn++;
+		/* What the kernel has of an exit is of the new one already. */
+		slot->told_ns = slot->exit_ns;
 		count_timeless(slot);
 		forget_split(slot);
 	}
@@ -284,7 +286,7 @@ static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
 	/* The clock may step back by a little from one CPU to another (kernel/time/timekeeping.c). */
 	if ((s64)ns < 0)
 		ns = 0;
-	index = row_of(slot);
+	index = row_here(slot);
 	if (index) {
 		row = row_at(index);
 		row->time_ns += ns;

@@ -6,6 +6,7 @@
 #include "count.bpf.h"
 #include "compat.bpf.h"
 #include "split.bpf.h"
+#include "details.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -30,6 +31,7 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 	if (index) {
 		vcpu_at(index)->code_at = code_at(key, isa);
 		vcpu_at(index)->levels = knows_levels(isa);
+		find_details(vcpu_at(index), key);
 		vcpu_at(index)->polled = polled(key);
 		run_by(vcpu_at(index), (u64)bpf_get_current_task(), run_delay());
 	}

@@ -8,6 +8,12 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
+/* The tracepoint does not say which port or MSR it was. */
+static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct)
+{
+	return first_of_row(slot, direct);
+}
+
 /* The first vCPU of each thread; the others follow by next_of_thread. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -70,10 +70,25 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 		__sync_fetch_and_add(&control.no_level, 1);
 }
 
-/* The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. */
+/* The exits that are about a port or an MSR (SDM vol. 3, appendix C; APM vol. 2, appendix C). */
+enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0x7c };
+
+/* Where a vCPU has the row of a reason that is about a port or an MSR, in detailed[]; 0 if it is about neither. */
+static __always_inline u32 detailed_place(u32 isa, u64 direct)
+{
+	if (isa == ISA_SVM)
+		return direct == SVM_IOIO ? DETAILED_PORTS : direct == SVM_MSR ? DETAILED_MSRS : 0;
+	return direct >= VMX_IO && direct <= VMX_WRMSR ? direct - VMX_IO + DETAILED_PORTS : 0;
+}
+
+/*
+ * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One about a
+ * port or an MSR gets no place there but in detailed[], if these are counted: so it always takes the rare way, and others
+ * pay nothing for it.
+ */
 static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 {
-	u32 index;
+	u32 index, place;
 
 	if (!slot || direct >= DIRECT_ROWS)
 		return 0;
@@ -82,10 +97,20 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
-		slot->direct[direct] = index;
+		place = config.details ? detailed_place(slot->isa, direct) : 0;
+		if (place)
+			slot->detailed[place & (DETAILED_ROWS - 1)] = index;
+		else
+			slot->direct[direct] = index;
 	}
 	return index;
 }
+
+/*
+ * The same of a reason that may be one of detailed[]: then which port or MSR the exit is about is counted too. Each kind
+ * of program has its own.
+ */
+static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct);
 
 #define NO_PLACE (~0ull)
 
@@ -110,19 +135,27 @@ static __always_inline u16 *direct_at(struct vcpu_slot *slot, u64 place)
 	return (void *)place + __builtin_offsetof(struct vcpu_slot, direct);
 }
 
-/* The index of the row of the exit that is being handled, or 0 when there is no room. */
-static __noinline u32 row_of(struct vcpu_slot *slot)
+/* The index of the row of the exit that is being handled, or 0 when there is no room. For where a call would count. */
+static __always_inline u32 row_here(struct vcpu_slot *slot)
 {
 	u64 place;
 	u32 index;
 
-	if (!slot)
-		return 0;
 	place = place_of(slot->code);
 	if (place == NO_PLACE || slot->l2)
 		return odd_row(slot, slot->code);
 	index = slot->direct[place];
-	return index ? index : first_of_row(slot, place);
+	if (index)
+		return index;
+	if (!config.details)
+		return first_of_row(slot, place);
+	return slot->detailed_ns == slot->exit_ns ? slot->detailed_row : detailed_row(slot, place);
+}
+
+/* The same. */
+static __noinline u32 row_of(struct vcpu_slot *slot)
+{
+	return slot ? row_here(slot) : 0;
 }
 
 #endif

@@ -159,7 +159,7 @@ int BPF_PROG(on_return, u32 reason, int error)
 	slot->turn++;
 	end_phase(slot, now);
 	begin_phase(slot, PHASE_USER, now);
-	index = row_of(slot);
+	index = row_here(slot);
 	if (index && !slot->went_out)
 		row_at(index)->user_exits++;
 	slot->went_out = 1;

@@ -22,6 +22,7 @@ struct control control SEC(".data.control") = {
 	.next_vcpu = 1,
 	.next_vm = 1,
 	.next_return = 1,
+	.next_detail = 1,
 };
 
 static u16 hints[HINTS];
@@ -33,6 +34,7 @@ static u16 hints[HINTS];
 struct row rows[1] SEC(".bss.rows");
 struct vcpu_slot vcpus[1] SEC(".bss.vcpus");
 struct user_return returns[1] SEC(".bss.returns");
+struct detail details[1] SEC(".bss.details");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -52,6 +54,7 @@ struct free_list free_rows SEC(".maps");
 struct free_list free_vcpus SEC(".maps");
 struct free_list free_vms SEC(".maps");
 struct free_list free_returns SEC(".maps");
+struct free_list free_details SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -98,6 +101,11 @@ static __always_inline struct vcpu_slot *vcpu_at(u32 index)
 static __always_inline struct user_return *return_at(u32 index)
 {
 	return &returns[within(index, RETURN_MASK_MARK)];
+}
+
+static __always_inline struct detail *detail_at(u32 index)
+{
+	return &details[within(index, DETAIL_MASK_MARK)];
 }
 
 /*

@@ -30,6 +30,16 @@ enum {
 	MAX_ODD_ROWS = 64,
 	/* With how many different reasons the exits of one row may return to user space. */
 	MAX_RETURNS = 64,
+	/* How many different ports or MSRs of one row are told apart. */
+	MAX_DETAILS = 256,
+	/* The rows of a vCPU that tell which port or MSR it was: 0 is none of them. SVM has one reason for all MSRs. */
+	DETAILED_PORTS = 1,
+	DETAILED_MSRS = 2, /* VMX: that are read */
+	DETAILED_WRMSR = 3,
+	DETAILED_ROWS = 4,
+	/* Bits of a detail's key, from bit 32 on: it was written (OUT, WRMSR); it is one, which makes it differ from nobody's. */
+	DETAIL_WRITE = 1,
+	DETAIL_KNOWN = 2,
 	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
 	ARGS_BYTES = 1024,
 	COMM_BYTES = 16,
@@ -45,6 +55,7 @@ enum {
 	ROW_MASK_MARK = 0x5ca1ab01,
 	VCPU_MASK_MARK = 0x5ca1ab02,
 	RETURN_MASK_MARK = 0x5ca1ab03,
+	DETAIL_MASK_MARK = 0x5ca1ab04,
 };
 
 /*
@@ -109,7 +120,11 @@ struct row {
 	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
 	u32 l2; /* these exits are those of the guest's guests */
+	/* Which ports or MSRs they were about, where that is counted: an exit that went out to user space before it is over. */
+	u32 first_detail;
+	u32 details; /* how many different ones those are */
 	u32 unused;
+	u64 other_details; /* exits that are in none of them */
 	/* Of L2's exits: how many went to L1 to be handled, and what that cost until L1 entered an L2 again. */
 	u64 to_l1;
 	u64 l1_done; /* how many of those L1 has handled: it entered an L2 again ... */
@@ -122,6 +137,14 @@ struct user_return {
 	u64 count;
 	int reason; /* KVM_EXIT_*, or a negative error */
 	u32 next;   /* the row's next one, 0 at the end */
+};
+
+/* How often exits of one row were about one port or one MSR. Detail 0 is nobody's. */
+struct detail {
+	u64 count;
+	u64 key;  /* the number of the port or the MSR, and DETAIL_WRITE and DETAIL_KNOWN above it */
+	u32 next; /* the row's next one, 0 at the end; the one that was met last comes first */
+	u32 unused;
 };
 
 /*
@@ -173,6 +196,16 @@ struct vcpu_slot {
 	u32 unused;
 	u64 l1_exits;  /* KVM's count of exits when L1 began with that ... */
 	u64 l1_ns;     /* ... and when that was */
+	/* Which port or MSR an exit is about: where the kernel has it ... */
+	u64 regs_at;   /* the guest's registers, by their number */
+	u64 qual_at;   /* VMX: the exit qualification ... */
+	u64 avail_at;  /* ... which is that of this exit if in the bits there ... */
+	u64 avail_bit; /* ... this one is set; 0 if there is nothing that says so */
+	u64 detailed_ns; /* exit_ns of the last exit that is counted there; its row is detailed_row */
+	u64 told_ns;     /* that of one whose reader was told that it is of none; the only thing that the reader writes here */
+	u32 detailed_row;
+	u32 unused2;
+	u32 detailed[DETAILED_ROWS]; /* the rows that have this, which are not in direct[] */
 	u16 direct[DIRECT_ROWS];
 };
 
@@ -196,7 +229,8 @@ struct field {
 /* Set before load; the verifier takes them for constants. */
 struct config {
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
-	u32 max_rows, max_vcpus, max_vms, max_returns; /* how many there may be, nobody's included */
+	u32 details; /* ports and MSRs are counted */
+	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
 };
 
@@ -208,6 +242,8 @@ struct control {
 	u32 next_vcpu;
 	u32 next_vm;
 	u32 next_return;
+	u32 next_detail;
+	u32 unused;
 	u64 no_vcpu;    /* exits that found no slot; several CPUs write it */
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 	u64 no_return;  /* returns to user space that found no place, likewise */

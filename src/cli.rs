@@ -1,6 +1,7 @@
 //! The command line. `--help`, the man pages and the completions are all made from these definitions.
 
 use crate::model::{By, Isa, Measured, Sort, Source};
+use crate::reason::{Known, MSRS, PORTS};
 use crate::record::When;
 use crate::view::{self, Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -317,8 +318,9 @@ pub enum DiffFormat {
 /// Options of `reasons`.
 #[derive(Args, Debug)]
 pub struct Reasons {
-    /// vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with
-    #[arg(value_name = "vmx|svm|user|REASON")]
+    /// vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with; port, msr: the names
+    /// of ports and MSRs, and what helps where many exits go there
+    #[arg(value_name = "vmx|svm|user|port|msr|REASON")]
     pub first: Option<String>,
     /// A name (EPT_VIOLATION, npf; MMIO) or a number (48, 0x400; 6)
     #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
@@ -328,7 +330,16 @@ pub struct Reasons {
 impl Reasons {
     /// Whether it is about what KVM_RUN returns to user space with.
     pub fn is_user(&self) -> bool {
-        self.first.as_deref().is_some_and(|first| first.eq_ignore_ascii_case("user"))
+        self.begins("user")
+    }
+
+    /// The table of ports or of MSRs, if it is about these.
+    pub fn known(&self) -> Option<&'static [Known]> {
+        if self.begins("port") { Some(PORTS) } else { self.begins("msr").then_some(MSRS) }
+    }
+
+    fn begins(&self, word: &str) -> bool {
+        self.first.as_deref().is_some_and(|first| first.eq_ignore_ascii_case(word))
     }
 
     /// The instruction set and the reason that were asked for.

@@ -2,8 +2,8 @@
 //! memory.
 
 use exitscope::model::{
-    By, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Nested, Returns, Row,
-    Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    By, Counters, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Nested,
+    Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use exitscope::record::{About, Error, Notes, Part, Recording, Writer};
 use exitscope::view::{self, Format};
@@ -86,6 +86,7 @@ fn interval(number: u64) -> Interval {
                 level,
                 code: ExitCode { isa: Isa::Svm, code: 0x72 + code.cast_signed() },
                 counters: Counters {
+                    details: Details::default(),
                     count,
                     time_ns: count * 1500,
                     extremes: Some(Extremes { min_ns: 1024, max_ns: 70_000 }),

@@ -5,6 +5,7 @@
 
 mod asm;
 pub mod churn;
+pub mod details;
 mod error;
 mod host;
 mod kick;

@@ -298,7 +298,7 @@ pub fn sort(
 mod tests {
     use super::*;
     use crate::model::{
-        Extremes, Histogram, Isa, Loss, Nested, Row, Source, Split, UserReason, VcpuSpan, Vm,
+        Detail, Details, Extremes, Histogram, Isa, Loss, Nested, Row, Source, Split, UserReason, VcpuSpan, Vm,
     };
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
@@ -328,7 +328,10 @@ mod tests {
             let level = if ns % 3 == 0 { Level::L2 } else { Level::L1 };
             let to_l1 = u64::from(level == Level::L2);
             let nested = Nested { to_l1, l1_done: to_l1, l1_exits: to_l1 * 3, l1_ns: to_l1 * 4 * ns };
-            let one = Counters { count: 1, time_ns: ns, extremes, histogram, split, returns, nested };
+            let write = ns % 2 == 0;
+            let details = Details { counts: [(Detail::Msr { msr: code.into(), write }, 1)].into(), other: 0 };
+            let one =
+                Counters { count: 1, time_ns: ns, extremes, histogram, split, returns, nested, details };
             rows.entry((vm, vcpu, level, code.into())).or_default().add(&one);
             *vcpus.entry((vm, vcpu)).or_default() += 1;
         }
@@ -377,6 +380,7 @@ mod tests {
             prop_assert_eq!(all.count, cells.len() as u64);
             prop_assert_eq!(all.time_ns, cells.iter().map(|cell| cell.3).sum::<u64>());
             prop_assert_eq!(all.returns.values().sum::<u64>(), all.split.user_exits);
+            prop_assert_eq!(all.details.count(), all.count);
             for g in &groups {
                 let (counters, split) = (&g.counters, &g.counters.split);
                 let parts = split.kernel_ns(counters.time_ns) + split.user_ns + split.halted_ns + split.waiting_ns;

@@ -223,6 +223,7 @@ fn since(now: &ReasonCount, then: Option<&ReasonCount>) -> Option<Counters> {
         split: now.counters.split.since(&then.counters.split)?,
         returns: returned_since(&now.counters.returns, &then.counters.returns)?,
         nested: now.counters.nested.since(&then.counters.nested)?,
+        details: now.counters.details.since(&then.counters.details)?,
     })
 }
 
@@ -239,7 +240,7 @@ fn returned_since(now: &Returns, then: &Returns) -> Option<Returns> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Histogram, Isa, Nested, Split, UserReason};
+    use crate::model::{Detail, Details, Histogram, Isa, Nested, Split, UserReason};
     use proptest::prelude::*;
 
     /// One exit, of (VM, vCPU, code), that took so long.
@@ -287,7 +288,14 @@ mod tests {
                 Level::L1 => Nested::default(),
                 Level::L2 => Nested { to_l1: 1, l1_done: 1, l1_exits: ns % 5, l1_ns: ns / 4 },
             };
-            let one = Counters { count: 1, time_ns: ns, extremes: None, histogram, split, returns, nested };
+            let mut details = Details::default();
+            match u16::try_from(ns % 4) {
+                Ok(port @ 1..) => drop(details.counts.insert(Detail::Port { port, write: ns % 8 < 4 }, 1)),
+                _ => details.other = 1,
+            }
+            let extremes = None;
+            let one =
+                Counters { count: 1, time_ns: ns, extremes, histogram, split, returns, nested, details };
             match sample.reasons.iter_mut().find(|found| (found.level, found.code) == (level, code)) {
                 Some(reason) => reason.counters.add(&one),
                 None => sample.reasons.push(ReasonCount { level, code, counters: one }),
@@ -333,6 +341,7 @@ mod tests {
             for row in &one.rows {
                 let l2 = if row.level == Level::L2 { row.counters.count } else { 0 };
                 prop_assert_eq!(row.counters.nested.to_l1, l2, "levels are kept apart");
+                prop_assert_eq!(row.counters.details.count(), row.counters.count);
             }
         }
     }
@@ -353,6 +362,9 @@ mod tests {
         let (less, more) = (sample(&[(0, 1, 1, 800)]), sample(&[(0, 1, 1, 800), (0, 1, 1, 9)]));
         let text = Interval::between(&more, &less).unwrap_err().to_string();
         assert!(text.contains("exits of vCPU 1 of process 7"), "{text}");
+        let mut less = more.clone();
+        less.vcpus[0].reasons[0].counters.details = Details::default();
+        assert!(Interval::between(&more, &less).is_err());
         let mut less = more.clone();
         less.vcpus[0].reasons[0].counters.returns.clear();
         let text = Interval::between(&more, &less).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 //! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
 
 mod compare;
+mod detail;
 mod group;
 mod histogram;
 mod interval;
@@ -10,6 +11,7 @@ mod sample;
 mod time;
 
 pub use compare::{Comparison, Difference, Pair, Side, compare};
+pub use detail::{Detail, Details};
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};

@@ -1,6 +1,6 @@
 //! All counters at one moment.
 
-use super::{ExitCode, Histogram, Level, Measured, Nested, Returns, Split, VcpuTime};
+use super::{Details, ExitCode, Histogram, Level, Measured, Nested, Returns, Split, VcpuTime};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -54,6 +54,8 @@ pub struct Counters {
     pub returns: Returns,
     /// What they cost L1, where they are exits of L2.
     pub nested: Nested,
+    /// Which ports and MSRs they were about. Empty where they were about none, and where that is not counted.
+    pub details: Details,
 }
 
 /// The shortest and the longest of some times, in nanoseconds.
@@ -96,6 +98,7 @@ impl Counters {
         self.histogram.add(&other.histogram);
         self.split.add(&other.split);
         self.nested.add(&other.nested);
+        self.details.add(&other.details);
         for (reason, count) in &other.returns {
             *self.returns.entry(*reason).or_default() += count;
         }

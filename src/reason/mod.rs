@@ -3,11 +3,14 @@
 //! The tables are `&'static str` and plain numbers, so that they need no allocation. Each row
 //! says what the guest did, what usually causes many such exits, and what helps.
 
+mod detail;
 mod find;
 #[cfg(test)]
 mod headers;
 pub mod kvm;
+mod msrs;
 mod name;
+mod ports;
 mod svm;
 mod table;
 #[cfg(test)]
@@ -15,7 +18,10 @@ mod tests;
 pub mod user;
 mod vmx;
 
+pub use detail::{Known, known};
 pub use find::{Found, codes, find, nearest, neighbours, number};
+pub use msrs::TABLE as MSRS;
 pub use name::{modifiers, name};
+pub use ports::TABLE as PORTS;
 pub use svm::code_from_low_half as svm_code_from_low_half;
 pub use table::{Reason, all, get};

@@ -4,7 +4,7 @@ use crate::model::{
     Counters, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Returns, Row, Source,
     Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
-use crate::view::fixture;
+use crate::view::fixture as whole;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,29 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What is recorded of the views' fixtures: all but the ports and MSRs.
+mod fixture {
+    use super::{Interval, whole};
+    use crate::model::Details;
+
+    fn recorded(mut interval: Interval) -> Interval {
+        interval.rows.iter_mut().for_each(|row| row.counters.details = Details::default());
+        interval
+    }
+
+    pub fn all() -> Vec<Interval> {
+        whole::all().into_iter().map(recorded).collect()
+    }
+
+    pub fn busy() -> Interval {
+        recorded(whole::busy())
+    }
+
+    pub fn single() -> Interval {
+        recorded(whole::single())
     }
 }
 

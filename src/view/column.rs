@@ -4,7 +4,7 @@
 mod list;
 
 pub use super::value::Value;
-use crate::model::{By, Group, Interval, Level, Measured, Nested, Sort, Source, Vm};
+use crate::model::{By, Details, Group, Interval, Level, Measured, Nested, Sort, Source, Vm};
 pub use list::COLUMNS;
 
 /// When there is something to put into a column.
@@ -181,6 +181,12 @@ fn ns(ns: Option<u64>) -> Value {
 /// A figure that exits of L1 do not have.
 fn nested(group: &Group, value: impl Fn(&Nested) -> Value) -> Value {
     if group.level == Some(Level::L1) { Value::Nothing } else { value(&group.counters.nested) }
+}
+
+/// A figure that only exits about a port or an MSR have.
+fn detailed(group: &Group, value: impl Fn(&Details) -> Value) -> Value {
+    let details = &group.counters.details;
+    if details.count() == 0 { Value::Nothing } else { value(details) }
 }
 
 /// L1's exits for one of L2's.

@@ -1,9 +1,10 @@
 //! Intervals to test views on.
 
 use crate::model::{
-    BUCKETS, Counters, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Nested, Returns,
-    Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured,
+    Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// A name that tries everything.
@@ -61,6 +62,28 @@ fn split(code: ExitCode, counters: &Counters) -> (Split, Returns) {
     }
 }
 
+/// What exits with this code are about, on AMD.
+fn details(code: ExitCode, count: u64) -> Details {
+    let port = |port, write| Detail::Port { port, write };
+    let msr = |msr, write| Detail::Msr { msr, write };
+    let shares: &[(Detail, u64)] = match (code.isa, code.code) {
+        (Isa::Svm, 0x7b) => &[
+            (port(0x3f8, true), 75),
+            (port(0x3fd, false), 15),
+            (port(0xcf8, true), 3),
+            (port(0xcfc, false), 2),
+            (port(0x70, true), 1),
+            (port(0xc0e4, true), 1),
+            (port(0x608, false), 1),
+        ],
+        (Isa::Svm, 0x7c) => &[(msr(0x6e0, true), 60), (msr(0x830, true), 30), (msr(0xdead_beef, false), 5)],
+        _ => return Details::default(),
+    };
+    let counts = shares.iter().map(|(detail, share)| (*detail, count * share / 100));
+    let counts: BTreeMap<_, _> = counts.filter(|(_, count)| *count > 0).collect();
+    Details { other: count - counts.values().sum::<u64>(), counts }
+}
+
 /// An interval of ten seconds from vCPUs of (VM, vCPU) and cells of (VM, vCPU, code, count, typical ns).
 fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> Interval {
     let start = SystemTime::UNIX_EPOCH + Duration::from_micros(1_792_000_000_123_456);
@@ -89,6 +112,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         let code = ExitCode { isa, code };
         let mut counters = counters(count, typical);
         (counters.split, counters.returns) = split(code, &counters);
+        counters.details = details(code, count);
         rows.push(Row { vm, vcpu, level: Level::L1, code, counters });
     }
     vcpus.iter_mut().for_each(|span| span.time = Some(time(span, &rows)));
@@ -200,6 +224,7 @@ pub fn whole() -> Interval {
     interval.measured = Measured::Times;
     for row in &mut interval.rows {
         (row.counters.split, row.counters.returns) = Default::default();
+        row.counters.details = Details::default();
     }
     for time in interval.vcpus.iter_mut().filter_map(|span| span.time.as_mut()) {
         *time = VcpuTime { guest_ns: time.guest_ns, kernel_ns: time.host_ns(), ..VcpuTime::default() };
@@ -252,6 +277,9 @@ pub fn nested() -> Interval {
         let mut counters = counters(count, 2_100);
         (counters.split, counters.returns) = split(code, &counters);
         counters.nested = Nested { to_l1, l1_done, l1_exits: l1_done * each, l1_ns: l1_done * each * 5_300 };
+        if code.code == 0x7b {
+            counters.details.other = count;
+        }
         interval.rows.push(Row { vm: VmId(0), vcpu: 0, level: Level::L2, code, counters });
         interval.vcpus[0].exits += count;
     }

@@ -306,6 +306,14 @@ mod tests {
             assert_eq!(parts(row), figure(row, "time_ns"));
             let returns = row["returns"].as_object().unwrap().values().map(|count| count.as_u64().unwrap());
             assert!(returns.sum::<u64>() >= figure(row, "user_exits"));
+            // Of a row about ports or MSRs, each exit is in one of the details or among the others.
+            let is_about = ["IOIO", "MSR"].contains(&row["reason"].as_str().unwrap());
+            assert_eq!(row["details"].is_array(), is_about, "{row}");
+            if is_about {
+                let details = row["details"].as_array().unwrap().iter();
+                let sum: u64 = details.map(|detail| figure(detail, "count")).sum();
+                assert_eq!(sum + figure(row, "details_other"), figure(row, "count"), "{row}");
+            }
         }
         for vcpu in value["vcpus"].as_array().unwrap() {
             assert_eq!(parts(vcpu), figure(vcpu, "host_ns"));
@@ -331,7 +339,7 @@ mod tests {
             assert_eq!(is_null(&interval, &split), [true; 5]);
             let value = parsed(&interval, &Options::default());
             let row = &value["rows"][0];
-            assert_eq!([&row["returns"], &row["user_exits"]], [&Value::Null; 2]);
+            assert_eq!([&row["returns"], &row["user_exits"], &row["details"]], [&Value::Null; 3]);
             let counts = interval.measured == Measured::Counts;
             let vcpu = &value["vcpus"][0];
             for time in [&row["time_ns"], &row["histogram"], &vcpu["guest_ns"], &vcpu["host_ns"]] {

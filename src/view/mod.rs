@@ -6,6 +6,7 @@ pub mod answers;
 pub mod column;
 pub mod compare;
 mod csv;
+mod details;
 mod grid;
 mod json;
 pub mod kmsg;

@@ -1,7 +1,7 @@
 //! What stands around the table, in sentences.
 
 use super::value::by_frequency;
-use super::{Explanation, Options, text, unit, vcpus};
+use super::{Explanation, Options, details, text, unit, vcpus};
 use crate::model::{
     By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, group, sort,
 };
@@ -115,6 +115,7 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
     } else {
         lines.extend(most_and_least(interval));
         lines.extend(out_to_user(interval));
+        lines.extend(details::lines(interval));
         lines.extend(nested(interval));
         lines.extend(vcpus::sentence(interval));
         lines.extend(halted(interval));

@@ -21,6 +21,11 @@ pub enum Error {
     /// KVM_RUN returns with nothing of this name or number.
     #[error("KVM_RUN returns with nothing called {0:?}; `exitscope reasons user` lists what it returns with")]
     NoReturn(String),
+    /// No port or MSR has that name or number.
+    #[error(
+        "no port or MSR here is called {0:?}; `exitscope reasons port` and `exitscope reasons msr` list those that have a name"
+    )]
+    NoName(String),
 }
 
 /// A number that no manual and no kernel header defines, in each numbering that was asked.
@@ -206,7 +211,9 @@ fn brief(reason: &'static Reason) -> String {
     format!("{} {}", reason.code.isa.name(), numbered_name(reason))
 }
 
+mod known;
 mod user;
+pub use known::write_known;
 pub use user::write_user;
 
 #[cfg(test)]

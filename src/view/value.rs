@@ -1,7 +1,7 @@
 //! What a cell of a table holds, and how people and machines read it.
 
-use super::unit;
-use crate::model::{Histogram, Level, Returns};
+use super::{details, unit};
+use crate::model::{Details, Histogram, Level, Returns};
 use crate::reason;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -30,6 +30,8 @@ pub enum Value {
     Buckets(Box<Histogram>),
     /// What KVM_RUN returned with, and how often.
     Returns(Returns),
+    /// Which ports and MSRs exits were about.
+    Details(Details),
 }
 
 impl Value {
@@ -47,6 +49,7 @@ impl Value {
             Value::Ns(ns) => unit::time(*ns),
             Value::Buckets(buckets) => plain_buckets(buckets),
             Value::Returns(returns) => returned(returns),
+            Value::Details(found) => details::plain(found),
         }
     }
 
@@ -64,6 +67,7 @@ impl Value {
                 let pairs = by_frequency(returns).into_iter().map(|(name, count)| format!("{name}={count}"));
                 pairs.collect::<Vec<_>>().join(";")
             }
+            Value::Details(found) => details::plain(found),
         }
     }
 }
@@ -83,6 +87,7 @@ impl Serialize for Value {
             Value::Share(number) | Value::Rate(number) => serializer.serialize_f64(*number),
             Value::Buckets(buckets) => serializer.collect_seq(buckets.buckets()),
             Value::Returns(returns) => serializer.collect_map(by_frequency(returns)),
+            Value::Details(found) => details::serialize(found, serializer),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod boot;
 mod counts;
+mod details;
 mod guest;
 mod nested;
 mod record;

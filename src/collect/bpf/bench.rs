@@ -17,6 +17,7 @@ impl Filled {
             control: anonymous(1),
             rows: anonymous(vcpus * reasons + 1),
             returns: anonymous(vcpus + 1),
+            details: anonymous(1),
             vcpus: anonymous(vcpus + 1),
             vms: anonymous(vcpus + 1),
         };

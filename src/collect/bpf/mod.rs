@@ -61,6 +61,7 @@ pub struct Bpf {
     vms: Vms,
     free_rows: MapHandle,
     free_returns: MapHandle,
+    free_details: MapHandle,
     free_vcpus: MapHandle,
     free_vms: MapHandle,
     selected: MapHandle,
@@ -100,12 +101,13 @@ impl Bpf {
             Select::Pids(pids) => u32::try_from(pids.len()).unwrap_or(u32::MAX).max(1),
             Select::Descendants => MAX_FOLLOWED,
         };
-        let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, selected };
         // The plain tracepoints tell no more than times.
         let measured = match (source, options.measure) {
             (Source::Tracepoint, Measured::Split) => Measured::Times,
             (_, measure) => measure,
         };
+        let details = if measured == Measured::Split { rows } else { 1 };
+        let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, details, selected };
         // Before ours, so that it has counted whatever ours will.
         let check = (source == Source::Tracepoint).then(|| Check::start(options));
         let task = Task { source, measured, only_selected: options.select != Select::All, follow };
@@ -118,11 +120,13 @@ impl Bpf {
                 rows: table(&loaded, ".bss.rows", rows)?,
                 vcpus: table(&loaded, ".bss.vcpus", vcpus)?,
                 returns: table(&loaded, ".bss.returns", rows)?,
+                details: table(&loaded, ".bss.details", details)?,
                 vms: table(&loaded, "vms", vcpus)?,
             },
             vms: Vms::new(source),
             free_rows: loaded.map("free_rows")?,
             free_returns: loaded.map("free_returns")?,
+            free_details: loaded.map("free_details")?,
             free_vcpus: loaded.map("free_vcpus")?,
             free_vms: loaded.map("free_vms")?,
             selected: loaded.map("selected")?,
@@ -161,6 +165,7 @@ impl Bpf {
             self.tables.clear(found.slot, |place| match place {
                 Place::Row(index) => object::give_back(&self.free_rows, index),
                 Place::Return(index) => object::give_back(&self.free_returns, index),
+                Place::Detail(index) => object::give_back(&self.free_details, index),
                 Place::Vcpu(index) => object::give_back(&self.free_vcpus, index),
             })?;
             self.vms.forget_slot(found.slot);

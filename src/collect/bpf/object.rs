@@ -25,6 +25,7 @@ pub struct Sizes {
     pub vcpus: u32,
     pub vms: u32,
     pub returns: u32,
+    pub details: u32,
     pub selected: u32,
 }
 
@@ -72,6 +73,8 @@ impl Loaded {
             max_vcpus: sizes.vcpus,
             max_vms: sizes.vms,
             max_returns: sizes.returns,
+            max_details: sizes.details,
+            details: (source == Source::Btf && measured == Measured::Split).into(),
             ..wire::config::default()
         };
         let image = if source == Source::Tracepoint {
@@ -93,8 +96,9 @@ impl Loaded {
             &EXITS.0
         };
 
-        let lengths = [sizes.rows, sizes.vcpus, sizes.returns].map(table_len);
-        let image = patch::with_masks(image, &patch::masks(lengths[0], lengths[1], lengths[2]));
+        let [rows, vcpus, returns, details] =
+            [sizes.rows, sizes.vcpus, sizes.returns, sizes.details].map(table_len);
+        let image = patch::with_masks(image, &patch::masks(rows, vcpus, returns, details));
         let mut open =
             ObjectBuilder::default().open_memory(&image).map_err(at("opening the BPF programs"))?;
         for mut map in open.maps_mut() {
@@ -104,6 +108,7 @@ impl Loaded {
                 "free_vcpus" | "vcpu_by_key" | "vcpu_by_thread" | "vcpu_by_task" => sizes.vcpus,
                 "vms" | "free_vms" | "vm_by_key" => sizes.vms,
                 "free_returns" => sizes.returns,
+                "free_details" => sizes.details,
                 "selected" => sizes.selected,
                 _ => 0,
             };
@@ -111,6 +116,7 @@ impl Loaded {
                 Some("rows") => bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS),
                 Some("vcpus") => bytes::<wire::vcpu_slot>(sizes.vcpus, 0),
                 Some("returns") => bytes::<wire::user_return>(sizes.returns, 0),
+                Some("details") => bytes::<wire::detail>(sizes.details, 0),
                 _ => 0,
             };
             if entries != 0 {

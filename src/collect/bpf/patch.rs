@@ -20,11 +20,12 @@ pub fn with_masks(image: &[u8], masks: &[(u32, u32)]) -> Vec<u8> {
 }
 
 /// Every mark with its mask, for tables of these lengths.
-pub fn masks(rows: u32, vcpus: u32, returns: u32) -> [(u32, u32); 3] {
+pub fn masks(rows: u32, vcpus: u32, returns: u32, details: u32) -> [(u32, u32); 4] {
     [
         (wire::ROW_MASK_MARK, rows - 1),
         (wire::VCPU_MASK_MARK, vcpus - 1),
         (wire::RETURN_MASK_MARK, returns - 1),
+        (wire::DETAIL_MASK_MARK, details - 1),
     ]
 }
 
@@ -41,7 +42,7 @@ mod tests {
             bytes
         };
         let image = [instruction(0x57, 0), instruction(0x47, 0), instruction(0x57, 1), vec![1, 2]].concat();
-        let patched = with_masks(&image, &masks(64, 8, 2));
+        let patched = with_masks(&image, &masks(64, 8, 2, 4));
         assert_eq!(patched[4..8], 63u32.to_le_bytes());
         assert_eq!((&patched[..4], &patched[8..]), (&image[..4], &image[8..]));
     }

@@ -3,8 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    BUCKETS, Counters, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested, ReasonCount,
-    Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested,
+    ReasonCount, Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub struct Reading {
 pub struct Reader<'a> {
     pub rows: &'a Table<wire::row>,
     pub returns: &'a Table<wire::user_return>,
+    pub details: &'a Table<wire::detail>,
     pub source: Source,
     pub measured: Measured,
     /// A reason that has no row will find no room for one.
@@ -40,7 +41,7 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads a vCPU whole, as it was at one moment; if that cannot be had, the loss says so.
-    pub fn read(&self, slot: *const wire::vcpu_slot, vm: VmId) -> Reading {
+    pub fn read(&self, slot: *mut wire::vcpu_slot, vm: VmId) -> Reading {
         let mut torn = 0;
         loop {
             // In this order: an exit writes its code and its time first, then the state. Where times are not measured,
@@ -67,7 +68,7 @@ impl Reader<'_> {
         }
     }
 
-    fn copy(&self, slot: *const wire::vcpu_slot, vm: VmId, state: u32) -> Reading {
+    fn copy(&self, slot: *mut wire::vcpu_slot, vm: VmId, state: u32) -> Reading {
         let isa = if peek!(slot, isa) == 1 { Isa::Vmx } else { Isa::Svm };
         let mut reasons = Vec::with_capacity(peek!(slot, rows).min(wire::DIRECT_ROWS) as usize);
         let mut over = Vcpu::default();
@@ -88,6 +89,9 @@ impl Reader<'_> {
                 });
                 if let Some(reason) = reasons.last_mut() {
                     self.row(row, &mut reason.counters);
+                    if about(code) != About::Nothing {
+                        reason.counters.details = self.details(row, about(code));
+                    }
                     over.add(&reason.counters);
                 }
                 index = peek!(row, next);
@@ -100,12 +104,25 @@ impl Reader<'_> {
             let code = ExitCode { isa, code: widen(isa, peek!(slot, code)) };
             let level = level(peek!(slot, l2));
             let same = |reason: &&mut ReasonCount| (reason.level, reason.code) == (level, code);
+            let untold = u64::from(about(code) != About::Nothing && self.tell_of_none(slot));
             match reasons.iter_mut().find(same) {
-                Some(reason) => reason.counters.count += 1,
+                Some(reason) => {
+                    reason.counters.count += 1;
+                    reason.counters.details.other += untold;
+                }
                 None if self.full => no_row += 1,
                 None => {
-                    let counters = Counters { count: 1, ..Counters::default() };
+                    let details = Details { other: untold, ..Details::default() };
+                    let counters = Counters { count: 1, details, ..Counters::default() };
                     reasons.push(ReasonCount { level, code, counters });
+                }
+            }
+        }
+        if self.measured == Measured::Split {
+            // The programs do not look at what exits of L2 were about.
+            for reason in &mut reasons {
+                if reason.level == Level::L2 && about(reason.code) != About::Nothing {
+                    reason.counters.details = Details { other: reason.counters.count, ..Details::default() };
                 }
             }
         }
@@ -217,6 +234,41 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether the exit that is being handled is in no detail yet. Then it is told now that it is of none that is known,
+    /// and the programs keep to that: see `detailed_row` in bpf/details.bpf.h.
+    fn tell_of_none(&self, slot: *mut wire::vcpu_slot) -> bool {
+        let exit = peek!(slot, exit_ns);
+        if self.measured != Measured::Split || peek!(slot, detailed_ns) == exit {
+            return false;
+        }
+        // SAFETY: `slot` comes from `Table::at`, and the programs read this field whole.
+        unsafe { (&raw mut (*slot).told_ns).write_volatile(exit) };
+        // The vCPU must have seen this, or the next look at its state must see that it writes.
+        fence(Ordering::SeqCst);
+        true
+    }
+
+    fn details(&self, row: *const wire::row, about: About) -> Details {
+        let mut details = Details { other: peek!(row, other_details), ..Details::default() };
+        let mut index = peek!(row, first_detail);
+        for _ in 0..wire::MAX_DETAILS {
+            if index == 0 || index >= self.details.len() {
+                break;
+            }
+            let found = self.details.at(index);
+            let key = peek!(found, key);
+            let (number, write) = (key & 0xffff_ffff, key >> 32 & u64::from(wire::DETAIL_WRITE) != 0);
+            let detail = match (about, u16::try_from(number), u32::try_from(number)) {
+                (About::Port, Ok(port), _) => Detail::Port { port, write },
+                (_, _, Ok(msr)) => Detail::Msr { msr, write },
+                _ => break,
+            };
+            *details.counts.entry(detail).or_default() += peek!(found, count);
+            index = peek!(found, next);
+        }
+        details
+    }
+
     fn returns(&self, mut index: u32) -> Returns {
         let mut returns = Returns::new();
         for _ in 0..wire::MAX_RETURNS {
@@ -228,6 +280,22 @@ impl Reader<'_> {
             index = peek!(found, next);
         }
         returns
+    }
+}
+
+/// What the exits of a reason are about, as `detailed_place` in bpf/rows.bpf.h has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    Nothing,
+    Port,
+    Msr,
+}
+
+fn about(code: ExitCode) -> About {
+    match (code.isa, code.code) {
+        (Isa::Vmx, 30) | (Isa::Svm, 0x7b) => About::Port,
+        (Isa::Vmx, 31 | 32) | (Isa::Svm, 0x7c) => About::Msr,
+        _ => About::Nothing,
     }
 }
 

@@ -20,6 +20,8 @@ unsafe impl Wire for wire::vcpu_slot {}
 // SAFETY: as above.
 unsafe impl Wire for wire::user_return {}
 // SAFETY: as above.
+unsafe impl Wire for wire::detail {}
+// SAFETY: as above.
 unsafe impl Wire for wire::vm_info {}
 // SAFETY: as above.
 unsafe impl Wire for wire::control {}

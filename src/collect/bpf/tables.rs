@@ -10,6 +10,7 @@ pub struct Tables {
     pub control: Table<wire::control>,
     pub rows: Table<wire::row>,
     pub returns: Table<wire::user_return>,
+    pub details: Table<wire::detail>,
     pub vcpus: Table<wire::vcpu_slot>,
     pub vms: Table<wire::vm_info>,
 }
@@ -41,6 +42,7 @@ pub struct Found {
 pub enum Place {
     Row(u32),
     Return(u32),
+    Detail(u32),
     Vcpu(u32),
 }
 
@@ -57,7 +59,16 @@ impl Tables {
     /// Everybody who is there, with what was counted.
     pub fn look(&self, epoch: u64, view: View) -> Vec<Found> {
         let View { source, measured, full, now } = view;
-        let reader = Reader { rows: &self.rows, returns: &self.returns, source, measured, full, epoch, now };
+        let reader = Reader {
+            rows: &self.rows,
+            returns: &self.returns,
+            details: &self.details,
+            source,
+            measured,
+            full,
+            epoch,
+            now,
+        };
         let used = peek!(self.control.at(0), next_vcpu).min(self.vcpus.len());
         let mut found = Vec::with_capacity(used as usize);
         for index in 1..used {
@@ -97,6 +108,13 @@ impl Tables {
                     self.returns.clear(returned);
                     free(Place::Return(returned))?;
                     returned = next;
+                }
+                let mut detail = peek!(self.rows.at(row), first_detail);
+                while detail != 0 {
+                    let next = peek!(self.details.at(detail), next);
+                    self.details.clear(detail);
+                    free(Place::Detail(detail))?;
+                    detail = next;
                 }
                 let next = peek!(self.rows.at(row), next);
                 self.rows.clear(row);

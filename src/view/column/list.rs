@@ -1,10 +1,10 @@
 //! The columns.
 
-use super::{Column, Needs, STAYS, Value, each, nested, ns, ranks, rate, share, split};
+use super::{Column, Needs, STAYS, Value, detailed, each, nested, ns, ranks, rate, share, split};
 use crate::reason;
 
 /// All columns, from left to right.
-pub const COLUMNS: [Column; 34] = [
+pub const COLUMNS: [Column; 36] = [
     Column {
         key: "vm",
         heading: "vm",
@@ -384,5 +384,27 @@ pub const COLUMNS: [Column; 34] = [
         machine: true,
         needs: Needs::Split,
         value: |_, group| Value::Returns(group.counters.returns.clone()),
+    },
+    Column {
+        key: "details",
+        heading: "details",
+        unit: "exits",
+        help: "exits by port or MSR, the most frequent first, where they were about one",
+        right: false,
+        rank: None,
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| detailed(group, |details| Value::Details(details.clone())),
+    },
+    Column {
+        key: "details_other",
+        heading: "other details",
+        unit: "exits",
+        help: "exits about ports or MSRs that are not told apart; with those of `details` all that are about any",
+        right: true,
+        rank: None,
+        machine: true,
+        needs: Needs::Split,
+        value: |_, group| detailed(group, |details| Value::Count(details.other)),
     },
 ];

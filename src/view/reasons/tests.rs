@@ -1,7 +1,8 @@
 //! What people read, on fixed input.
 
-use super::{Error, write, write_user};
+use super::{Error, write, write_known, write_user};
 use crate::model::Isa;
+use crate::reason::{MSRS, PORTS};
 
 fn text(isa: Option<Isa>, query: Option<&str>, width: usize) -> String {
     let mut out = Vec::new();
@@ -34,6 +35,28 @@ fn lines_keep_to_the_width() {
         for line in text(None, None, width).lines() {
             assert!(line.len() <= width.max(60), "{} columns at width {width}: {line}", line.len());
         }
+    }
+}
+
+#[test]
+fn ports_and_msrs_are_listed_and_found() {
+    let found = |table, query: Option<&str>| {
+        let mut out = Vec::new();
+        write_known(&mut out, table, query, 60).map(|()| String::from_utf8(out).expect("the table is ASCII"))
+    };
+    for (table, heads) in [(PORTS, PORTS.len()), (MSRS, MSRS.len())] {
+        let all = found(table, None).expect("the list is there");
+        assert_eq!(all.lines().filter(|line| line.starts_with("0x")).count(), heads);
+        assert!(all.lines().all(|line| line.len() <= 60), "{all}");
+    }
+    for query in ["0x3f8", "1021", "com1"] {
+        let text = found(PORTS, Some(query)).expect("the query finds something");
+        assert!(text.starts_with("0x3f8-0x3ff  COM1\n      A serial port"), "{text}");
+    }
+    assert!(found(MSRS, Some("0x6e0")).expect("it is there").starts_with("0x6e0  IA32_TSC_DEADLINE"));
+    for query in ["", "0x10000", "-1", "EPT_VIOLATION", "\u{1b}[2J"] {
+        let error = found(PORTS, Some(query)).expect_err("the query finds nothing").to_string();
+        assert!(error.contains("`exitscope reasons port`") && !error.contains('\u{1b}'), "{error}");
     }
 }
 
