@@ -5,13 +5,12 @@ use super::output::Output;
 use super::terminal::Terminal;
 use super::watch::Watch;
 use crate::boot::console::{Console, Line};
+use crate::boot::life::Life;
 use crate::boot::phase::{FIRST, LOGIN, Rules};
 use crate::boot::series::Series;
-use crate::boot::spike;
 use crate::cli;
 use crate::model::{Interval, Side, float};
-use crate::view::answers::{self, Boot};
-use crate::view::{self, compare, phases, text};
+use crate::view::{self, answers, compare, phases, text};
 use regex::Regex;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -158,28 +157,29 @@ fn once(
     }
     drop(terminal);
 
-    let (lines, left_out) = std::mem::take(&mut lock(&heard).console).finish();
+    let (console, left_out) = std::mem::take(&mut lock(&heard).console).finish();
     let words = match &seen_end {
         Some(line) => format!("\"{}\" on the console", text::clean(line.trim(), 60)),
         None if matches!(end, End::Command(_)) => "the command's end".to_owned(),
         None => "a signal".to_owned(),
     };
-    let whole_slice = series.whole();
+    let outcome = Outcome {
+        exits: series.whole().exits,
+        length: series.whole().length,
+        seen_end: seen_end.is_some(),
+        end,
+    };
     if args.output.is_none() {
         // A prompt has not ended its line.
         output.say("\n")?;
     }
-    if let Some(whole) = &whole {
+    if let Some(whole) = whole {
         output.explain(explanation);
-        output.write(whole)?;
+        output.write(&whole)?;
+        let life = Life { console, left_out, ..Life::new(whole, series, words) };
+        output.say(&tell(&life, output.width()))?;
     }
-    output.say(&tell(&series, &lines, left_out, words, output.width()))?;
-    Ok(Some(Outcome {
-        exits: whole_slice.exits,
-        length: whole_slice.length,
-        seen_end: seen_end.is_some(),
-        end,
-    }))
+    Ok(Some(outcome))
 }
 
 fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
@@ -198,21 +198,16 @@ fn stop(counting: &Counting<'_>) -> io::Result<()> {
     writeln!(io::stderr(), "exitscope: the command was killed, and is not gone yet")
 }
 
-fn tell(series: &Series, lines: &[Line], left_out: u64, end: String, width: Option<usize>) -> String {
-    let spikes = spike::find(series);
-    let console = |moment: Duration| {
-        let until = lines.partition_point(|line| line.at <= moment);
-        lines[..until].last().map(|line| line.text.clone())
-    };
-    let mut said = format!("\n{}\n", phases::render(series.stretches(), &series.whole(), width));
-    for answer in answers::answers(series, &Boot { end, spikes: &spikes, console: &console }) {
+fn tell(life: &Life, width: Option<usize>) -> String {
+    let mut said = format!("\n{}\n", phases::render(life.series.stretches(), &life.series.whole(), width));
+    for answer in answers::answers(life) {
         for line in text::wrap(&answer, width.unwrap_or(120)) {
             said += &line;
             said.push('\n');
         }
     }
-    if left_out > 0 {
-        let lines = view::unit::counted(left_out, "line");
+    if life.left_out > 0 {
+        let lines = view::unit::counted(life.left_out, "line");
         said +=
             &format!("{lines} of the console came after what is kept; no phase or spike knows of them.\n");
     }

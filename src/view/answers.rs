@@ -1,12 +1,12 @@
 //! What the figures of a boot say, in sentences.
 
 use super::{text, unit};
+use crate::boot::life::Life;
 use crate::boot::series::{Series, Slice, Stretch};
 use crate::boot::spike::Spike;
 use crate::model::{ExitCode, float};
 use crate::reason;
 use std::fmt::Write;
-use std::time::Duration;
 
 /// A rate is called stable where its standard deviation is at most this part of its mean.
 const STABLE: f64 = 0.25;
@@ -17,25 +17,14 @@ const TOLD: usize = 5;
 /// How many columns of a console's line are shown.
 const CONSOLE: usize = 60;
 
-/// What the boot was, beside its figures.
-#[allow(missing_debug_implementations)]
-pub struct Boot<'a> {
-    /// What ended it, e.g. `"inner login: " on the console`; nothing hostile.
-    pub end: String,
-    /// The spikes of its series.
-    pub spikes: &'a [Spike],
-    /// The line that was last on the console at a moment, if there was any by then.
-    pub console: &'a dyn Fn(Duration) -> Option<String>,
-}
-
 /// The answers, one sentence or a few each.
-pub fn answers(series: &Series, boot: &Boot<'_>) -> Vec<String> {
-    let whole = series.whole();
+pub fn answers(life: &Life) -> Vec<String> {
+    let whole = life.series.whole();
     if whole.exits == 0 {
         return vec![format!(
             "There was no exit in {} until {}: did the command start a VM?",
             unit::duration(whole.length),
-            boot.end
+            life.end
         )];
     }
     let mut answers = vec![
@@ -43,11 +32,11 @@ pub fn answers(series: &Series, boot: &Boot<'_>) -> Vec<String> {
             "{} in {} until {}: {} per second.",
             unit::counted(whole.exits, "exit"),
             unit::duration(whole.length),
-            boot.end,
+            life.end,
             unit::rate(whole.rate())
         ),
-        stability(series, &whole),
-        spikes(series, boot),
+        stability(&life.series, &whole),
+        spikes(life),
     ];
     answers.extend(kinds(&whole));
     answers
@@ -84,34 +73,34 @@ fn stability(series: &Series, whole: &Slice) -> String {
     )
 }
 
-fn spikes(series: &Series, boot: &Boot<'_>) -> String {
-    if boot.spikes.is_empty() {
+fn spikes(life: &Life) -> String {
+    if life.spikes.is_empty() {
         return "No time stands out from what was around it.".into();
     }
-    let exits: u64 = boot.spikes.iter().map(|spike| spike.exits).sum();
-    let mut largest: Vec<&Spike> = boot.spikes.iter().collect();
+    let exits: u64 = life.spikes.iter().map(|spike| spike.exits).sum();
+    let mut largest: Vec<&Spike> = life.spikes.iter().collect();
     largest.sort_by(|a, b| b.excess.total_cmp(&a.excess));
     largest.truncate(TOLD);
     largest.sort_by_key(|spike| spike.at);
     let mut said = format!(
         "{} from what was around it, with {} of the exits",
-        match boot.spikes.len() {
+        match life.spikes.len() {
             1 => "One time stands out".to_owned(),
             n => format!("{} times stand out", unit::count(n as u64)),
         },
-        unit::share(series.whole().part(exits)),
+        unit::share(life.series.whole().part(exits)),
     );
-    said += if boot.spikes.len() > TOLD { ", most of all: " } else { ": " };
-    let told: Vec<String> = largest.iter().map(|spike| tell(series, spike, boot)).collect();
+    said += if life.spikes.len() > TOLD { ", most of all: " } else { ": " };
+    let told: Vec<String> = largest.iter().map(|spike| tell(life, spike)).collect();
     said + &told.join("; ") + "."
 }
 
-fn tell(series: &Series, spike: &Spike, boot: &Boot<'_>) -> String {
+fn tell(life: &Life, spike: &Spike) -> String {
     let mut said = format!(
         "at {} for {}, in {}, {} per second in place of {}",
         unit::duration(spike.at),
         unit::duration(spike.length),
-        phase(series.stretches(), spike.phase),
+        phase(life.series.stretches(), spike.phase),
         unit::rate(float(spike.exits) / spike.length.as_secs_f64()),
         unit::rate(spike.usual)
     );
@@ -120,7 +109,7 @@ fn tell(series: &Series, spike: &Spike, boot: &Boot<'_>) -> String {
         let _ = write!(said, ", {share} of that more {}", reason::name(*code));
     }
     let line =
-        |moment| (boot.console)(moment).map(|line| format!("\"{}\"", text::clean(line.trim(), CONSOLE)));
+        |moment| life.line(moment).map(|line| format!("\"{}\"", text::clean(line.text.trim(), CONSOLE)));
     let (first, last) = (line(spike.at), line(spike.at + spike.length));
     let between = match (first, last) {
         (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
@@ -174,29 +163,28 @@ fn kinds(whole: &Slice) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::series::fixture;
-    use crate::boot::spike;
+    use crate::boot::console::Line;
+    use crate::boot::series;
+    use crate::view::fixture;
+    use std::time::Duration;
 
     fn say(series: &Series, line: Option<&str>) -> String {
-        let spikes = spike::find(series);
-        let console = |_: Duration| line.map(str::to_owned);
-        answers(
-            series,
-            &Boot { end: "\"login: \" on the console".into(), spikes: &spikes, console: &console },
-        )
-        .join("\n")
+        let end = "\"login: \" on the console".into();
+        let mut life = Life::new(fixture::busy(), series.clone(), end);
+        life.console.extend(line.map(|text| Line { at: Duration::ZERO, text: text.into() }));
+        answers(&life).join("\n")
     }
 
     #[test]
     fn a_boot_with_a_burst() {
         let mut slices: Vec<&[(i64, u64)]> = vec![&[(0x72, 100), (0x7b, 10), (0x78, 1)]; 60];
         slices[30] = &[(0x72, 110), (0x7b, 1010), (0x60, 1)];
-        insta::assert_snapshot!(say(&fixture(&slices), Some("\x1b[2J<script>\u{202e}")));
+        insta::assert_snapshot!(say(&series::fixture(&slices), Some("\x1b[2J<script>\u{202e}")));
     }
 
     #[test]
     fn a_steady_one_and_none() {
-        insta::assert_snapshot!(say(&fixture(&[&[(0x72, 100)][..]; 30]), None));
-        insta::assert_snapshot!(say(&fixture(&[&[][..]; 30]), None));
+        insta::assert_snapshot!(say(&series::fixture(&[&[(0x72, 100)][..]; 30]), None));
+        insta::assert_snapshot!(say(&series::fixture(&[&[][..]; 30]), None));
     }
 }
