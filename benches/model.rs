@@ -38,6 +38,7 @@ fn counters(seed: u64, times: u64) -> Counters {
         returns: if goes_out { [(IO, count)].into() } else { Default::default() },
         nested: Default::default(),
         details: Default::default(),
+        modes: Default::default(),
     }
 }
 

@@ -2,8 +2,8 @@
 //! memory.
 
 use exitscope::model::{
-    By, Counters, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Nested,
-    Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    By, Counters, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Modes,
+    Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use exitscope::record::{About, Error, Notes, Part, Recording, Writer};
 use exitscope::view::{self, Format};
@@ -87,6 +87,7 @@ fn interval(number: u64) -> Interval {
                 code: ExitCode { isa: Isa::Svm, code: 0x72 + code.cast_signed() },
                 counters: Counters {
                     details: Details::default(),
+                    modes: Modes::default(),
                     count,
                     time_ns: count * 1500,
                     extremes: Some(Extremes { min_ns: 1024, max_ns: 70_000 }),

@@ -330,8 +330,17 @@ mod tests {
             let nested = Nested { to_l1, l1_done: to_l1, l1_exits: to_l1 * 3, l1_ns: to_l1 * 4 * ns };
             let write = ns % 2 == 0;
             let details = Details { counts: [(Detail::Msr { msr: code.into(), write }, 1)].into(), other: 0 };
-            let one =
-                Counters { count: 1, time_ns: ns, extremes, histogram, split, returns, nested, details };
+            let one = Counters {
+                count: 1,
+                time_ns: ns,
+                extremes,
+                histogram,
+                split,
+                returns,
+                nested,
+                details,
+                ..Counters::default()
+            };
             rows.entry((vm, vcpu, level, code.into())).or_default().add(&one);
             *vcpus.entry((vm, vcpu)).or_default() += 1;
         }

@@ -224,6 +224,7 @@ fn since(now: &ReasonCount, then: Option<&ReasonCount>) -> Option<Counters> {
         returns: returned_since(&now.counters.returns, &then.counters.returns)?,
         nested: now.counters.nested.since(&then.counters.nested)?,
         details: now.counters.details.since(&then.counters.details)?,
+        modes: now.counters.modes.since(&then.counters.modes)?,
     })
 }
 
@@ -294,8 +295,17 @@ mod tests {
                 _ => details.other = 1,
             }
             let extremes = None;
-            let one =
-                Counters { count: 1, time_ns: ns, extremes, histogram, split, returns, nested, details };
+            let one = Counters {
+                count: 1,
+                time_ns: ns,
+                extremes,
+                histogram,
+                split,
+                returns,
+                nested,
+                details,
+                ..Counters::default()
+            };
             match sample.reasons.iter_mut().find(|found| (found.level, found.code) == (level, code)) {
                 Some(reason) => reason.counters.add(&one),
                 None => sample.reasons.push(ReasonCount { level, code, counters: one }),

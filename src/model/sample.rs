@@ -1,6 +1,6 @@
 //! All counters at one moment.
 
-use super::{Details, ExitCode, Histogram, Level, Measured, Nested, Returns, Split, VcpuTime};
+use super::{Details, ExitCode, Histogram, Level, Measured, Modes, Nested, Returns, Split, VcpuTime};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -56,6 +56,8 @@ pub struct Counters {
     pub nested: Nested,
     /// Which ports and MSRs they were about. Empty where they were about none, and where that is not counted.
     pub details: Details,
+    /// What mode the guest was in at those that have been handled. All zero where that is not counted.
+    pub modes: Modes,
 }
 
 /// The shortest and the longest of some times, in nanoseconds.
@@ -99,6 +101,7 @@ impl Counters {
         self.split.add(&other.split);
         self.nested.add(&other.nested);
         self.details.add(&other.details);
+        self.modes.add(&other.modes);
         for (reason, count) in &other.returns {
             *self.returns.entry(*reason).or_default() += count;
         }
