@@ -45,8 +45,12 @@ impl Slice {
         kinds
     }
 
+    /// What comes after it, at once or later.
     fn add(&mut self, next: &Slice) {
-        self.length = next.end().saturating_sub(self.at);
+        if self.length.is_zero() {
+            self.at = next.at;
+        }
+        self.length += next.length;
         self.exits += next.exits;
         for (&code, count) in &next.by_reason {
             *self.by_reason.entry(code).or_default() += count;
@@ -68,6 +72,8 @@ pub struct Stretch {
 pub struct Series {
     slices: Vec<Slice>,
     stretches: Vec<Stretch>,
+    /// What comes next begins then.
+    now: Duration,
 }
 
 impl Series {
@@ -76,6 +82,7 @@ impl Series {
         Series {
             slices: Vec::new(),
             stretches: vec![Stretch { name: phase.into(), whole: Slice::default() }],
+            now: Duration::ZERO,
         }
     }
 
@@ -86,9 +93,10 @@ impl Series {
             *by_reason.entry(row.code).or_default() += row.counters.count;
         }
         by_reason.retain(|_, count| *count > 0);
-        let at = self.slices.last().map_or(Duration::ZERO, Slice::end);
         let phase = self.stretches.len() - 1;
-        let slice = Slice { at, length: interval.length, exits: interval.exits(), by_reason, phase };
+        let (at, length) = (self.now, interval.length);
+        let slice = Slice { at, length, exits: interval.exits(), by_reason, phase };
+        self.now = slice.end();
         if let Some(stretch) = self.stretches.last_mut() {
             stretch.whole.add(&slice);
         }
@@ -96,6 +104,11 @@ impl Series {
         if self.slices.len() >= MOST {
             self.halve();
         }
+    }
+
+    /// Leaves out a time of this length.
+    pub fn skip(&mut self, length: Duration) {
+        self.now += length;
     }
 
     /// Makes one slice of each two that follow each other in a phase.
@@ -119,9 +132,26 @@ impl Series {
 
     /// What comes next is of another phase.
     pub fn begin(&mut self, phase: &str) {
-        let at = self.slices.last().map_or(Duration::ZERO, Slice::end);
-        let whole = Slice { at, phase: self.stretches.len(), ..Slice::default() };
+        let whole = Slice { at: self.now, phase: self.stretches.len(), ..Slice::default() };
         self.stretches.push(Stretch { name: phase.into(), whole });
+    }
+
+    /// Forgets the phases that have no slice. The new place of each phase by its old one.
+    pub fn forget_empty(&mut self) -> Vec<Option<usize>> {
+        let mut kept = 0;
+        let places: Vec<Option<usize>> = (0..self.stretches.len())
+            .map(|place| {
+                let found = self.slices.binary_search_by_key(&place, |slice| slice.phase).is_ok();
+                kept += usize::from(found);
+                found.then(|| kept - 1)
+            })
+            .collect();
+        let mut old = places.iter();
+        self.stretches.retain(|_| old.next().is_some_and(Option::is_some));
+        let place = |old: usize| places.get(old).copied().flatten().unwrap_or(0);
+        self.slices.iter_mut().for_each(|slice| slice.phase = place(slice.phase));
+        self.stretches.iter_mut().for_each(|stretch| stretch.whole.phase = place(stretch.whole.phase));
+        places
     }
 
     /// The slices in their order.
@@ -158,6 +188,7 @@ pub(crate) fn fixture(slices: &[&[(i64, u64)]]) -> Series {
             phase: 0,
         };
         series.stretches[0].whole.add(&slice);
+        series.now = slice.end();
         series.slices.push(slice);
     }
     series
@@ -176,5 +207,22 @@ mod tests {
         let kept: Vec<_> = series.slices.iter().map(|slice| (slice.at.as_millis(), slice.exits)).collect();
         assert_eq!(kept, [(0, 7), (200, 11), (400, 7)]);
         assert_eq!(series.whole(), whole);
+    }
+
+    #[test]
+    fn a_part_keeps_its_times_and_its_phases() {
+        let (mut series, interval) = (Series::new("start"), crate::view::fixture::busy());
+        series.skip(interval.length);
+        series.begin("kernel");
+        series.add(&interval);
+        series.skip(interval.length);
+        series.add(&interval);
+        series.begin("login");
+        assert_eq!(series.forget_empty(), [None, Some(0), None]);
+        let seconds: Vec<_> = series.slices().iter().map(|slice| (slice.at.as_secs(), slice.phase)).collect();
+        assert_eq!(seconds, [(10, 0), (30, 0)]);
+        let [kernel] = series.stretches() else { panic!("{:?}", series.stretches()) };
+        assert_eq!((kernel.name.as_str(), &kernel.whole), ("kernel", &series.whole()));
+        assert_eq!((kernel.whole.at.as_secs(), kernel.whole.length.as_secs()), (10, 20));
     }
 }

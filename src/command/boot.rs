@@ -2,6 +2,7 @@
 
 use super::counting::{Counting, End, Plan, Times};
 use super::output::Output;
+use super::tell;
 use super::terminal::Terminal;
 use super::watch::Watch;
 use crate::boot::console::{Console, Line};
@@ -10,7 +11,7 @@ use crate::boot::phase::{FIRST, LOGIN, Rules};
 use crate::boot::series::Series;
 use crate::cli;
 use crate::model::{Interval, Side, float};
-use crate::view::{self, answers, compare, phases, text};
+use crate::view::{self, compare, text};
 use regex::Regex;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -177,7 +178,7 @@ fn once(
         output.explain(explanation);
         output.write(&whole)?;
         let life = Life { console, left_out, ..Life::new(whole, series, words) };
-        output.say(&tell(&life, output.width()))?;
+        output.say(&tell::life(&life, output.width()))?;
     }
     Ok(Some(outcome))
 }
@@ -196,22 +197,6 @@ fn stop(counting: &Counting<'_>) -> io::Result<()> {
         }
     }
     writeln!(io::stderr(), "exitscope: the command was killed, and is not gone yet")
-}
-
-fn tell(life: &Life, width: Option<usize>) -> String {
-    let mut said = format!("\n{}\n", phases::render(life.series.stretches(), &life.series.whole(), width));
-    for answer in answers::answers(life) {
-        for line in text::wrap(&answer, width.unwrap_or(120)) {
-            said += &line;
-            said.push('\n');
-        }
-    }
-    if life.left_out > 0 {
-        let lines = view::unit::counted(life.left_out, "line");
-        said +=
-            &format!("{lines} of the console came after what is kept; no phase or spike knows of them.\n");
-    }
-    said
 }
 
 /// Medians, and least and most, of several boots.

@@ -11,6 +11,7 @@ mod record;
 mod report;
 mod selftest;
 mod stat;
+mod tell;
 mod terminal;
 mod watch;
 

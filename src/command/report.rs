@@ -1,9 +1,10 @@
 //! `exitscope report`.
 
 use super::output::Output;
+use super::tell;
 use crate::cli;
 use crate::record::{Notes, Part, Recording};
-use crate::view::{self, Explanation, text, unit};
+use crate::view::{self, Explanation, Format, text, unit};
 use anyhow::bail;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -14,7 +15,14 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     let Some((start, end, length)) = recording.span() else {
         bail!("{} has no interval: recording ended before the first was over", args.file.display());
     };
-    let Some(whole) = recording.whole(Part { from: args.from, to: args.to })? else {
+    let part = Part { from: args.from, to: args.to };
+    // Everything is read for what stands out in a part, which only people are told.
+    let life = if args.print.format == Format::Table { recording.life(part)? } else { None };
+    let whole = match &life {
+        Some(life) => Some(life.whole.clone()),
+        None => recording.whole(part)?,
+    };
+    let Some(whole) = whole else {
         bail!(
             "{} has nothing in that part: it reaches from {} to {}, and is {} long",
             args.file.display(),
@@ -28,6 +36,9 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     let options = view::Options { explanation: explanation(recording.notes()), ..args.print.options() };
     let mut output = Output::open(args.print.output.as_deref(), false, options)?;
     output.write(&whole)?;
+    if let Some(life) = &life {
+        output.say(&tell::life(life, output.width()))?;
+    }
     if recording.end().is_none() {
         let file = text::clean(&args.file.display().to_string(), 1000);
         writeln!(

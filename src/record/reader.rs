@@ -8,6 +8,10 @@ use super::about::{About, Notes};
 use super::once::{Moment, Reader, VcpuLife, VmLife};
 use super::rows::{Present, Rows};
 use super::{Error, open};
+use crate::boot::life::Life;
+use crate::boot::phase::FIRST;
+use crate::boot::series::{Series, Slice};
+use crate::boot::spike;
 use crate::model::{ExitCode, Interval, Level, Vm};
 use rusqlite::Connection;
 use std::collections::HashMap;
@@ -145,13 +149,62 @@ impl Recording {
         part: Part,
         mut take: impl FnMut(Interval) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.each_moment(|moment| part.holds(moment), |_, interval| take(interval))
+    }
+
+    /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,
+    /// and what stands out does so among all that was recorded. The words for its end are as they are in the file: untrusted.
+    ///
+    /// # Errors
+    /// If the recording is damaged, or cannot be read.
+    pub fn life(&self, part: Part) -> Result<Option<Life>, Error> {
+        let (mut all, mut series, mut whole) = (Series::new(FIRST), Series::new(FIRST), None);
+        self.each_moment(
+            |_| true,
+            |moment, interval| {
+                all.add(&interval);
+                if part.holds(moment) {
+                    series.add(&interval);
+                    Interval::append(&mut whole, interval);
+                } else {
+                    series.skip(interval.length);
+                }
+                Ok::<_, Error>(())
+            },
+        )?;
+        let Some(whole) = whole else { return Ok(None) };
+        let holds = |at| series.slices().iter().any(|slice| slice.at <= at && at < slice.end());
+        let mut spikes = spike::find(&all);
+        spikes.retain(|spike| holds(spike.at));
+        let places = series.forget_empty();
+        spikes.iter_mut().for_each(|spike| spike.phase = places[spike.phase].unwrap_or(0));
+        let last = |series: &Series| series.slices().last().map(Slice::end);
+        let end = if last(&series) == last(&all) { self.until() } else { "the end of this part" };
+        Ok(Some(Life { spikes, ..Life::new(whole, series, end.to_owned()) }))
+    }
+
+    /// What it ended with, in words that continue "until".
+    fn until(&self) -> &'static str {
+        match self.end() {
+            Some(end) if end.starts_with("with the command") => "the command's end",
+            Some(_) => "the end of the recording",
+            None => "the last interval that was written",
+        }
+    }
+
+    /// Gives each interval to `take` that `wanted` says yes to.
+    fn each_moment<E: From<Error>>(
+        &self,
+        wanted: impl Fn(&Moment) -> bool,
+        mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut rows =
             Rows::new(&self.connection, &self.path, self.about.source, self.about.measured, &self.reasons);
         let mut present = Present::new(&self.path, &self.vms, &self.vcpus);
         for moment in &self.moments {
             present.advance(moment.id)?;
-            if part.holds(moment) {
-                take(rows.interval(moment, &present)?)?;
+            if wanted(moment) {
+                take(moment, rows.interval(moment, &present)?)?;
             }
         }
         Ok(())
