@@ -40,6 +40,8 @@ enum {
 	/* Bits of a detail's key, from bit 32 on: it was written (OUT, WRMSR); it is one, which makes it differ from nobody's. */
 	DETAIL_WRITE = 1,
 	DETAIL_KNOWN = 2,
+	/* How many bytes written to ports for marks are told of one vCPU between two looks. */
+	MAX_MARKS = 1024,
 	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
 	ARGS_BYTES = 1024,
 	COMM_BYTES = 16,
@@ -204,7 +206,8 @@ struct vcpu_slot {
 	u64 detailed_ns; /* exit_ns of the last exit that is counted there; its row is detailed_row */
 	u64 told_ns;     /* that of one whose reader was told that it is of none; the only thing that the reader writes here */
 	u32 detailed_row;
-	u32 unused2;
+	u32 marks; /* told since the look that ended the epoch before ... */
+	u64 mark_epoch; /* ... this one */
 	u32 detailed[DETAILED_ROWS]; /* the rows that have this, which are not in direct[] */
 	u16 direct[DIRECT_ROWS];
 };
@@ -218,6 +221,16 @@ struct vm_info {
 	u32 args_len;
 	char comm[COMM_BYTES]; /* of the process, not of the thread */
 	char args[ARGS_BYTES];
+};
+
+/* A byte that a guest wrote to a port for marks. */
+struct port_mark {
+	u64 ns; /* when it exited for that */
+	u64 vm; /* the VM's id */
+	u32 vcpu;
+	u16 port;
+	u8 value;
+	u8 unused;
 };
 
 /* Where the plain tracepoints have a field, as their format file tells. */
@@ -247,6 +260,7 @@ struct control {
 	u64 no_vcpu;    /* exits that found no slot; several CPUs write it */
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 	u64 no_return;  /* returns to user space that found no place, likewise */
+	u64 no_mark;    /* bytes written to ports for marks that were not told, likewise */
 	u64 no_level;   /* vCPUs whose exits cannot be told from those of their guest's guests, likewise */
 };
 

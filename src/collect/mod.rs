@@ -15,7 +15,7 @@ mod skipped;
 
 pub use error::Error;
 
-use crate::model::{Measured, Sample, Source};
+use crate::model::{Measured, Sample, Source, VmId};
 
 /// Which VMs are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct Options {
     pub source: Option<Source>,
     /// What to measure beside the number of exits, as far as the source can.
     pub measure: Measured,
+    /// Look at the guest too, which costs each exit something: count exits by its mode ([`crate::model::Modes`]), and hear
+    /// the bytes that it writes to ports for marks ([`Collect::take_marks`]). Only [`Source::Btf`] with
+    /// [`Measured::Split`] can; others leave both empty.
+    pub guest: bool,
     /// How many rows (vCPU and reason) there is room for; `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
     /// How many vCPUs there is room for; `None` for a figure that fits this host.
@@ -50,10 +54,37 @@ impl Default for Options {
             select: Select::All,
             source: None,
             measure: Measured::Split,
+            guest: false,
             max_rows: None,
             max_vcpus: None,
         }
     }
+}
+
+/// A byte that a guest wrote to one of the ports by which firmwares, kernels and test programs tell how far they are: 0x80
+/// (POST codes; Linux also writes there to pass time, with whatever it had in the register), 0xf4 and 0xf5 (QEMU's
+/// isa-debug-exit and boot-time tests), and 123 to 0x3f0 (Firecracker's boot timer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortMark {
+    /// When the guest exited for it (`CLOCK_MONOTONIC`, ns), as [`Sample::monotonic_ns`].
+    pub monotonic_ns: u64,
+    /// Whose.
+    pub vm: VmId,
+    /// The vCPU's number in the VM.
+    pub vcpu: u32,
+    /// The port.
+    pub port: u16,
+    /// The byte.
+    pub value: u8,
+}
+
+/// What guests wrote to those ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortMarks {
+    /// In the order of time.
+    pub marks: Vec<PortMark>,
+    /// How many there were besides: a guest may write any number, and some thousands are kept.
+    pub lost: u64,
 }
 
 /// A source of samples that is counting.
@@ -70,6 +101,14 @@ pub trait Collect {
     /// # Errors
     /// If the kernel refuses.
     fn stop_following(&mut self) -> Result<(), Error>;
+
+    /// With [`Options::guest`]: what guests wrote to ports for marks since the last call. Empty where that is not looked at.
+    ///
+    /// # Errors
+    /// If the kernel refuses what it granted at the start.
+    fn take_marks(&mut self) -> Result<PortMarks, Error> {
+        Ok(PortMarks::default())
+    }
 
     /// Where the numbers come from.
     fn source(&self) -> Source;

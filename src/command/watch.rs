@@ -2,7 +2,7 @@
 
 use super::events::{Event, Events};
 use crate::cli;
-use crate::collect::{self, Collect, Error, Options, Select, host, identity};
+use crate::collect::{self, Collect, Error, Options, PortMarks, Select, host, identity};
 use crate::model::{Interval, Loss, Measured, Sample, Source};
 use crate::view::{Explanation, text};
 use anyhow::{Context, bail};
@@ -55,6 +55,12 @@ impl Watch {
         let interval = Interval::between(&self.last, &now)?;
         self.last = now;
         Ok(interval)
+    }
+
+    /// What guests wrote to ports for marks since the last call, where [`Options::guest`] asked for that.
+    #[allow(dead_code)]
+    pub fn take_marks(&mut self) -> anyhow::Result<PortMarks> {
+        self.source.take_marks().context("cannot read what guests wrote to ports")
     }
 
     /// Where the numbers come from.
@@ -143,6 +149,7 @@ pub fn options(args: &cli::Watch, select: Select) -> Options {
         select,
         source: args.source.into(),
         measure: args.measure(),
+        guest: false,
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,
     }

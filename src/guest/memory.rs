@@ -25,6 +25,9 @@ const LARGE_PAGE: usize = 2 << 20;
 /// The last large page of the first GiB, behind which there is never memory.
 const MMIO: usize = 511 * LARGE_PAGE;
 
+/// Where the guest has the same memory once more: in the upper half of the addresses.
+pub const HIGH: u64 = 0xffff_ff80_0000_0000;
+
 /// Selector and descriptor of the 64-bit code segment: present, ring 0, accessed.
 pub const CODE: (u16, u64) = (8, 0x00af_9b00_0000_ffff);
 /// Selector and descriptor of the data segment: present, ring 0, writable, accessed.
@@ -79,6 +82,8 @@ impl Memory {
             memory.put(area + GDT + 8, &CODE.1.to_le_bytes());
             memory.put(area + GDT + 16, &DATA.1.to_le_bytes());
             memory.put(area + PML4, &((area + PDPT) as u64 | TABLE).to_le_bytes());
+            // Bits 39 to 47 of HIGH choose the last one.
+            memory.put(area + PML4 + 511 * 8, &((area + PDPT) as u64 | TABLE).to_le_bytes());
             memory.put(area + PDPT, &((area + DIRECTORY) as u64 | TABLE).to_le_bytes());
             for at in (0..size).step_by(LARGE_PAGE).chain([MMIO]) {
                 memory.put(area + DIRECTORY + at / LARGE_PAGE * 8, &(at as u64 | PAGE).to_le_bytes());
@@ -121,6 +126,16 @@ impl Memory {
     pub fn load(&self, vcpu: usize, program: &[u8]) {
         assert!(program.len() <= AREA - PROGRAM, "a program of {} bytes does not fit", program.len());
         self.put(Self::base(vcpu) + PROGRAM, program);
+    }
+
+    /// Places code below the vCPUs' areas. None that uses it must be running.
+    ///
+    /// # Panics
+    /// If it does not fit.
+    pub fn load_at(&self, at: u64, code: &[u8]) {
+        let at = usize::try_from(at).unwrap_or(AREAS);
+        assert!(at + code.len() <= AREAS, "code of {} bytes does not fit at {at:#x}", code.len());
+        self.put(at, code);
     }
 
     /// A field of a vCPU's page of notes, at this moment.

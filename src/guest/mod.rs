@@ -12,6 +12,7 @@ mod kick;
 mod kind;
 pub mod many;
 mod memory;
+pub mod modes;
 pub mod nested;
 mod plan;
 pub mod refused;

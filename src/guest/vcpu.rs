@@ -233,7 +233,7 @@ impl Vcpu {
     }
 }
 
-fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
+pub fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
     kvm_segment {
         selector,
         type_,

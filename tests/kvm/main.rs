@@ -7,6 +7,7 @@ mod boot;
 mod counts;
 mod details;
 mod guest;
+mod marks;
 mod nested;
 mod record;
 mod scale;

@@ -3,6 +3,7 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 mod check;
+mod marks;
 mod object;
 mod patch;
 mod read;
@@ -11,10 +12,11 @@ mod tables;
 mod vms;
 mod wire;
 
-use super::{Collect, Error, Options, Select, monotonic_ns};
+use super::{Collect, Error, Options, PortMarks, Select, monotonic_ns};
 use crate::model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
 use check::{Check, Ours};
 use libbpf_rs::MapHandle;
+use marks::Marks;
 use object::{Loaded, Sizes, Task};
 use read::Reading;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -74,6 +76,8 @@ pub struct Bpf {
     gone: Loss,
     /// KVM's own count, where the programs do not read it.
     check: Option<Check>,
+    /// Where the guest is looked at.
+    marks: Option<Marks>,
     /// Why it had to be this source, or no more than this measured.
     because: Option<String>,
     loaded: Loaded,
@@ -107,10 +111,13 @@ impl Bpf {
             (_, measure) => measure,
         };
         let details = if measured == Measured::Split { rows } else { 1 };
-        let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, details, selected };
+        // Whose exit it is that a tracepoint without a vCPU tells of is known with the split alone.
+        let guest = options.guest && source == Source::Btf && measured == Measured::Split;
+        let marks = if guest { marks::BYTES } else { marks::LEAST_BYTES };
+        let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, details, selected, marks };
         // Before ours, so that it has counted whatever ours will.
         let check = (source == Source::Tracepoint).then(|| Check::start(options));
-        let task = Task { source, measured, only_selected: options.select != Select::All, follow };
+        let task = Task { source, measured, only_selected: options.select != Select::All, follow, guest };
         let loaded = Loaded::load(task, sizes)?;
         let mut bpf = Bpf {
             source,
@@ -136,6 +143,7 @@ impl Bpf {
             vm_by_key: loaded.map("vm_by_key")?,
             gone: Loss::default(),
             check,
+            marks: guest.then(|| Marks::open(&loaded)).transpose()?,
             because: None,
             loaded,
         };
@@ -217,6 +225,9 @@ impl Collect for Bpf {
                 ended: *ended,
             });
         }
+        if let Some(marks) = &mut self.marks {
+            marks.read()?;
+        }
         let no_vcpu = peek!(control, no_vcpu);
         if let Some(check) = &mut self.check {
             let counts = check.after(&mut ours, no_vcpu);
@@ -274,6 +285,11 @@ impl Collect for Bpf {
             check.stop_following()?;
         }
         object::deselect(&self.selected, std::process::id())
+    }
+
+    fn take_marks(&mut self) -> Result<PortMarks, Error> {
+        let told = peek!(self.tables.control.at(0), no_mark);
+        self.marks.as_mut().map_or_else(|| Ok(PortMarks::default()), |marks| marks.take(told))
     }
 
     fn source(&self) -> Source {

@@ -27,6 +27,8 @@ pub struct Sizes {
     pub returns: u32,
     pub details: u32,
     pub selected: u32,
+    /// Bytes of the ring buffer for marks: a power of two, and whole pages.
+    pub marks: u32,
 }
 
 /// How long a table for so many elements is: see `config` in bpf/wire.h.
@@ -45,6 +47,9 @@ pub struct Task {
     pub only_selected: bool,
     /// The processes that a selected one starts are selected too.
     pub follow: bool,
+    /// Look at the guest: its mode, and the bytes that it writes to ports for marks. With [`Source::Btf`] and
+    /// [`Measured::Split`] alone.
+    pub guest: bool,
 }
 
 /// Programs that are counting. They stop when this is dropped.
@@ -62,7 +67,7 @@ impl Loaded {
     }
 
     fn try_load(task: Task, sizes: Sizes) -> Result<Loaded, (String, String)> {
-        let Task { source, measured, only_selected, follow } = task;
+        let Task { source, measured, only_selected, follow, guest } = task;
         let at = |what: &str| {
             let what = what.to_owned();
             move |error: libbpf_rs::Error| (what, format!("{error:#}"))
@@ -110,6 +115,7 @@ impl Loaded {
                 "free_returns" => sizes.returns,
                 "free_details" => sizes.details,
                 "selected" => sizes.selected,
+                "marks" => sizes.marks,
                 _ => 0,
             };
             let bytes = match name.rsplit('.').next() {
@@ -136,6 +142,7 @@ impl Loaded {
                 // The plain source learns from it that a vCPU ended; the other has a better sign for that.
                 "on_leave" => follow || source == Source::Tracepoint,
                 "on_entry" => timed,
+                "on_pio" => guest,
                 "on_exit" => timed,
                 "on_exit_only" => !timed,
                 "on_exit_vmx" => timed && vmx,
