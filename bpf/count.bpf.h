@@ -133,6 +133,13 @@ static __always_inline void add_split(struct vcpu_slot *slot, struct row *row, u
 #undef ADD
 }
 
+/*
+ * Counts which port or MSR the exit was about that has been handled, in the row of a reason that is about these. Each kind
+ * of program has its own. Not static, so that the verifier looks at it once in a program and not wherever it is called:
+ * that is most of what loading takes.
+ */
+__noinline int count_detail(u32 slot_index, u32 row_index);
+
 /* L1 is entered to handle the exit of L2 that the slot tells of. */
 static __noinline int begin_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
 {
@@ -180,10 +187,13 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 	if (!slot)
 		return 0;
 	index = row_of(slot);
-	if (index)
-		row_at(index)->timeless++;
-	else
+	if (!index) {
 		slot->no_row++;
+		return 0;
+	}
+	row_at(index)->timeless++;
+	if (config.details && row_at(index)->about)
+		count_detail(slot->index, index);
 	return 0;
 }
 
@@ -204,7 +214,9 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 		slot->exit_without_entry++;
 		slot->turn++;
 		/* What the kernel has of an exit is of the new one already. */
-		slot->told_ns = slot->exit_ns;
+		if (!slot->went_out)
+			slot->about = 0;
+		slot->went_out = 1;
 		count_timeless(slot);
 		forget_split(slot);
 	}
@@ -295,6 +307,8 @@ static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
 			note_extreme(row, ns - row->min_ns);
 		if (state == VCPU_HOST_MORE)
 			add_split(slot, row, ns);
+		if (config.details && row->about)
+			count_detail(slot->index, index);
 	} else {
 		slot->no_row++;
 		slot->rowless_ns += ns;

@@ -22,6 +22,9 @@ enum {
 	EFAULT = 14,
 };
 
+/* In details.bpf.h. */
+__noinline int note_detail(u32 slot_index, u32 row_index);
+
 /* For how long KVM has polled for this vCPU. */
 static __always_inline u64 polled(u64 vcpu)
 {
@@ -160,8 +163,11 @@ int BPF_PROG(on_return, u32 reason, int error)
 	end_phase(slot, now);
 	begin_phase(slot, PHASE_USER, now);
 	index = row_here(slot);
-	if (index && !slot->went_out)
+	if (index && !slot->went_out) {
 		row_at(index)->user_exits++;
+		if (config.details && row_at(index)->about)
+			note_detail(slot->index, index);
+	}
 	slot->went_out = 1;
 	count_return(index, shown);
 	end_write(slot, VCPU_HOST_MORE);

@@ -122,10 +122,9 @@ struct row {
 	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
 	u32 l2; /* these exits are those of the guest's guests */
-	/* Which ports or MSRs they were about, where that is counted: an exit that went out to user space before it is over. */
+	u32 about; /* what they are about, where that is counted: one of DETAILED_PORTS ff.; else 0 */
 	u32 first_detail;
-	u32 details; /* how many different ones those are */
-	u32 unused;
+	u32 details; /* how many different ones there are */
 	u64 other_details; /* exits that are in none of them */
 	/* Of L2's exits: how many went to L1 to be handled, and what that cost until L1 entered an L2 again. */
 	u64 to_l1;
@@ -203,9 +202,8 @@ struct vcpu_slot {
 	u64 qual_at;   /* VMX: the exit qualification ... */
 	u64 avail_at;  /* ... which is that of this exit if in the bits there ... */
 	u64 avail_bit; /* ... this one is set; 0 if there is nothing that says so */
-	u64 detailed_ns; /* exit_ns of the last exit that is counted there; its row is detailed_row */
-	u64 told_ns;     /* that of one whose reader was told that it is of none; the only thing that the reader writes here */
-	u32 detailed_row;
+	u64 about;     /* the key of the exit that is being handled, if KVM_RUN has returned since it; 0: not known */
+	u32 unused2;
 	u32 marks; /* told since the look that ended the epoch before ... */
 	u64 mark_epoch; /* ... this one */
 	u32 detailed[DETAILED_ROWS]; /* the rows that have this, which are not in direct[] */
