@@ -99,7 +99,7 @@ int on_exit(void *ctx)
 	if (seen.slot->state == VCPU_GUEST)
 		count_exit(seen.slot, seen.code);
 	else
-		odd_exit(seen.slot, seen.code, 0);
+		odd_exit(seen.slot, seen.code, 0, MODE_UNKNOWN);
 	return PASS;
 }
 
@@ -126,7 +126,7 @@ int on_entry(void *ctx)
 	if (slot->key != key)
 		slot = slot_at(find_vcpu(key));
 	if (slot && slot->state == VCPU_HOST)
-		count_entry(slot, 0, 0);
+		count_entry(slot, 0, 0, 0);
 	else
 		odd_entry(slot, 0, 0, 0);
 	return PASS;

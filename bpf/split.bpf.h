@@ -22,7 +22,8 @@ enum {
 	EFAULT = 14,
 };
 
-/* In details.bpf.h. */
+/* In modes.bpf.h and details.bpf.h. */
+static __noinline int note_mode(struct vcpu_slot *slot);
 __noinline int note_detail(u32 slot_index, u32 row_index);
 
 /* For how long KVM has polled for this vCPU. */
@@ -162,6 +163,8 @@ int BPF_PROG(on_return, u32 reason, int error)
 	slot->turn++;
 	end_phase(slot, now);
 	begin_phase(slot, PHASE_USER, now);
+	if (config.guest && !slot->went_out)
+		note_mode(slot);
 	index = row_here(slot);
 	if (index && !slot->went_out) {
 		row_at(index)->user_exits++;

@@ -3,8 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested,
-    ReasonCount, Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Mode,
+    Modes, Nested, ReasonCount, Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Reader<'a> {
     pub details: &'a Table<wire::detail>,
     pub source: Source,
     pub measured: Measured,
+    /// Exits by the guest's mode are counted.
+    pub guest: bool,
     /// A reason that has no row will find no room for one.
     pub full: bool,
     /// The epoch that has just ended.
@@ -215,6 +217,9 @@ impl Reader<'_> {
         let returned = peek!(row, first_return);
         if returned != 0 {
             into.returns = self.returns(returned);
+        }
+        if self.guest {
+            into.modes = Modes::new(Mode::ALL.map(|mode| peek!(row, modes[mode as usize])));
         }
         let about = peek!(row, about);
         if about != 0 {
