@@ -43,9 +43,12 @@ struct kvm_vcpu_stat {
 };
 
 struct kvm_vcpu_arch {
-	unsigned long regs[1];
+	unsigned long regs[17];
 	u32 regs_avail;
+	unsigned long cr0;
+	u64 efer;
 	u32 mp_state;
+	_Bool guest_state_protected;
 };
 
 struct kvm_vcpu {
@@ -106,6 +109,15 @@ struct kvm_vcpu_arch___bitmap {
 
 struct kvm_vcpu___bitmap {
 	struct kvm_vcpu_arch___bitmap arch;
+};
+
+/* And the instruction pointer beside the other registers, not among them. */
+struct kvm_vcpu_arch___rip {
+	unsigned long rip;
+};
+
+struct kvm_vcpu___rip {
+	struct kvm_vcpu_arch___rip arch;
 };
 
 #pragma clang attribute pop

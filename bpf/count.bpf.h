@@ -133,6 +133,13 @@ static __always_inline void add_split(struct vcpu_slot *slot, struct row *row, u
 #undef ADD
 }
 
+/*
+ * Counts which port or MSR the exit was about that has been handled, in the row of a reason that is about these. Each kind
+ * of program has its own. Not static, so that the verifier looks at it once in a program and not wherever it is called:
+ * that is most of what loading takes.
+ */
+__noinline int count_detail(u32 slot_index, u32 row_index);
+
 /* L1 is entered to handle the exit of L2 that the slot tells of. */
 static __noinline int begin_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
 {
@@ -167,6 +174,14 @@ static __noinline int end_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
 	return 0;
 }
 
+static __always_inline void count_mode(struct vcpu_slot *slot, struct row *row)
+{
+	u32 mode = slot->mode;
+
+	if (mode < MODES)
+		row->modes[mode]++;
+}
+
 static __always_inline u32 in_guest(struct vcpu_slot *slot)
 {
 	return slot->nests == NESTS ? VCPU_GUEST_NESTED : VCPU_GUEST;
@@ -180,15 +195,20 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 	if (!slot)
 		return 0;
 	index = row_of(slot);
-	if (index)
-		row_at(index)->timeless++;
-	else
+	if (!index) {
 		slot->no_row++;
+		return 0;
+	}
+	row_at(index)->timeless++;
+	if (config.guest)
+		count_mode(slot, row_at(index));
+	if (config.details && row_at(index)->about)
+		count_detail(slot->index, index);
 	return 0;
 }
 
-/* A vCPU left its guest, or with `l2` that one's guest, and it may have been anywhere. */
-static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
+/* A vCPU left its guest, or with `l2` that one's guest, which was in `mode`, and it may have been anywhere. */
+static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2, u32 mode)
 {
 	u32 state;
 	u64 now;
@@ -204,7 +224,9 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 		slot->exit_without_entry++;
 		slot->turn++;
 		/* What the kernel has of an exit is of the new one already. */
-		slot->told_ns = slot->exit_ns;
+		if (!slot->went_out)
+			slot->about = 0;
+		slot->went_out = 1;
 		count_timeless(slot);
 		forget_split(slot);
 	}
@@ -215,6 +237,7 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2)
 	slot->exit_ns = now;
 	slot->code = code;
 	slot->l2 = l2;
+	slot->mode = mode;
 	/* The first entry has more to do than others, and so has one after an exit of L2. */
 	end_write(slot, state == VCPU_GUEST && !l2 ? VCPU_HOST : VCPU_HOST_MORE);
 	return 0;
@@ -295,6 +318,10 @@ static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
 			note_extreme(row, ns - row->min_ns);
 		if (state == VCPU_HOST_MORE)
 			add_split(slot, row, ns);
+		if (config.guest)
+			count_mode(slot, row);
+		if (config.details && row->about)
+			count_detail(slot->index, index);
 	} else {
 		slot->no_row++;
 		slot->rowless_ns += ns;
@@ -348,8 +375,8 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 	return count_host_time(slot, now - slot->exit_ns, state);
 }
 
-/* A vCPU whose exit KVM has handled enters its guest. */
-static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts)
+/* A vCPU whose exit KVM has handled enters its guest. With `modes` what mode that was in is counted too. */
+static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts, int modes)
 {
 	u64 ns, place, units;
 	struct row *row;
@@ -370,6 +397,8 @@ static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, in
 		return count_host_time(slot, ns, VCPU_HOST);
 	row = row_at(index);
 	row->time_ns += ns;
+	if (modes)
+		count_mode(slot, row);
 	if (units) {
 		++*bucket_at(row, 8, log2_offset[units]);
 	} else {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * Which port an exit for a port was about, and which MSR one for an MSR: counted in lists of the exit's row.
+ * Which port an exit for a port was about, and which MSR one for an MSR: counted in lists of the exit's row, when the exit
+ * itself is.
  *
- * An exit is counted there at the first of: KVM_RUN returns, the vCPU enters again, it ends. By then KVM has read what
- * VMX keeps in the VMCS, and until then nobody changes what it is about, the VMCB that the vCPU has, or its registers:
- * only the VMM could, by another ioctl.
+ * What it was about is looked at first when KVM_RUN returns, the vCPU enters again, or it ends. By then KVM has read what
+ * VMX keeps in the VMCS, and until then nobody changes the VMCB that the vCPU has, or its registers: only the VMM could, by
+ * another ioctl.
  */
 #ifndef EXITSCOPE_DETAILS_BPF_H
 #define EXITSCOPE_DETAILS_BPF_H
@@ -82,57 +83,34 @@ static __always_inline u32 find_detail(struct row *row, u64 key)
 	return new_detail(row, key);
 }
 
-/*
- * Counts an exit about what is not the first in the row's list. Returns the row's index. Not static, so that the verifier
- * looks at the loop once in a program and not wherever it is called: that is most of what loading takes.
- */
-__noinline u32 count_detail(u32 row_index, u64 key)
+__noinline int count_detail(u32 slot_index, u32 row_index)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	struct row *row = row_at(row_index);
-	u32 index = key ? find_detail(row, key) : 0;
+	u32 index = 0;
+	u64 key;
 
+	/* By the entry after an exit of L2's, the registers may be L1's. */
+	key = slot->l2 ? 0 : slot->went_out ? slot->about : about(slot, row->about);
+	if (key) {
+		index = row->first_detail;
+		if (detail_at(index)->key != key)
+			index = find_detail(row, key);
+	}
 	if (index)
 		detail_at(index)->count++;
 	else
 		row->other_details++;
-	return row_index;
+	return 0;
 }
 
-/*
- * A reader who came before us has taken the exit for one of no known port or MSR, if told_ns says so, and that it stays:
- * no figure may go back. Whoever writes here has set VCPU_WRITING before, and the exchange is a barrier; the reader
- * writes told_ns, has a barrier too, and looks at the state. So either we see its word, or it sees that we write.
- */
-static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct)
+/* KVM_RUN returns while an exit of this row is being handled: from here on the VMM may change what it is about. */
+__noinline int note_detail(u32 slot_index, u32 row_index)
 {
-	struct detail *first;
-	u32 index, place;
-	u64 key;
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 
-	if (!slot)
-		return 0;
-	place = detailed_place(slot->isa, direct);
-	/* Else clang keeps in mind whether it is 0 and not what it is, and the verifier cannot follow. */
-	barrier_var(place);
-	place &= DETAILED_ROWS - 1;
-	if (!place)
-		return first_of_row(slot, direct);
-	index = slot->detailed[place];
-	if (!index) {
-		index = first_of_row(slot, direct);
-		if (!index)
-			return 0;
-	}
-	slot->detailed_row = index;
-	slot->detailed_ns = slot->exit_ns;
-	if (__sync_lock_test_and_set(&slot->told_ns, 0) == slot->exit_ns)
-		return count_detail(index, 0);
-	key = about(slot, place);
-	first = detail_at(row_at(index)->first_detail);
-	if (!key || first->key != key)
-		return count_detail(index, key);
-	first->count++;
-	return index;
+	slot->about = slot->l2 ? 0 : about(slot, row_at(row_index)->about);
+	return 0;
 }
 
 #endif

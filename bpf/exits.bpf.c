@@ -8,6 +8,7 @@
 #include "split.bpf.h"
 #include "details.bpf.h"
 #include "marks.bpf.h"
+#include "modes.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -50,7 +51,8 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 }
 
 /*
- * The programs on kvm_exit, one for each vendor, with and without times: the collector attaches one. A vCPU's address is
+ * The programs on kvm_exit, one for each vendor, with and without times, or with the guest's mode too: the collector
+ * attaches one. A vCPU's address is
  * never 0, which the verifier does not know of a module's tracepoint.
  */
 #define ON_EXIT(name, code_of, isa)                                                                  \
@@ -58,7 +60,10 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 	{                                                                                            \
 		struct vcpu_slot *slot = slot_or_lost(vcpu, isa);                                    \
                                                                                                      \
-		return slot ? odd_exit(slot, code_of(slot->code_at), in_l2((u64)vcpu, isa)) : 0;     \
+		if (!slot)                                                                           \
+			return 0;                                                                    \
+		return odd_exit(slot, code_of(slot->code_at), in_l2((u64)vcpu, isa),                 \
+				config.guest ? mode_at_exit(vcpu, isa) : MODE_UNKNOWN);              \
 	}                                                                                            \
                                                                                                      \
 	SEC("?tp_btf/kvm_exit") int BPF_PROG(name, struct kvm_vcpu *vcpu)                            \
@@ -67,6 +72,19 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
                                                                                                      \
 		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
 			return vcpu ? odd_##name(vcpu) : 0;                                          \
+		count_exit(slot, code_of(slot->code_at));                                            \
+		return 0;                                                                            \
+	}                                                                                            \
+                                                                                                     \
+	SEC("?tp_btf/kvm_exit") int BPF_PROG(name##_guest, struct kvm_vcpu *vcpu)                    \
+	{                                                                                            \
+		struct vcpu_slot *slot = hinted((u64)vcpu);                                          \
+                                                                                                     \
+		if (!vcpu)                                                                           \
+			return 0;                                                                    \
+		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
+			return odd_##name(vcpu);                                                     \
+		slot->mode = mode_at_exit(vcpu, isa);                                                \
 		count_exit(slot, code_of(slot->code_at));                                            \
 		return 0;                                                                            \
 	}                                                                                            \
@@ -99,7 +117,11 @@ static __noinline int odd_on_entry(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
-	return slot ? odd_entry(slot, vcpu->stat.exits, 1, in_l2((u64)vcpu, slot->isa)) : 0;
+	if (!slot)
+		return 0;
+	if (config.guest && is_out(slot->state) && slot->mode == MODE_UNKNOWN && !slot->went_out && !slot->l2)
+		slot->mode = mode_at_entry(vcpu);
+	return odd_entry(slot, vcpu->stat.exits, 1, in_l2((u64)vcpu, slot->isa));
 }
 
 SEC("?tp_btf/kvm_entry")
@@ -111,7 +133,21 @@ int BPF_PROG(on_entry, struct kvm_vcpu *vcpu)
 		return 0;
 	if (slot->key != (u64)vcpu || slot->state != VCPU_HOST)
 		return odd_on_entry(vcpu);
-	return count_entry(slot, vcpu->stat.exits, 1);
+	return count_entry(slot, vcpu->stat.exits, 1, 0);
+}
+
+SEC("?tp_btf/kvm_entry")
+int BPF_PROG(on_entry_guest, struct kvm_vcpu *vcpu)
+{
+	struct vcpu_slot *slot = hinted((u64)vcpu);
+
+	if (!vcpu)
+		return 0;
+	if (slot->key != (u64)vcpu || slot->state != VCPU_HOST)
+		return odd_on_entry(vcpu);
+	if (slot->mode == MODE_UNKNOWN)
+		slot->mode = mode_at_entry(vcpu);
+	return count_entry(slot, vcpu->stat.exits, 1, 1);
 }
 
 SEC("fentry/kvm_arch_vcpu_destroy")

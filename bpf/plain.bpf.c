@@ -9,9 +9,9 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* The tracepoint does not say which port or MSR it was. */
-static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct)
+__noinline int count_detail(u32 slot_index, u32 row_index)
 {
-	return first_of_row(slot, direct);
+	return 0;
 }
 
 /* The first vCPU of each thread; the others follow by next_of_thread. */
@@ -99,7 +99,7 @@ int on_exit(void *ctx)
 	if (seen.slot->state == VCPU_GUEST)
 		count_exit(seen.slot, seen.code);
 	else
-		odd_exit(seen.slot, seen.code, 0);
+		odd_exit(seen.slot, seen.code, 0, MODE_UNKNOWN);
 	return PASS;
 }
 
@@ -126,7 +126,7 @@ int on_entry(void *ctx)
 	if (slot->key != key)
 		slot = slot_at(find_vcpu(key));
 	if (slot && slot->state == VCPU_HOST)
-		count_entry(slot, 0, 0);
+		count_entry(slot, 0, 0, 0);
 	else
 		odd_entry(slot, 0, 0, 0);
 	return PASS;

@@ -16,6 +16,17 @@ static __always_inline s64 widen(s64 code, u32 isa)
 	return isa == ISA_SVM && (u64)code >> 8 == 0xffffff ? (s64)(int)code : code;
 }
 
+/* The exits that are about a port or an MSR (SDM vol. 3, appendix C; APM vol. 2, appendix C). */
+enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0x7c };
+
+/* What exits for a reason are about: one of DETAILED_PORTS ff., or 0, which is no port and no MSR. */
+static __always_inline u32 detailed_place(u32 isa, u64 code)
+{
+	if (isa == ISA_SVM)
+		return code == SVM_IOIO ? DETAILED_PORTS : code == SVM_MSR ? DETAILED_MSRS : 0;
+	return code >= VMX_IO && code <= VMX_WRMSR ? code - VMX_IO + DETAILED_PORTS : 0;
+}
+
 /* A new row of a vCPU, or 0 when there is no room. */
 static __always_inline u32 new_row(struct vcpu_slot *slot, s64 code, u32 next)
 {
@@ -25,6 +36,7 @@ static __always_inline u32 new_row(struct vcpu_slot *slot, s64 code, u32 next)
 		slot->rows++;
 		row_at(index)->code = code;
 		row_at(index)->l2 = slot->l2;
+		row_at(index)->about = config.details ? detailed_place(slot->isa, code) : 0;
 		row_at(index)->next = next;
 	}
 	return index;
@@ -70,17 +82,6 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 		__sync_fetch_and_add(&control.no_level, 1);
 }
 
-/* The exits that are about a port or an MSR (SDM vol. 3, appendix C; APM vol. 2, appendix C). */
-enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0x7c };
-
-/* Where a vCPU has the row of a reason that is about a port or an MSR, in detailed[]; 0 if it is about neither. */
-static __always_inline u32 detailed_place(u32 isa, u64 direct)
-{
-	if (isa == ISA_SVM)
-		return direct == SVM_IOIO ? DETAILED_PORTS : direct == SVM_MSR ? DETAILED_MSRS : 0;
-	return direct >= VMX_IO && direct <= VMX_WRMSR ? direct - VMX_IO + DETAILED_PORTS : 0;
-}
-
 /*
  * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One about a
  * port or an MSR gets no place there but in detailed[], if these are counted: so it always takes the rare way, and others
@@ -97,7 +98,7 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
-		place = config.details ? detailed_place(slot->isa, direct) : 0;
+		place = row_at(index)->about;
 		if (place)
 			slot->detailed[place & (DETAILED_ROWS - 1)] = index;
 		else
@@ -105,12 +106,6 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 	}
 	return index;
 }
-
-/*
- * The same of a reason that may be one of detailed[]: then which port or MSR the exit is about is counted too. Each kind
- * of program has its own.
- */
-static __noinline u32 detailed_row(struct vcpu_slot *slot, u64 direct);
 
 #define NO_PLACE (~0ull)
 
@@ -147,9 +142,12 @@ static __always_inline u32 row_here(struct vcpu_slot *slot)
 	index = slot->direct[place];
 	if (index)
 		return index;
-	if (!config.details)
-		return first_of_row(slot, place);
-	return slot->detailed_ns == slot->exit_ns ? slot->detailed_row : detailed_row(slot, place);
+	if (config.details) {
+		index = slot->detailed[detailed_place(slot->isa, place) & (DETAILED_ROWS - 1)];
+		if (index)
+			return index;
+	}
+	return first_of_row(slot, place);
 }
 
 /* The same. */

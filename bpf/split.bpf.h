@@ -22,6 +22,10 @@ enum {
 	EFAULT = 14,
 };
 
+/* In modes.bpf.h and details.bpf.h. */
+static __noinline int note_mode(struct vcpu_slot *slot);
+__noinline int note_detail(u32 slot_index, u32 row_index);
+
 /* For how long KVM has polled for this vCPU. */
 static __always_inline u64 polled(u64 vcpu)
 {
@@ -159,9 +163,14 @@ int BPF_PROG(on_return, u32 reason, int error)
 	slot->turn++;
 	end_phase(slot, now);
 	begin_phase(slot, PHASE_USER, now);
+	if (config.guest && !slot->went_out)
+		note_mode(slot);
 	index = row_here(slot);
-	if (index && !slot->went_out)
+	if (index && !slot->went_out) {
 		row_at(index)->user_exits++;
+		if (config.details && row_at(index)->about)
+			note_detail(slot->index, index);
+	}
 	slot->went_out = 1;
 	count_return(index, shown);
 	end_write(slot, VCPU_HOST_MORE);

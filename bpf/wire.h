@@ -90,6 +90,16 @@ enum vcpu_nests {
 	NESTS_UNTOLD = 2, /* it does, and its exits cannot be told from theirs */
 };
 
+/* In which mode a guest exited: model::Mode. */
+enum guest_mode {
+	MODE_UNKNOWN = 0,
+	MODE_REAL = 1,
+	MODE_PROTECTED = 2,
+	MODE_LONG_LOW = 3,  /* the instruction pointer is in the lower half of the addresses ... */
+	MODE_LONG_HIGH = 4, /* ... or in the upper half */
+	MODES = 5,
+};
+
 /* Shortest and longest host time of an epoch, which is the span between two samples. */
 struct extremes {
 	u64 epoch;
@@ -122,11 +132,11 @@ struct row {
 	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
 	u32 l2; /* these exits are those of the guest's guests */
-	/* Which ports or MSRs they were about, where that is counted: an exit that went out to user space before it is over. */
+	u32 about; /* what they are about, where that is counted: one of DETAILED_PORTS ff.; else 0 */
 	u32 first_detail;
-	u32 details; /* how many different ones those are */
-	u32 unused;
+	u32 details; /* how many different ones there are */
 	u64 other_details; /* exits that are in none of them */
+	u64 modes[MODES];  /* exits by enum guest_mode, where that is counted */
 	/* Of L2's exits: how many went to L1 to be handled, and what that cost until L1 entered an L2 again. */
 	u64 to_l1;
 	u64 l1_done; /* how many of those L1 has handled: it entered an L2 again ... */
@@ -203,9 +213,8 @@ struct vcpu_slot {
 	u64 qual_at;   /* VMX: the exit qualification ... */
 	u64 avail_at;  /* ... which is that of this exit if in the bits there ... */
 	u64 avail_bit; /* ... this one is set; 0 if there is nothing that says so */
-	u64 detailed_ns; /* exit_ns of the last exit that is counted there; its row is detailed_row */
-	u64 told_ns;     /* that of one whose reader was told that it is of none; the only thing that the reader writes here */
-	u32 detailed_row;
+	u64 about;     /* the key of the exit that is being handled, if KVM_RUN has returned since it; 0: not known */
+	u32 mode;      /* enum guest_mode, where that is counted: of the exit that is being handled, or of the last one */
 	u32 marks; /* told since the look that ended the epoch before ... */
 	u64 mark_epoch; /* ... this one */
 	u32 detailed[DETAILED_ROWS]; /* the rows that have this, which are not in direct[] */
@@ -243,6 +252,7 @@ struct field {
 struct config {
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
 	u32 details; /* ports and MSRs are counted */
+	u32 guest;   /* exits by the guest's mode are */
 	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
 };

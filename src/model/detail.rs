@@ -31,12 +31,14 @@ impl Detail {
 }
 
 /// Which ports and MSRs exits were about. Of the exits of one reason that is about these, each is in one of the counts,
-/// or in `other`: together they are as many as the exits.
+/// or in `other`, once it has been handled. So they are as many as the exits, but for one of each vCPU that was being
+/// handled at the begin, and one at the end; of VMs from their begin to their end they are as many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// How many exits were about each port or MSR.
     pub counts: BTreeMap<Detail, u64>,
-    /// Exits about ports and MSRs that are not told apart: the table was full, or which it was could not be known.
+    /// Exits about ports and MSRs that are not told apart: the table was full, or which it was could not be known, as it
+    /// cannot of a guest's own guests.
     pub other: u64,
 }
 

@@ -389,7 +389,7 @@ mod tests {
             prop_assert_eq!(all.count, cells.len() as u64);
             prop_assert_eq!(all.time_ns, cells.iter().map(|cell| cell.3).sum::<u64>());
             prop_assert_eq!(all.returns.values().sum::<u64>(), all.split.user_exits);
-            prop_assert_eq!(all.details.count(), all.count);
+            prop_assert_eq!(all.details.count(), all.histogram.count());
             for g in &groups {
                 let (counters, split) = (&g.counters, &g.counters.split);
                 let parts = split.kernel_ns(counters.time_ns) + split.user_ns + split.halted_ns + split.waiting_ns;

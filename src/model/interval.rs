@@ -351,7 +351,7 @@ mod tests {
             for row in &one.rows {
                 let l2 = if row.level == Level::L2 { row.counters.count } else { 0 };
                 prop_assert_eq!(row.counters.nested.to_l1, l2, "levels are kept apart");
-                prop_assert_eq!(row.counters.details.count(), row.counters.count);
+                prop_assert_eq!(row.counters.details.count(), row.counters.histogram.count());
             }
         }
     }

@@ -3,8 +3,8 @@
 /// What a vCPU executed when it exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Not known: KVM did not read the guest's instruction pointer to handle the exit, which on VMX it only does when it
-    /// needs it.
+    /// Not known. On VMX this is long mode where KVM did not read the guest's instruction pointer to handle the exit, which
+    /// it only does when it needs it. And everywhere it is a guest whose registers are encrypted (SEV-ES, TDX).
     Unknown,
     /// Real mode (CR0.PE is 0): from the reset vector on, and what firmware and boot loaders do there.
     Real,
@@ -22,7 +22,7 @@ impl Mode {
     pub const ALL: [Mode; 5] = [Mode::Unknown, Mode::Real, Mode::Protected, Mode::LongLow, Mode::LongHigh];
 }
 
-/// Exits by [`Mode`]. All zero where it is not asked for.
+/// Exits by [`Mode`], of those that have been handled. All zero where it is not asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes([u64; Mode::ALL.len()]);
 

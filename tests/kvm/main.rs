@@ -8,6 +8,7 @@ mod counts;
 mod details;
 mod guest;
 mod marks;
+mod modes;
 mod nested;
 mod record;
 mod scale;

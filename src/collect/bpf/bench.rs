@@ -48,7 +48,13 @@ impl Filled {
 
     /// Reads all of them, as for a sample.
     pub fn look(&self) -> Vec<VcpuSample> {
-        let view = View { source: Source::Btf, measured: Measured::Split, full: false, now: monotonic_ns() };
+        let view = View {
+            source: Source::Btf,
+            measured: Measured::Split,
+            guest: false,
+            full: false,
+            now: monotonic_ns(),
+        };
         let found = self.0.look(self.0.begin_epoch(), view);
         found.into_iter().filter_map(|found| Some(found.reading?.sample)).collect()
     }

@@ -204,7 +204,8 @@ impl Collect for Bpf {
         let epoch = self.tables.begin_epoch();
         let full = peek!(control, next_row) >= self.sizes.rows && object::is_empty(&self.free_rows);
         let (now, wall) = (monotonic_ns(), SystemTime::now());
-        let view = View { source: self.source, measured: self.measured, full, now };
+        let view =
+            View { source: self.source, measured: self.measured, guest: self.marks.is_some(), full, now };
         let mut found = self.tables.look(epoch, view);
 
         let mut ours = Vec::new();

@@ -80,6 +80,7 @@ impl Loaded {
             max_returns: sizes.returns,
             max_details: sizes.details,
             details: (source == Source::Btf && measured == Measured::Split).into(),
+            guest: guest.into(),
             ..wire::config::default()
         };
         let image = if source == Source::Tracepoint {
@@ -141,13 +142,16 @@ impl Loaded {
                 "on_fork" => follow,
                 // The plain source learns from it that a vCPU ended; the other has a better sign for that.
                 "on_leave" => follow || source == Source::Tracepoint,
-                "on_entry" => timed,
+                "on_entry" => timed && !guest,
+                "on_entry_guest" => guest,
                 "on_pio" => guest,
                 "on_exit" => timed,
                 "on_exit_only" => !timed,
-                "on_exit_vmx" => timed && vmx,
+                "on_exit_vmx" => timed && vmx && !guest,
+                "on_exit_vmx_guest" => guest && vmx,
                 "on_exit_vmx_only" => !timed && vmx,
-                "on_exit_svm" => timed && !vmx,
+                "on_exit_svm" => timed && !vmx && !guest,
+                "on_exit_svm_guest" => guest && !vmx,
                 "on_exit_svm_only" => !timed && !vmx,
                 name if is_split(name) => measured == Measured::Split,
                 _ => true,

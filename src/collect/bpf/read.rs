@@ -3,8 +3,8 @@
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{
-    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Nested,
-    ReasonCount, Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Mode,
+    Modes, Nested, ReasonCount, Returns, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
 };
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Reader<'a> {
     pub details: &'a Table<wire::detail>,
     pub source: Source,
     pub measured: Measured,
+    /// Exits by the guest's mode are counted.
+    pub guest: bool,
     /// A reason that has no row will find no room for one.
     pub full: bool,
     /// The epoch that has just ended.
@@ -89,9 +91,6 @@ impl Reader<'_> {
                 });
                 if let Some(reason) = reasons.last_mut() {
                     self.row(row, &mut reason.counters);
-                    if about(code) != About::Nothing {
-                        reason.counters.details = self.details(row, about(code));
-                    }
                     over.add(&reason.counters);
                 }
                 index = peek!(row, next);
@@ -104,25 +103,12 @@ impl Reader<'_> {
             let code = ExitCode { isa, code: widen(isa, peek!(slot, code)) };
             let level = level(peek!(slot, l2));
             let same = |reason: &&mut ReasonCount| (reason.level, reason.code) == (level, code);
-            let untold = u64::from(about(code) != About::Nothing && self.tell_of_none(slot));
             match reasons.iter_mut().find(same) {
-                Some(reason) => {
-                    reason.counters.count += 1;
-                    reason.counters.details.other += untold;
-                }
+                Some(reason) => reason.counters.count += 1,
                 None if self.full => no_row += 1,
                 None => {
-                    let details = Details { other: untold, ..Details::default() };
-                    let counters = Counters { count: 1, details, ..Counters::default() };
+                    let counters = Counters { count: 1, ..Counters::default() };
                     reasons.push(ReasonCount { level, code, counters });
-                }
-            }
-        }
-        if self.measured == Measured::Split {
-            // The programs do not look at what exits of L2 were about.
-            for reason in &mut reasons {
-                if reason.level == Level::L2 && about(reason.code) != About::Nothing {
-                    reason.counters.details = Details { other: reason.counters.count, ..Details::default() };
                 }
             }
         }
@@ -232,23 +218,16 @@ impl Reader<'_> {
         if returned != 0 {
             into.returns = self.returns(returned);
         }
-    }
-
-    /// Whether the exit that is being handled is in no detail yet. Then it is told now that it is of none that is known,
-    /// and the programs keep to that: see `detailed_row` in bpf/details.bpf.h.
-    fn tell_of_none(&self, slot: *mut wire::vcpu_slot) -> bool {
-        let exit = peek!(slot, exit_ns);
-        if self.measured != Measured::Split || peek!(slot, detailed_ns) == exit {
-            return false;
+        if self.guest {
+            into.modes = Modes::new(Mode::ALL.map(|mode| peek!(row, modes[mode as usize])));
         }
-        // SAFETY: `slot` comes from `Table::at`, and the programs read this field whole.
-        unsafe { (&raw mut (*slot).told_ns).write_volatile(exit) };
-        // The vCPU must have seen this, or the next look at its state must see that it writes.
-        fence(Ordering::SeqCst);
-        true
+        let about = peek!(row, about);
+        if about != 0 {
+            into.details = self.details(row, about == wire::DETAILED_PORTS);
+        }
     }
 
-    fn details(&self, row: *const wire::row, about: About) -> Details {
+    fn details(&self, row: *const wire::row, ports: bool) -> Details {
         let mut details = Details { other: peek!(row, other_details), ..Details::default() };
         let mut index = peek!(row, first_detail);
         for _ in 0..wire::MAX_DETAILS {
@@ -258,9 +237,9 @@ impl Reader<'_> {
             let found = self.details.at(index);
             let key = peek!(found, key);
             let (number, write) = (key & 0xffff_ffff, key >> 32 & u64::from(wire::DETAIL_WRITE) != 0);
-            let detail = match (about, u16::try_from(number), u32::try_from(number)) {
-                (About::Port, Ok(port), _) => Detail::Port { port, write },
-                (_, _, Ok(msr)) => Detail::Msr { msr, write },
+            let detail = match (u16::try_from(number), u32::try_from(number)) {
+                (Ok(port), _) if ports => Detail::Port { port, write },
+                (_, Ok(msr)) => Detail::Msr { msr, write },
                 _ => break,
             };
             *details.counts.entry(detail).or_default() += peek!(found, count);
@@ -280,22 +259,6 @@ impl Reader<'_> {
             index = peek!(found, next);
         }
         returns
-    }
-}
-
-/// What the exits of a reason are about, as `detailed_place` in bpf/rows.bpf.h has it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum About {
-    Nothing,
-    Port,
-    Msr,
-}
-
-fn about(code: ExitCode) -> About {
-    match (code.isa, code.code) {
-        (Isa::Vmx, 30) | (Isa::Svm, 0x7b) => About::Port,
-        (Isa::Vmx, 31 | 32) | (Isa::Svm, 0x7c) => About::Msr,
-        _ => About::Nothing,
     }
 }
 

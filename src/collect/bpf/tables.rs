@@ -20,6 +20,8 @@ pub struct Tables {
 pub struct View {
     pub source: Source,
     pub measured: Measured,
+    /// Exits by the guest's mode are counted.
+    pub guest: bool,
     /// A reason that has no row will find no room for one.
     pub full: bool,
     /// The moment (ns).
@@ -58,13 +60,14 @@ impl Tables {
 
     /// Everybody who is there, with what was counted.
     pub fn look(&self, epoch: u64, view: View) -> Vec<Found> {
-        let View { source, measured, full, now } = view;
+        let View { source, measured, guest, full, now } = view;
         let reader = Reader {
             rows: &self.rows,
             returns: &self.returns,
             details: &self.details,
             source,
             measured,
+            guest,
             full,
             epoch,
             now,

@@ -400,7 +400,7 @@ pub const COLUMNS: [Column; 36] = [
         key: "details_other",
         heading: "other details",
         unit: "exits",
-        help: "exits about ports or MSRs that are not told apart; with those of `details` all that are about any",
+        help: "exits about ports or MSRs that are not told apart; with those of `details` all about any that have been handled",
         right: true,
         rank: None,
         machine: true,
