@@ -16,12 +16,16 @@
 //! - `guest churn POOL`: VMs that come and go. With each line of standard input those that are there run a turn, one more
 //!   is made, and the oldest ends where there would be more than POOL.
 //!
+//! `guest watch` runs none: it watches all VMs of the host, with a look at what their guests do, until it is killed. What that
+//! look costs is measured with it.
+//!
 //! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), `refused` how it ended
 //! ([`refused::Refused`]), `details` what it used ([`details::Used`]), `nested` what its vCPUs did ([`nested::Done`]). `many` answers a line by
 //! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
 //! answer the line `show` by what each VM did that is there, each on a line of its own, and null. The VMs live until
 //! standard input is closed.
 
+use exitscope::collect::{self, Options};
 use exitscope::guest::churn::{Churn, VmTurns};
 use exitscope::guest::details;
 use exitscope::guest::many::{self, Many};
@@ -77,11 +81,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             let kinds = guest::probe()?.into_iter().filter(|(_, found)| found.usable());
             many_vms(vms.parse()?, &kinds.map(|(kind, _)| kind).collect::<Vec<_>>(), each.parse()?)
         }
+        ["watch"] => watch(),
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
             poll HALTS NS | share NS | die WRITES | refused ROUNDS | details PORTS ROUNDS | nested VCPUS CPUIDS PORTS | \
-            many VMS EACH [all] | churn POOL"
+            many VMS EACH [all] | churn POOL | watch"
             .into()),
+    }
+}
+
+fn watch() -> Result<(), Box<dyn Error>> {
+    let mut source = collect::start(&Options { guest: true, ..Options::default() })?;
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        source.sample()?;
+        source.take_marks()?;
     }
 }
 

@@ -4,6 +4,7 @@ use super::read::{Reader, Reading};
 use super::table::{Table, peek};
 use super::wire;
 use crate::model::{Measured, Source, VmId};
+use std::cell::RefCell;
 
 /// The tables.
 pub struct Tables {
@@ -71,6 +72,7 @@ impl Tables {
             full,
             epoch,
             now,
+            copied: RefCell::default(),
         };
         let used = peek!(self.control.at(0), next_vcpu).min(self.vcpus.len());
         let mut found = Vec::with_capacity(used as usize);
