@@ -59,7 +59,15 @@ pub enum Command {
     /// status is 1 if COMMAND's is 0. Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong
     /// command line.
     Record(Record),
+    /// Mark this moment in everything that is being recorded
+    ///
+    /// `record` and `boot` keep it with its time; it is shown by them and by `report`, and `boot --until-mark` ends with it. It is on
+    /// the disk when this command ends. The exit status is 1 where nothing is recording, or not each recorder has kept it. Run it as the user
+    /// that runs the recorder.
+    Mark(Mark),
     /// Print a recording, or a part of it, as `stat` prints
+    ///
+    /// A table is followed by what `boot` tells below it: the phases, the marks, and the answers in words.
     ///
     /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
     /// root.
@@ -224,6 +232,10 @@ pub struct Boot {
     /// The boot is over with a line of the console that this regular expression matches [default: a login prompt]
     #[arg(long, value_name = "REGEX")]
     pub until: Option<regex::Regex>,
+    /// The boot is over with a mark that this regular expression matches: one by `exitscope mark`, or a byte that the guest writes to
+    /// a port for marks, whose text is like "port 0xf4: 0x10". A login prompt does not end it then
+    #[arg(long, value_name = "REGEX")]
+    pub until_mark: Option<regex::Regex>,
     /// Leave COMMAND running after that, until it ends by itself; what it does then is not counted
     #[arg(long)]
     pub keep: bool,
@@ -234,12 +246,42 @@ pub struct Boot {
     /// expression, in the order in which a machine goes through them
     #[arg(long, value_name = "FILE")]
     pub phases: Option<PathBuf>,
+    /// Record the boot into this file too, as `record --console` does; with --runs N into FILE-1 to FILE-N
+    #[arg(short, long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Replace the file of --record if it exists
+    #[arg(long, requires = "record")]
+    pub force: bool,
+    /// table, or json: an object a line for each boot
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: BootFormat,
     /// Write the report to this file instead of standard error
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// The VMM and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
     pub command: Vec<OsString>,
+}
+
+/// Formats of `boot`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BootFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object a line for each boot
+    Json,
+}
+
+/// Options of `mark`.
+#[derive(Args, Debug)]
+pub struct Mark {
+    /// What to say of this moment, at most 512 bytes
+    #[arg(value_name = "TEXT", required = true)]
+    pub text: Vec<String>,
+    /// Only in the recorder that is this process
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
 }
 
 /// Options of `record`.
@@ -257,6 +299,13 @@ pub struct Record {
     /// Record an interval of this length after the other, at least 10ms.
     #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = parse_interval)]
     pub interval: Duration,
+    /// Give COMMAND a terminal for its output, as `boot` does, and record what its VM says on the serial console there, line by line,
+    /// and the phases of its life
+    #[arg(long, requires = "command")]
+    pub console: bool,
+    /// The phases that lines of the console begin, in place of the built-in ones, as for `boot`
+    #[arg(long, value_name = "FILE", requires = "console")]
+    pub phases: Option<PathBuf>,
     /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
@@ -280,6 +329,9 @@ pub struct Report {
     /// Up to this moment, likewise.
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub to: Option<When>,
+    /// Only these phases, by name, separated by commas: kernel,"user space"
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub phase: Vec<String>,
     /// How to print.
     #[command(flatten)]
     pub print: Print,
