@@ -20,7 +20,8 @@ use std::time::Duration;
 const MOST_MARKS: usize = 10_000;
 
 /// Where firmware tells how far it is. Linux writes there as well, to pass some time, whatever it has in the register
-/// (`native_io_delay()`, arch/x86/kernel/io_delay.c); so this is no mark once there is a kernel.
+/// (`native_io_delay()`, arch/x86/kernel/io_delay.c; `io_delay()`, arch/x86/boot/boot.h); so this is no mark once there is a
+/// kernel, and one of many where the byte is the same.
 const POST: u16 = 0x80;
 
 /// What a boot is told from.
@@ -55,6 +56,8 @@ pub struct Session {
     /// How many there were of each origin, and besides.
     by_hand: usize,
     by_port: usize,
+    /// The last byte of [`POST`].
+    posted: Option<u8>,
     left_out: LeftOut,
     /// How long all intervals are that were complete.
     length: Duration,
@@ -82,6 +85,7 @@ impl Session {
             requests: Vec::new(),
             by_hand: 0,
             by_port: 0,
+            posted: None,
             left_out: LeftOut::default(),
             length: Duration::ZERO,
             exits: 0,
@@ -158,7 +162,7 @@ impl Session {
         self.left_out.marks += ports.lost;
         let has_kernel = self.course.as_ref().is_some_and(Course::has_kernel);
         for PortMark { monotonic_ns, port, value, .. } in ports.marks {
-            if port == POST && has_kernel {
+            if port == POST && (self.posted.replace(value) == Some(value) || has_kernel) {
                 continue;
             }
             if self.by_port == MOST_MARKS {
