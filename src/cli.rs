@@ -1,11 +1,15 @@
 //! The command line. `--help`, the man pages and the completions are all made from these definitions.
 
+mod parse;
+
+pub use parse::Numbers;
+
 use crate::model::{By, Isa, Measured, Sort, Source};
 use crate::reason::{Known, MSRS, PORTS};
 use crate::record::When;
 use crate::view::{self, Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::collections::BTreeSet;
+use parse::{parse_interval, parse_numbers, parse_time, parse_when};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,7 +63,15 @@ pub enum Command {
     /// status is 1 if COMMAND's is 0. Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong
     /// command line.
     Record(Record),
+    /// Mark this moment in everything that is being recorded
+    ///
+    /// `record` and `boot` keep it with its time; it is shown by them and by `report`, and `boot --until-mark` ends with it. It is on
+    /// the disk when this command ends. The exit status is 1 where nothing is recording, or not each recorder has kept it. Run it as the user
+    /// that runs the recorder.
+    Mark(Mark),
     /// Print a recording, or a part of it, as `stat` prints
+    ///
+    /// A table is followed by what `boot` tells below it: the phases, the marks, and the answers in words.
     ///
     /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
     /// root.
@@ -224,6 +236,10 @@ pub struct Boot {
     /// The boot is over with a line of the console that this regular expression matches [default: a login prompt]
     #[arg(long, value_name = "REGEX")]
     pub until: Option<regex::Regex>,
+    /// The boot is over with a mark that this regular expression matches: one by `exitscope mark`, or a byte that the guest writes to
+    /// a port for marks, whose text is like "port 0xf4: 0x10". A login prompt does not end it then
+    #[arg(long, value_name = "REGEX")]
+    pub until_mark: Option<regex::Regex>,
     /// Leave COMMAND running after that, until it ends by itself; what it does then is not counted
     #[arg(long)]
     pub keep: bool,
@@ -234,12 +250,42 @@ pub struct Boot {
     /// expression, in the order in which a machine goes through them
     #[arg(long, value_name = "FILE")]
     pub phases: Option<PathBuf>,
+    /// Record the boot into this file too, as `record --console` does; with --runs N into FILE-1 to FILE-N
+    #[arg(short, long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Replace the file of --record if it exists
+    #[arg(long, requires = "record")]
+    pub force: bool,
+    /// table, or json: an object a line for each boot
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: BootFormat,
     /// Write the report to this file instead of standard error
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// The VMM and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
     pub command: Vec<OsString>,
+}
+
+/// Formats of `boot`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BootFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object a line for each boot
+    Json,
+}
+
+/// Options of `mark`.
+#[derive(Args, Debug)]
+pub struct Mark {
+    /// What to say of this moment, at most 512 bytes
+    #[arg(value_name = "TEXT", required = true)]
+    pub text: Vec<String>,
+    /// Only in the recorder that is this process
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
 }
 
 /// Options of `record`.
@@ -257,6 +303,13 @@ pub struct Record {
     /// Record an interval of this length after the other, at least 10ms.
     #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = parse_interval)]
     pub interval: Duration,
+    /// Give COMMAND a terminal for its output, as `boot` does, and record what its VM says on the serial console there, line by line,
+    /// and the phases of its life
+    #[arg(long, requires = "command")]
+    pub console: bool,
+    /// The phases that lines of the console begin, in place of the built-in ones, as for `boot`
+    #[arg(long, value_name = "FILE", requires = "console")]
+    pub phases: Option<PathBuf>,
     /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
@@ -280,6 +333,9 @@ pub struct Report {
     /// Up to this moment, likewise.
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub to: Option<When>,
+    /// Only these phases, by name, separated by commas: kernel,"user space"
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub phase: Vec<String>,
     /// How to print.
     #[command(flatten)]
     pub print: Print,
@@ -393,70 +449,6 @@ pub struct Generate {
     pub completions: Option<clap_complete::Shell>,
 }
 
-/// Some numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers(pub BTreeSet<u32>);
-
-/// The highest vCPU number that KVM gives on x86 (`KVM_MAX_VCPU_IDS`, arch/x86/include/asm/kvm_host.h).
-const MAX_VCPU_ID: u32 = 16_383;
-
-fn parse_numbers(text: &str) -> Result<Numbers, String> {
-    let number = |text: &str| {
-        let number: u32 =
-            text.trim().parse().map_err(|_| format!("{text:?} is no number; give e.g. 0,2-3"))?;
-        if number > MAX_VCPU_ID {
-            return Err(format!("KVM numbers vCPUs from 0 to {MAX_VCPU_ID}, found {number}"));
-        }
-        Ok(number)
-    };
-    let mut numbers = BTreeSet::new();
-    for part in text.split(',') {
-        let (from, to) = match part.split_once('-') {
-            Some((from, to)) => (number(from)?, number(to)?),
-            None => (number(part)?, number(part)?),
-        };
-        if from > to {
-            return Err(format!("the range {part} ends before it begins"));
-        }
-        numbers.extend(from..=to);
-    }
-    Ok(Numbers(numbers))
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
-        Err(_) => {
-            humantime::parse_duration(text).map_err(|error| format!("{error}; give e.g. 10s or 500ms"))?
-        }
-    };
-    if time.is_zero() {
-        return Err("a time of nothing counts nothing".into());
-    }
-    if time > Duration::from_secs(100 * 365 * 24 * 3600) {
-        return Err("at most a hundred years".into());
-    }
-    Ok(time)
-}
-
-/// Zero is a moment too, that of the beginning.
-fn parse_when(text: &str) -> Result<When, String> {
-    if let Ok(time) = humantime::parse_rfc3339_weak(text) {
-        return Ok(When::At(time));
-    }
-    match text.parse::<f64>() {
-        Ok(0.0) => Ok(When::After(Duration::ZERO)),
-        _ => parse_time(text)
-            .map(When::After)
-            .map_err(|_| format!("{text:?} is no moment; give e.g. 90, 1min30s or 2026-11-05T14:30:00Z")),
-    }
-}
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let time = parse_time(text)?;
-    if time < Duration::from_millis(10) { Err("an interval takes at least 10ms".into()) } else { Ok(time) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,35 +467,6 @@ mod tests {
         let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
         for (word, _) in Sort::WORDS {
             assert!(words.contains(&word), "{word} is not in {line:?}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_lists_and_ranges() {
-        assert_eq!(parse_numbers("0,2-4,3").unwrap().0, BTreeSet::from([0, 2, 3, 4]));
-        for wrong in ["", "x", "1-", "4-2", "-1", "1,,2", "99999999999", "16384"] {
-            assert!(parse_numbers(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn moments_are_lengths_or_times_of_the_clock() {
-        assert_eq!(parse_when("0"), Ok(When::After(Duration::ZERO)));
-        assert_eq!(parse_when("1min30s"), Ok(When::After(Duration::from_secs(90))));
-        let moment = When::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_762_353_000));
-        assert_eq!(parse_when("2025-11-05T14:30:00Z"), Ok(moment));
-        assert_eq!(parse_when("2025-11-05 14:30:00"), Ok(moment));
-        for wrong in ["", "-1", "soon", "2025-11-05", "14:30"] {
-            assert!(parse_when(wrong).unwrap_err().contains("is no moment"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn times_are_seconds_or_have_a_unit() {
-        assert_eq!(parse_time("1.5").unwrap(), Duration::from_millis(1500));
-        assert_eq!(parse_time("500ms").unwrap(), Duration::from_millis(500));
-        for wrong in ["", "0", "-1", "1x", "nan", "inf", "1e300", "9e18"] {
-            assert!(parse_time(wrong).is_err(), "{wrong}");
         }
     }
 }

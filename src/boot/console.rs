@@ -8,6 +8,8 @@ use std::time::Duration;
 pub const MAX_LINE: usize = 512;
 /// The most lines that are kept.
 pub const MAX_LINES: usize = 100_000;
+/// The most bytes of them.
+pub const MAX_BYTES: usize = 8 << 20;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +23,12 @@ pub struct Line {
 /// Lines as they come.
 #[derive(Debug, Default)]
 pub struct Console {
+    /// Lines that nobody has taken yet.
     lines: Vec<Line>,
-    /// Lines that came after those that are kept.
+    /// How many lines were kept, and their bytes.
+    kept: usize,
+    bytes: usize,
     lines_left_out: u64,
-    /// Bytes that were too much for their line.
     bytes_left_out: u64,
     /// The line that is not over, and when it began.
     partial: Vec<u8>,
@@ -57,16 +61,32 @@ impl Console {
         }
     }
 
-    /// The lines that have ended, and the last one; and how many came after those that are kept.
-    pub fn finish(mut self) -> (Vec<Line>, u64) {
+    /// The lines that have ended since this was last called.
+    pub fn drain(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// Takes the line that has not ended, as it is, for one that has: nothing comes after it.
+    pub fn finish(&mut self) {
         if let Some(line) = self.end() {
             self.keep(line);
         }
-        (self.lines, self.lines_left_out)
+    }
+
+    /// How many lines came after those that are kept.
+    pub fn lines_left_out(&self) -> u64 {
+        self.lines_left_out
+    }
+
+    /// How many bytes were too much for their lines.
+    pub fn bytes_left_out(&self) -> u64 {
+        self.bytes_left_out
     }
 
     fn keep(&mut self, line: Line) {
-        if self.lines.len() < MAX_LINES {
+        if self.kept < MAX_LINES && self.bytes + line.text.len() <= MAX_BYTES {
+            self.kept += 1;
+            self.bytes += line.text.len();
             self.lines.push(line);
         } else {
             self.lines_left_out += 1;
@@ -101,21 +121,28 @@ mod tests {
         console.take(at(2), b"BIOS\r\nlogin: ", |line| seen.push((line.at, line.text.clone())));
         let text = |ms, text: &str| (at(ms), text.to_owned());
         assert_eq!(seen, [text(1, "Sea"), text(1, "SeaBIOS"), text(2, "login: ")]);
-        let (lines, left_out) = console.finish();
-        let lines: Vec<_> = lines.into_iter().map(|line| (line.at, line.text)).collect();
-        assert_eq!((lines, left_out), (vec![text(1, "SeaBIOS"), text(2, "login: ")], 0));
+        let mut lines = || console.drain().into_iter().map(|line| (line.at, line.text)).collect::<Vec<_>>();
+        assert_eq!(lines(), [text(1, "SeaBIOS")]);
+        console.finish();
+        let mut lines = || console.drain().into_iter().map(|line| (line.at, line.text)).collect::<Vec<_>>();
+        assert_eq!((lines(), lines()), (vec![text(2, "login: ")], Vec::new()));
+        assert_eq!((console.lines_left_out(), console.bytes_left_out()), (0, 0));
     }
 
     #[test]
     fn a_hostile_console_is_bounded() {
         let mut console = Console::default();
         console.take(at(0), &vec![b'a'; 1 << 20], |line| assert!(line.text.len() <= MAX_LINE));
-        assert_eq!(console.bytes_left_out, (1 << 20) - MAX_LINE as u64);
+        assert_eq!(console.bytes_left_out(), (1 << 20) - MAX_LINE as u64);
         console.take(at(1), b"\n\xff\xfe<script>\x1b[2J\n", |_| {});
         console.take(at(2), &b"x\n".repeat(MAX_LINES), |_| {});
-        let (lines, left_out) = console.finish();
-        assert_eq!((lines.len(), left_out), (MAX_LINES, 2));
+        let lines = console.drain();
+        assert_eq!((lines.len(), console.lines_left_out()), (MAX_LINES, 2));
         assert_eq!(lines[1].text, "\u{fffd}\u{fffd}<script>\x1b[2J");
         assert!(lines.iter().all(|line| line.text.len() <= MAX_LINE));
+        let mut console = Console::default();
+        let line = [&b"y".repeat(MAX_LINE)[..], b"\n"].concat();
+        console.take(at(0), &line.repeat(MAX_BYTES / MAX_LINE + 3), |_| {});
+        assert_eq!((console.drain().len(), console.lines_left_out()), (MAX_BYTES / MAX_LINE, 3));
     }
 }

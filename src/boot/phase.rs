@@ -19,8 +19,7 @@ struct Rule {
     pattern: Regex,
 }
 
-/// Patterns and their phases. A machine goes through phases in the order of the rules, and never back, but for a reboot,
-/// which the first rule tells.
+/// Patterns and their phases, in the order in which a machine goes through these.
 #[derive(Clone, Debug)]
 pub struct Rules(Vec<Rule>);
 
@@ -41,17 +40,27 @@ pub enum Error {
     Empty(PathBuf),
 }
 
-const BUILT_IN: [(&str, &str); 8] = [
-    ("firmware", r"SeaBIOS \(version|BdsDxe: |UEFI firmware"),
+/// What a machine does in real mode, and in protected mode before there is a kernel.
+pub const FIRMWARE: &str = "firmware";
+/// What it does in long mode before there is a kernel.
+pub const DECOMPRESSION: &str = "kernel decompression";
+/// What it does in the upper half of the addresses.
+pub const KERNEL: &str = "kernel";
+/// What it does in the lower half, once there is a kernel.
+pub const USER: &str = "user space";
+
+const BUILT_IN: [(&str, &str); 9] = [
+    (FIRMWARE, r"SeaBIOS \(version|BdsDxe: |UEFI firmware"),
     ("network boot", r"iPXE (\d|initialising)|Configuring \(net"),
     (
         "boot loader",
         r"^GRUB (loading|version)|Welcome to GRUB|GNU GRUB|^Booting from (Hard Disk|ROM)|^ISOLINUX |^SYSLINUX ",
     ),
-    ("kernel", r"(^|\] )Linux version \d|Decompressing Linux|^Booting the kernel"),
+    (DECOMPRESSION, r"Decompressing Linux|^early console in (extract|decompress)_kernel"),
+    (KERNEL, r"(^|\] )Linux version \d|^Booting the kernel"),
     ("initramfs", r"(Run|Starting) /init as init process|Loading, please wait|^Begin: "),
     (
-        "user space",
+        USER,
         r"systemd\[1\]: (systemd \d|Hostname set|Detected architecture)|^Welcome to |^INIT: version|Run /sbin/init as",
     ),
     ("login", LOGIN),
@@ -96,14 +105,22 @@ impl Rules {
         Ok(Rules(rules))
     }
 
-    /// The place of the phase that begins with a line, where the one at `current` is on; `None` before the first.
-    pub fn next(&self, current: Option<usize>, line: &str) -> Option<usize> {
-        let found = self.0.iter().position(|rule| rule.pattern.is_match(line))?;
-        match current {
-            Some(current) if found == 0 && current > 0 => Some(0),
-            Some(current) if found <= current => None,
-            _ => Some(found),
-        }
+    /// Those of a file, if there is one, and else the built-in ones.
+    ///
+    /// # Errors
+    /// Those of [`Rules::read`].
+    pub fn of(file: Option<&Path>) -> Result<Rules, Error> {
+        file.map_or_else(|| Ok(Rules::default()), Rules::read)
+    }
+
+    /// The place of the phase that a line tells, whatever phase is on.
+    pub fn told(&self, line: &str) -> Option<usize> {
+        self.0.iter().position(|rule| rule.pattern.is_match(line))
+    }
+
+    /// The place of the phase of this name, if there is one.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|rule| rule.phase == name)
     }
 
     /// A phase's name.
@@ -114,18 +131,15 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
+    use super::super::course::Course;
     use super::*;
+    use std::time::Duration;
 
-    fn phases<'a>(rules: &'a Rules, lines: &[&str]) -> Vec<&'a str> {
-        let mut current = None;
-        let mut found = Vec::new();
-        for line in lines {
-            if let Some(next) = rules.next(current, line) {
-                current = Some(next);
-                found.push(rules.name(current));
-            }
-        }
-        found
+    fn phases(rules: &Rules, lines: &[&str]) -> Vec<String> {
+        let mut course = Course::new(rules.clone());
+        let told = lines.iter().filter_map(|line| rules.told(line)).collect::<Vec<_>>();
+        let begun = course.advance(Duration::ZERO, Duration::ZERO, None, &told);
+        begun.into_iter().map(|begun| begun.name).collect()
     }
 
     #[test]

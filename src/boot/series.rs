@@ -154,6 +154,23 @@ impl Series {
         places
     }
 
+    /// The same of what comes from a moment on, which may be over, but not before the phase that is on began.
+    pub fn begin_at(&mut self, at: Duration, phase: &str) {
+        let before = self.stretches.len() - 1;
+        self.begin(phase);
+        let from = self.slices.partition_point(|slice| slice.phase < before || slice.at < at);
+        let later = &mut self.slices[from..];
+        later.iter_mut().for_each(|slice| slice.phase = before + 1);
+        if later.is_empty() {
+            return;
+        }
+        for place in [before, before + 1] {
+            let mut whole = Slice { at: self.stretches[place].whole.at, phase: place, ..Slice::default() };
+            self.slices.iter().filter(|slice| slice.phase == place).for_each(|slice| whole.add(slice));
+            self.stretches[place].whole = whole;
+        }
+    }
+
     /// The slices in their order.
     pub fn slices(&self) -> &[Slice] {
         &self.slices
@@ -206,6 +223,23 @@ mod tests {
         series.halve();
         let kept: Vec<_> = series.slices.iter().map(|slice| (slice.at.as_millis(), slice.exits)).collect();
         assert_eq!(kept, [(0, 7), (200, 11), (400, 7)]);
+        assert_eq!(series.whole(), whole);
+    }
+
+    #[test]
+    fn a_phase_may_have_begun_before_it_is_known() {
+        let mut series = fixture(&[&[(0x72, 3)], &[(0x72, 4)], &[(0x7b, 5)], &[(0x7b, 6)]]);
+        let whole = series.whole();
+        series.begin_at(Duration::from_millis(200), "kernel");
+        series.begin_at(Duration::from_millis(100), "none of it");
+        series.begin_at(Duration::from_millis(400), "login");
+        let found: Vec<_> = series
+            .stretches()
+            .iter()
+            .map(|stretch| (stretch.name.as_str(), stretch.whole.at.as_millis(), stretch.whole.exits))
+            .collect();
+        assert_eq!(found, [("start", 0, 7), ("kernel", 200, 0), ("none of it", 200, 11), ("login", 400, 0)]);
+        assert_eq!(series.slices().iter().map(|slice| slice.phase).collect::<Vec<_>>(), [0, 0, 2, 2]);
         assert_eq!(series.whole(), whole);
     }
 

@@ -1,60 +1,28 @@
 //! `exitscope boot`.
 
 use super::counting::{Counting, End, Plan, Times};
+use super::listen::Listener;
 use super::output::Output;
+use super::record::inbox;
+use super::session::{self, Session};
 use super::tell;
 use super::terminal::Terminal;
-use super::watch::Watch;
-use crate::boot::console::{Console, Line};
-use crate::boot::life::Life;
-use crate::boot::phase::{FIRST, LOGIN, Rules};
-use crate::boot::series::Series;
-use crate::cli;
-use crate::model::{Interval, Side, float};
+use crate::boot::course::Course;
+use crate::boot::phase::{LOGIN, Rules};
+use crate::cli::{self, BootFormat};
+use crate::model::{Side, float};
+use crate::record::{self, Writer};
 use crate::view::{self, compare, text};
 use regex::Regex;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a command that is asked to end may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What the console has said so far.
-struct Heard {
-    console: Console,
-    rules: Rules,
-    until: Regex,
-    phase: Option<usize>,
-    /// Names of phases that have begun since the last look.
-    begun: Vec<String>,
-    /// The line that the boot ended with.
-    end: Option<String>,
-}
-
-impl Heard {
-    /// Takes what came; whether that is worth a look.
-    fn take(&mut self, at: Duration, bytes: &[u8]) -> bool {
-        let Heard { console, rules, until, phase, begun, end } = self;
-        let before = begun.len();
-        let over = end.is_some();
-        console.take(at, bytes, |Line { text, .. }| {
-            if end.is_some() {
-                return;
-            }
-            if let Some(next) = rules.next(*phase, text) {
-                *phase = Some(next);
-                begun.push(rules.name(Some(next)).to_owned());
-            }
-            if until.is_match(text) {
-                *end = Some(text.clone());
-            }
-        });
-        begun.len() > before || end.is_some() != over
-    }
-}
 
 /// What one boot was.
 struct Outcome {
@@ -62,130 +30,174 @@ struct Outcome {
     length: Duration,
     seen_end: bool,
     end: End,
+    /// It was recorded, if that was asked for.
+    recorded: bool,
+}
+
+/// What is the same for all boots.
+struct Asked<'a> {
+    args: &'a cli::Boot,
+    rules: Rules,
+    /// The line that a boot ends with.
+    until: Option<Regex>,
 }
 
 /// Boots, and tells.
 pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
-    let rules = match &args.phases {
-        Some(file) => Rules::read(file)?,
-        None => Rules::default(),
+    let rules = Rules::of(args.phases.as_deref())?;
+    let until = match (&args.until, &args.until_mark) {
+        (Some(until), _) => Some(until.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(Regex::new(LOGIN)?),
     };
-    let until = match &args.until {
-        Some(until) => until.clone(),
-        None => Regex::new(LOGIN)?,
-    };
+    let asked = Asked { args, rules, until };
+    for number in 1..=args.runs {
+        if let Some(file) = file(args, number) {
+            Writer::check(&file, args.force)?;
+        }
+    }
     let mut output = Output::open(args.output.as_deref(), true, view::Options::default())?;
     let mut outcomes = Vec::new();
+    let waits = args.until.is_some() || args.until_mark.is_some();
     for number in 1..=args.runs {
-        if number > 1 {
+        if number > 1 && args.format == BootFormat::Table {
             output.say("\n")?;
         }
-        let Some(outcome) = once(args, &rules, &until, &mut output)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(outcome) = once(&asked, number, &mut output)? else { return Ok(ExitCode::SUCCESS) };
         // What does not come to its end once will not twice, and a signal is for all of them.
-        let ended_well =
-            matches!(outcome.end, End::Command(status) if status.success()) && args.until.is_none();
+        let ended_well = matches!(outcome.end, End::Command(status) if status.success()) && !waits;
         let go_on = outcome.seen_end || ended_well;
         outcomes.push(outcome);
         if !go_on {
             break;
         }
     }
-    if outcomes.len() > 1 {
+    if outcomes.len() > 1 && args.format == BootFormat::Table {
         output.say(&spread(&outcomes))?;
     }
+    let complete = output.is_complete() && outcomes.iter().all(|outcome| outcome.recorded);
     let Some(last) = outcomes.last() else { return Ok(ExitCode::SUCCESS) };
     if last.seen_end {
-        return Ok(super::code(output.is_complete()));
+        return Ok(super::code(complete));
     }
-    if args.until.is_some() && matches!(last.end, End::Command(status) if status.success()) {
-        writeln!(io::stderr(), "exitscope: the command ended, and no line of its console matched {until}")?;
+    if waits && matches!(last.end, End::Command(status) if status.success()) {
+        let line = args.until.as_ref().map(|until| format!("no line of its console matched {until}"));
+        let mark = args.until_mark.as_ref().map(|until| format!("no mark matched {until}"));
+        let missed: Vec<String> = line.into_iter().chain(mark).collect();
+        writeln!(io::stderr(), "exitscope: the command ended, and {}", missed.join(", and "))?;
         return Ok(ExitCode::FAILURE);
     }
-    Ok(last.end.code(output.is_complete())?)
+    Ok(last.end.code(complete)?)
+}
+
+/// Where a boot is recorded.
+fn file(args: &cli::Boot, number: u32) -> Option<PathBuf> {
+    let mut name: OsString = args.record.as_ref()?.into();
+    if args.runs > 1 {
+        name.push(format!("-{number}"));
+    }
+    Some(name.into())
 }
 
 /// One boot; `None` where a signal came before it began.
-fn once(
-    args: &cli::Boot,
-    rules: &Rules,
-    until: &Regex,
-    output: &mut Output,
-) -> anyhow::Result<Option<Outcome>> {
-    let Some(mut counting) = Plan::new(&args.watch, &args.command)?.start()? else { return Ok(None) };
-    let heard = Arc::new(Mutex::new(Heard {
-        console: Console::default(),
-        rules: rules.clone(),
-        until: until.clone(),
-        phase: None,
-        begun: Vec::new(),
-        end: None,
-    }));
+fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<Option<Outcome>> {
+    let args = asked.args;
+    let plan = Plan::new(&args.watch, &args.command)?.with_guest(true);
+    let Some(mut counting) = plan.start()? else { return Ok(None) };
     let mut terminal = Terminal::open()?;
+    let file = file(args, number);
+    let mut writer = match &file {
+        Some(file) => {
+            let about = session::about(&args.command, args.interval, &counting.watch);
+            Some(Writer::create(file, args.force, &about)?)
+        }
+        None => None,
+    };
     // What happened until now is no part of the boot, and there was nothing to watch.
     counting.watch.next()?;
-    let start = Instant::now();
-    counting.start_command_alone(|command| terminal.attach(command))?;
-    let (waker, listening) = (counting.waker(), Arc::clone(&heard));
-    terminal.pass_through(move |bytes| {
-        if lock(&listening).take(start.elapsed(), bytes) {
-            waker.wake();
-        }
-    })?;
+    counting.watch.take_marks()?;
+    let mut session = Session::new(counting.watch.monotonic_ns(), inbox(&counting));
+    if let Err(error) = counting.start_command_alone(|command| terminal.attach(command)) {
+        writer.take().map(Writer::discard).transpose()?;
+        return Err(error);
+    }
+    session.writer = writer;
+    session.keep();
+    session.until_mark(args.until_mark.clone());
+    let (rules, waker) = (asked.rules.clone(), counting.waker());
+    let listener =
+        Listener::start(&mut terminal, session.origin_ns(), rules.clone(), asked.until.clone(), waker)?;
+    session.listen(listener, Course::new(rules));
 
-    let mut series = Series::new(FIRST);
-    let mut whole: Option<Interval> = None;
-    let mut take = |watch: &mut Watch, series: &mut Series| -> anyhow::Result<()> {
-        let interval = watch.next()?;
-        series.add(&interval);
-        Interval::append(&mut whole, interval);
-        Ok(())
-    };
     let times = Times { duration: None, interval: Some(args.interval) };
-    let end = counting.until_end(times, |watch, _| {
-        take(watch, &mut series)?;
-        let mut heard = lock(&heard);
-        heard.begun.drain(..).for_each(|phase| series.begin(&phase));
-        Ok(if heard.end.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    let end = counting.until_end(times, |watch, complete| {
+        let over = session.look(watch, complete)?;
+        Ok(if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    let seen_end = lock(&heard).end.clone();
-    if seen_end.is_none() {
-        counting.farewell(|watch| take(watch, &mut series))?;
+    let is_over = |end| matches!(end, End::Command(_));
+    let mut found = session.found();
+    if found.is_none() {
+        counting.farewell(|watch| session.look(watch, false).map(drop))?;
+        session.finish(&mut counting.watch, is_over(end))?;
+        // It may have been the last thing that came.
+        found = session.found();
+    } else {
+        session.finish(&mut counting.watch, false)?;
     }
     let explanation = counting.watch.explanation();
-    let is_over = |end| matches!(end, End::Command(_));
-    if seen_end.is_some() && !is_over(end) && !(args.keep && is_over(counting.wait_for_command())) {
+    if found.is_some() && !is_over(end) && !(args.keep && is_over(counting.wait_for_command())) {
         stop(&counting)?;
     }
     drop(terminal);
 
-    let (console, left_out) = std::mem::take(&mut lock(&heard).console).finish();
-    let words = match &seen_end {
-        Some(line) => format!("\"{}\" on the console", text::clean(line.trim(), 60)),
-        None if matches!(end, End::Command(_)) => "the command's end".to_owned(),
+    let words = match &found {
+        Some(found) => found.clone(),
+        None if is_over(end) => "the command's end".to_owned(),
         None => "a signal".to_owned(),
     };
-    let outcome = Outcome {
-        exits: series.whole().exits,
-        length: series.whole().length,
-        seen_end: seen_end.is_some(),
-        end,
-    };
-    if args.output.is_none() {
+    if args.output.is_none() && args.format == BootFormat::Table {
         // A prompt has not ended its line.
         output.say("\n")?;
     }
-    if let Some(whole) = whole {
-        output.explain(explanation);
-        output.write(&whole)?;
-        let life = Life { console, left_out, ..Life::new(whole, series, words) };
-        output.say(&tell::life(&life, output.width()))?;
+    let recorded = match session.writer.take() {
+        Some(writer) => end_recording(writer, &words, end)?,
+        None => session.failed.is_none(),
+    };
+    if let Some(error) = &session.failed {
+        say(&format!("{error:#}; the boot went on, unrecorded"))?;
+    }
+    let life = session.life(words);
+    let mut outcome = Outcome { exits: 0, length: Duration::ZERO, seen_end: found.is_some(), end, recorded };
+    if let Some(life) = life {
+        let whole = life.series.whole();
+        (outcome.exits, outcome.length) = (whole.exits, whole.length);
+        match args.format {
+            BootFormat::Table => {
+                output.explain(explanation);
+                output.write(&life.whole)?;
+                output.say(&tell::life(&life, output.width()))?;
+            }
+            BootFormat::Json => output.say(&view::life::render(&life)?)?,
+        }
     }
     Ok(Some(outcome))
 }
 
-fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
-    // Whoever panicked left it whole: a line is taken or not.
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether the recording could be ended; if not, that is said, and the boot told all the same.
+fn end_recording(mut writer: Writer, words: &str, end: End) -> io::Result<bool> {
+    let how = match end {
+        End::Asked => format!("with {words}"),
+        end => end.words(),
+    };
+    let ended: Result<(), record::Error> = writer.until(words).and_then(|()| writer.finish(&how));
+    match ended {
+        Ok(()) => Ok(true),
+        Err(error) => say(&format!("{error:#}")).map(|()| false),
+    }
+}
+
+fn say(message: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "exitscope: {}", text::clean(message, 2000))
 }
 
 /// Asks the command and what it has started to end, and has it ended where it does not.

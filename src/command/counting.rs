@@ -3,7 +3,7 @@
 use super::events::{Event, Events, Waker};
 use super::watch::{self, Watch};
 use crate::cli;
-use crate::collect::Select;
+use crate::collect::{Options, Select};
 use crate::view::unit;
 use signal_hook::consts::SIGTERM;
 use std::ffi::OsString;
@@ -87,6 +87,7 @@ pub struct Plan<'a> {
     watch: &'a cli::Watch,
     command: &'a [OsString],
     select: Select,
+    guest: bool,
     events: Events,
 }
 
@@ -94,12 +95,18 @@ impl<'a> Plan<'a> {
     /// Finds what `watch` names, and listens for signals. Where there is a command, its VMs are meant.
     pub fn new(watch: &'a cli::Watch, command: &'a [OsString]) -> anyhow::Result<Plan<'a>> {
         let select = if command.is_empty() { watch::select(watch)? } else { Select::Descendants };
-        Ok(Plan { watch, command, select, events: Events::listen()? })
+        Ok(Plan { watch, command, select, guest: false, events: Events::listen()? })
+    }
+
+    /// The same, and what the guests are doing is looked at too.
+    pub fn with_guest(mut self, guest: bool) -> Plan<'a> {
+        self.guest = guest;
+        self
     }
 
     /// Starts to count; `None` where a signal came before KVM did.
     pub fn start(self) -> anyhow::Result<Option<Counting<'a>>> {
-        let options = watch::options(self.watch, self.select);
+        let options = Options { guest: self.guest, ..watch::options(self.watch, self.select) };
         let watch = Watch::start(&options, &self.events, self.command.is_empty())?;
         Ok(watch.map(|watch| Counting {
             watch,

@@ -30,6 +30,12 @@ impl Waker {
         // Nobody listens any more where we are at the end.
         let _ = self.0.send(Event::Look);
     }
+
+    /// One whom nobody hears.
+    #[cfg(test)]
+    pub fn unheard() -> Waker {
+        Waker(mpsc::channel().0)
+    }
 }
 
 /// Where events come from.

@@ -4,12 +4,16 @@ mod boot;
 mod counting;
 mod diff;
 mod events;
+mod inbox;
 mod kmsg;
+mod listen;
+mod mark;
 mod output;
 mod progress;
 mod record;
 mod report;
 mod selftest;
+mod session;
 mod stat;
 mod tell;
 mod terminal;
@@ -37,6 +41,7 @@ pub fn run(cli: Cli) -> ExitCode {
             let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
             (record::run(&args), failure)
         }
+        Command::Mark(args) => (mark::run(&args), 1),
         Command::Diff(args) => (diff::run(&args), 1),
         Command::Report(args) => (report::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),

@@ -15,9 +15,19 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     let Some((start, end, length)) = recording.span() else {
         bail!("{} has no interval: recording ended before the first was over", args.file.display());
     };
-    let part = Part { from: args.from, to: args.to };
+    let known = recording.phases();
+    if let Some(unknown) = args.phase.iter().find(|phase| !known.contains(&phase.as_str())) {
+        let name = |name: &str| format!("{:?}", text::clean(name, 60));
+        let names: Vec<String> = known.iter().take(50).map(|known| name(known)).collect();
+        let there = match names.len() {
+            0 => "it has no phases; `boot --record` and `record --console` keep them".to_owned(),
+            _ => format!("it has {}", names.join(", ")),
+        };
+        bail!("{} has no phase {}: {there}", args.file.display(), name(unknown));
+    }
+    let part = Part { from: args.from, to: args.to, phases: args.phase.clone() };
     // Everything is read for what stands out in a part, which only people are told.
-    let life = if args.print.format == Format::Table { recording.life(part)? } else { None };
+    let mut life = if args.print.format == Format::Table { recording.life(part.clone())? } else { None };
     let whole = match &life {
         Some(life) => Some(life.whole.clone()),
         None => recording.whole(part)?,
@@ -36,7 +46,9 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     let options = view::Options { explanation: explanation(recording.notes()), ..args.print.options() };
     let mut output = Output::open(args.print.output.as_deref(), false, options)?;
     output.write(&whole)?;
-    if let Some(life) = &life {
+    if let Some(life) = &mut life {
+        // Whoever recorded may be anyone.
+        life.end = text::clean(&life.end, 200);
         output.say(&tell::life(life, output.width()))?;
     }
     if recording.end().is_none() {

@@ -1,13 +1,19 @@
 //! What is told of a machine's life under the table of its exits.
 
+use crate::boot::console::MAX_LINE;
 use crate::boot::life::Life;
-use crate::view::{answers, phases, text, unit};
+use crate::view::{answers, marks, phases, text, unit};
 
-/// The phases, where there are several, and the answers.
+/// The phases, where there are several, the marks, and the answers.
 pub fn life(life: &Life, width: Option<usize>) -> String {
     let mut said = String::from("\n");
     if let [_, _, ..] = life.series.stretches() {
         said += &phases::render(life.series.stretches(), &life.series.whole(), width);
+        said.push('\n');
+    }
+    let marks = marks::render(&life.marks, life.marks_left_out);
+    if !marks.is_empty() {
+        said += &marks;
         said.push('\n');
     }
     for answer in answers::answers(life) {
@@ -15,6 +21,10 @@ pub fn life(life: &Life, width: Option<usize>) -> String {
             said += &line;
             said.push('\n');
         }
+    }
+    if life.bytes_left_out > 0 {
+        let bytes = unit::counted(life.bytes_left_out, "byte");
+        said += &format!("{bytes} of the console were left out: of a line {MAX_LINE} bytes are looked at.\n");
     }
     if life.left_out > 0 {
         let lines = unit::counted(life.left_out, "line");

@@ -57,8 +57,12 @@ impl Watch {
         Ok(interval)
     }
 
+    /// When the last interval ended, or counting began (`CLOCK_MONOTONIC`).
+    pub fn monotonic_ns(&self) -> u64 {
+        self.last.monotonic_ns
+    }
+
     /// What guests wrote to ports for marks since the last call, where [`Options::guest`] asked for that.
-    #[allow(dead_code)]
     pub fn take_marks(&mut self) -> anyhow::Result<PortMarks> {
         self.source.take_marks().context("cannot read what guests wrote to ports")
     }

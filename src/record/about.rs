@@ -1,5 +1,6 @@
 //! What is kept with a recording beside its intervals.
 
+use crate::boot::life::LeftOut;
 use crate::model::{Isa, Level, Measured, Source};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +50,15 @@ impl Notes {
             ("note_source", self.source.as_deref()),
         ]
     }
+}
+
+/// What was left out, each with the name of its fact.
+pub(super) fn left_out(left_out: LeftOut) -> [(&'static str, u64); 3] {
+    [
+        ("console_lines_left_out", left_out.lines),
+        ("console_bytes_left_out", left_out.bytes),
+        ("marks_left_out", left_out.marks),
+    ]
 }
 
 pub(super) const SOURCES: [(&str, Source); 3] =

@@ -6,15 +6,23 @@
 
 mod about;
 mod error;
+mod files;
 mod histogram;
+mod keys;
 mod once;
 mod open;
 mod reader;
 mod rows;
 mod schema;
+mod story;
 mod text;
+mod uses;
 mod writer;
 
+#[cfg(test)]
+mod size_tests;
+#[cfg(test)]
+mod story_tests;
 #[cfg(test)]
 mod tests;
 

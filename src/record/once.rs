@@ -2,6 +2,7 @@
 
 use super::about::{self, About};
 use super::rows::{Columns, Order};
+use super::uses::{self, Use};
 use super::{Error, schema, text};
 use crate::model::{ExitCode, Level, Vm, VmId};
 use rusqlite::Connection;
@@ -47,6 +48,9 @@ pub struct Moment {
     pub length: Duration,
 }
 
+/// What exits were about, by what blobs of counts call it: a reason, as rows call it, and a use.
+pub type Uses = HashMap<i64, (i64, Use)>;
+
 /// Reads what there is once in a recording.
 pub struct Reader<'a> {
     /// Where from.
@@ -61,12 +65,13 @@ impl Reader<'_> {
         result.map_err(|cause| Error::sqlite("read", self.path, cause))
     }
 
-    fn damaged(&self, what: impl Into<String>) -> Error {
+    /// What is wrong with the file.
+    pub fn damaged(&self, what: impl Into<String>) -> Error {
         Error::damaged(self.path, what)
     }
 
-    /// Whether it is a recording, and one that this program knows.
-    pub fn check_schema(&self) -> Result<(), Error> {
+    /// The version of its schema, if it is a recording, and one that this program knows.
+    pub fn check_schema(&self) -> Result<usize, Error> {
         let path = self.path.to_owned();
         let found: i64 =
             self.said(self.connection.pragma_query_value(None, "application_id", |row| row.get(0)))?;
@@ -100,11 +105,11 @@ impl Reader<'_> {
                 Err(cause) => return Err(Error::sqlite("read", self.path, cause)),
             }
         }
-        Ok(())
+        Ok(version)
     }
 
     /// Gives each row of a query to `take`.
-    fn rows(
+    pub fn rows(
         &self,
         query: &str,
         mut take: impl FnMut(&Columns<'_>) -> Result<(), Error>,
@@ -255,5 +260,22 @@ impl Reader<'_> {
             Ok(())
         })?;
         Ok(reasons)
+    }
+
+    /// What exits were about, from version 2 on.
+    pub fn uses(&self) -> Result<Uses, Error> {
+        let mut all = Uses::new();
+        let mut order = Order::default();
+        self.rows("SELECT id, reason, kind, number, write FROM uses ORDER BY id", |row| {
+            let (id, kind) = (row.int(0)?, row.text(2)?);
+            order.next(id).map_err(|()| self.damaged("its uses are not in order"))?;
+            let number = row.maybe_int(3)?;
+            let what = uses::from_columns(&kind, number, row.maybe(4)?).ok_or_else(|| {
+                self.damaged(format!("use {id} is of {kind:?} and {number:?}, which is none"))
+            })?;
+            all.insert(id, (row.int(1)?, what));
+            Ok(())
+        })?;
+        Ok(all)
     }
 }

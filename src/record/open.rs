@@ -1,7 +1,7 @@
 //! Opening a recording to read it.
 
 use super::Error;
-use super::writer::beside;
+use super::files::beside;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;

@@ -5,27 +5,27 @@
 //! twice, and whatever is added up later fits its type.
 
 use super::about::{About, Notes};
-use super::once::{Moment, Reader, VcpuLife, VmLife};
+use super::once::{Moment, Reader, Uses, VcpuLife, VmLife};
 use super::rows::{Present, Rows};
+use super::story::Story;
 use super::{Error, open};
-use crate::boot::life::Life;
-use crate::boot::phase::FIRST;
-use crate::boot::series::{Series, Slice};
-use crate::boot::spike;
 use crate::model::{ExitCode, Interval, Level, Vm};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// A part of a recording: from a moment to a moment, each by the host's clock or by how long after the recording began.
+/// A part of a recording: from a moment to a moment, each by the host's clock or by how long after the recording began, and of
+/// that the phases that are asked for.
 /// Intervals are not cut: one that is in it at all is in it whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     /// From when on; `None` from the beginning.
     pub from: Option<When>,
     /// Until when; `None` to the end.
     pub to: Option<When>,
+    /// In phases of these names; in all, if there are none.
+    pub phases: Vec<String>,
 }
 
 /// A moment of a recording.
@@ -38,7 +38,8 @@ pub enum When {
 }
 
 impl Part {
-    fn holds(&self, moment: &Moment) -> bool {
+    /// Whether an interval is in it by its time.
+    pub(super) fn holds(&self, moment: &Moment) -> bool {
         self.from.is_none_or(|from| match from {
             When::After(from) => moment.offset + moment.length > from,
             When::At(from) => moment.end > from,
@@ -60,6 +61,8 @@ pub struct Recording {
     vms: Vec<VmLife>,
     vcpus: Vec<VcpuLife>,
     reasons: HashMap<i64, (Level, ExitCode)>,
+    uses: Option<Uses>,
+    pub(super) story: Story,
 }
 
 impl Recording {
@@ -70,7 +73,7 @@ impl Recording {
     pub fn open(path: &Path) -> Result<Recording, Error> {
         let connection = open::connect(path)?;
         let read = Reader { connection: &connection, path };
-        read.check_schema()?;
+        let version = read.check_schema()?;
         // One view of the file for all that is read, while more may be written.
         read.said(connection.execute_batch("BEGIN"))?;
         let facts = read.facts()?;
@@ -83,8 +86,12 @@ impl Recording {
         };
         let end = note("end");
         let (moments, vms, vcpus, reasons) = (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
+        let (uses, story) = match version {
+            1 => (None, Story::default()),
+            _ => (Some(read.uses()?), Story::read(&read, &facts)?),
+        };
         let path = path.to_owned();
-        Ok(Recording { connection, path, about, notes, end, moments, vms, vcpus, reasons })
+        Ok(Recording { connection, path, about, notes, end, moments, vms, vcpus, reasons, uses, story })
     }
 
     /// Where, with what and how was recorded.
@@ -149,57 +156,18 @@ impl Recording {
         part: Part,
         mut take: impl FnMut(Interval) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each_moment(|moment| part.holds(moment), |_, interval| take(interval))
-    }
-
-    /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,
-    /// and what stands out does so among all that was recorded. The words for its end are as they are in the file: untrusted.
-    ///
-    /// # Errors
-    /// If the recording is damaged, or cannot be read.
-    pub fn life(&self, part: Part) -> Result<Option<Life>, Error> {
-        let (mut all, mut series, mut whole) = (Series::new(FIRST), Series::new(FIRST), None);
-        self.each_moment(
-            |_| true,
-            |moment, interval| {
-                all.add(&interval);
-                if part.holds(moment) {
-                    series.add(&interval);
-                    Interval::append(&mut whole, interval);
-                } else {
-                    series.skip(interval.length);
-                }
-                Ok::<_, Error>(())
-            },
-        )?;
-        let Some(whole) = whole else { return Ok(None) };
-        let holds = |at| series.slices().iter().any(|slice| slice.at <= at && at < slice.end());
-        let mut spikes = spike::find(&all);
-        spikes.retain(|spike| holds(spike.at));
-        let places = series.forget_empty();
-        spikes.iter_mut().for_each(|spike| spike.phase = places[spike.phase].unwrap_or(0));
-        let last = |series: &Series| series.slices().last().map(Slice::end);
-        let end = if last(&series) == last(&all) { self.until() } else { "the end of this part" };
-        Ok(Some(Life { spikes, ..Life::new(whole, series, end.to_owned()) }))
-    }
-
-    /// What it ended with, in words that continue "until".
-    fn until(&self) -> &'static str {
-        match self.end() {
-            Some(end) if end.starts_with("with the command") => "the command's end",
-            Some(_) => "the end of the recording",
-            None => "the last interval that was written",
-        }
+        self.each_moment(self.holds(&part), |_, interval| take(interval))
     }
 
     /// Gives each interval to `take` that `wanted` says yes to.
-    fn each_moment<E: From<Error>>(
+    pub(super) fn each_moment<E: From<Error>>(
         &self,
         wanted: impl Fn(&Moment) -> bool,
         mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut rows =
-            Rows::new(&self.connection, &self.path, self.about.source, self.about.measured, &self.reasons);
+        let About { source, measured, .. } = self.about;
+        let uses = self.uses.as_ref();
+        let mut rows = Rows::new(&self.connection, &self.path, source, measured, &self.reasons, uses);
         let mut present = Present::new(&self.path, &self.vms, &self.vcpus);
         for moment in &self.moments {
             present.advance(moment.id)?;

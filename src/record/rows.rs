@@ -2,7 +2,8 @@
 
 use super::Error;
 use super::histogram;
-use super::once::{Moment, VcpuLife, VmLife};
+use super::once::{Moment, Uses, VcpuLife, VmLife};
+use super::uses::{self, Use};
 use super::writer::no_time;
 use crate::model::{
     Counters, ExitCode, Extremes, Histogram, Interval, Level, Loss, Measured, Nested, Row, Source, Split,
@@ -67,6 +68,14 @@ impl Columns<'_> {
         }
     }
 
+    /// Any integer, or nothing.
+    pub fn maybe_int(&self, column: usize) -> Result<Option<i64>, Error> {
+        match self.value(column)? {
+            ValueRef::Null => Ok(None),
+            _ => self.int(column).map(Some),
+        }
+    }
+
     /// An integer of at least 0, or nothing.
     pub fn maybe(&self, column: usize) -> Result<Option<u64>, Error> {
         match self.value(column)? {
@@ -97,10 +106,16 @@ impl Columns<'_> {
         text.map(str::to_owned).ok_or_else(|| self.wrong(column, "a text in UTF-8", found))
     }
 
+    /// Bytes.
+    pub fn blob(&self, column: usize) -> Result<&[u8], Error> {
+        match self.value(column)? {
+            ValueRef::Blob(bytes) => Ok(bytes),
+            other => Err(self.wrong(column, "bytes", other)),
+        }
+    }
+
     fn histogram(&self, column: usize) -> Result<Histogram, Error> {
-        let found = self.value(column)?;
-        let ValueRef::Blob(bytes) = found else { return Err(self.wrong(column, "bytes", found)) };
-        let buckets = histogram::decode(bytes)
+        let buckets = histogram::decode(self.blob(column)?)
             .map_err(|what| Error::damaged(self.path, format!("a histogram is none: {what}")))?;
         Ok(buckets.into_iter().collect())
     }
@@ -183,6 +198,8 @@ enum Sum {
     Nested,
     NestedTimes,
     Returns,
+    Details,
+    Modes,
     Exits,
     KvmExits,
     VcpuTimes,
@@ -196,6 +213,7 @@ pub struct Rows<'a> {
     source: Source,
     measured: Measured,
     reasons: &'a HashMap<i64, (Level, ExitCode)>,
+    uses: Option<&'a Uses>,
     sums: [u64; Sum::Losses as usize + 1],
 }
 
@@ -203,15 +221,16 @@ pub struct Rows<'a> {
 type Key = (i64, i64);
 
 impl<'a> Rows<'a> {
-    /// None read yet.
+    /// None read yet. Without `uses`, the file is of the first version.
     pub fn new(
         connection: &'a Connection,
         path: &'a Path,
         source: Source,
         measured: Measured,
         reasons: &'a HashMap<i64, (Level, ExitCode)>,
+        uses: Option<&'a Uses>,
     ) -> Rows<'a> {
-        Rows { connection, path, source, measured, reasons, sums: [0; Sum::Losses as usize + 1] }
+        Rows { connection, path, source, measured, reasons, uses, sums: [0; Sum::Losses as usize + 1] }
     }
 
     /// The interval of this moment.
@@ -219,7 +238,10 @@ impl<'a> Rows<'a> {
         let vcpus = self.spans(moment.id, present)?;
         let (keys, mut rows) = self.exits(moment.id, present)?;
         self.nested(moment.id, &keys, &mut rows)?;
-        self.returns(moment.id, &keys, &mut rows)?;
+        match self.uses {
+            Some(uses) => self.used(moment.id, uses, &keys, &mut rows)?,
+            None => self.returns(moment.id, &keys, &mut rows)?,
+        }
         rows.sort_by_key(|row| (row.vm, row.vcpu, row.level, row.code));
         if rows.is_sorted_by(|a, b| (a.vm, a.vcpu, a.level, a.code) < (b.vm, b.vcpu, b.level, b.code)) {
             Ok(Interval {
@@ -391,6 +413,28 @@ impl<'a> Rows<'a> {
             let of = rows.row(interval, keys, found, (vcpu, reason))?;
             of.counters.returns.insert(UserReason(returned), count);
             Ok((vcpu, reason, returned))
+        })
+    }
+
+    fn used(&mut self, interval: i64, uses: &Uses, keys: &[Key], found: &mut [Row]) -> Result<(), Error> {
+        let query = "SELECT vcpu, counts FROM used WHERE interval_id = ? ORDER BY vcpu";
+        self.each(query, interval, |rows, row| {
+            let vcpu = row.int(0)?;
+            let counts = uses::decode(row.blob(1)?)
+                .map_err(|what| rows.damaged(format!("what exits were about is not told: {what}")))?;
+            for (key, count) in counts {
+                let &(reason, what) = uses.get(&key.into()).ok_or_else(|| {
+                    rows.damaged(format!("interval {interval} has a use {key}, which is not known"))
+                })?;
+                let sum = match what {
+                    Use::Return(_) => Sum::Returns,
+                    Use::Detail(_) | Use::Other => Sum::Details,
+                    Use::Mode(_) => Sum::Modes,
+                };
+                let count = rows.sum(sum, count)?;
+                uses::add(&mut rows.row(interval, keys, found, (vcpu, reason))?.counters, what, count);
+            }
+            Ok(vcpu)
         })
     }
 

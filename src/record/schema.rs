@@ -8,7 +8,9 @@ pub const APPLICATION_ID: i32 = 0x6578_7363;
 /// What leads from each version to the next; `user_version` says how many have been done. One that was released is never
 /// changed. A migration may only add, so that a reader that knows the later version reads the earlier by taking what is not
 /// there for empty.
-const MIGRATIONS: [&str; 1] = [FIRST];
+///
+/// A view that has a table's name and columns may take its place, where what the table had is elsewhere from then on.
+const MIGRATIONS: [&str; 2] = [FIRST, include_str!("second.sql")];
 
 /// The newest version.
 pub const VERSION: usize = MIGRATIONS.len();
@@ -175,6 +177,16 @@ pub fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", i64::try_from(VERSION).unwrap_or(i64::MAX))
+}
+
+/// A database of an older version, as that made it.
+#[cfg(test)]
+pub fn make(connection: &Connection, version: usize) -> rusqlite::Result<()> {
+    for migration in MIGRATIONS.iter().take(version) {
+        connection.execute_batch(migration)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", i64::try_from(version).unwrap_or(i64::MAX))
 }
 
 /// The version of a database; 0 for one that has no schema of ours yet.

@@ -1,26 +1,22 @@
-use super::writer::beside;
+use super::files::beside;
 use super::*;
-use crate::model::{
-    Counters, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured, Returns, Row, Source,
-    Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
-};
+use crate::model::{Counters, Interval, Row, VcpuSpan, VcpuTime, Vm, VmId};
 use crate::view::fixture as whole;
 use rusqlite::Connection;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// A folder that is gone with this.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         let folder = std::env::temp_dir().join(format!("exitscope-record-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         Folder(folder)
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -31,30 +27,33 @@ impl Drop for Folder {
     }
 }
 
-/// What is recorded of the views' fixtures: all but the ports and MSRs.
-mod fixture {
+/// The views' fixtures, of which each exit was in some mode.
+pub mod fixture {
     use super::{Interval, whole};
-    use crate::model::Details;
+    use crate::model::Modes;
 
-    fn recorded(mut interval: Interval) -> Interval {
-        interval.rows.iter_mut().for_each(|row| row.counters.details = Details::default());
+    fn with_modes(mut interval: Interval) -> Interval {
+        for row in &mut interval.rows {
+            let count = row.counters.count;
+            row.counters.modes = Modes::new([count / 9, 0, count / 7, 1, count / 2]);
+        }
         interval
     }
 
     pub fn all() -> Vec<Interval> {
-        whole::all().into_iter().map(recorded).collect()
+        whole::all().into_iter().map(with_modes).collect()
     }
 
     pub fn busy() -> Interval {
-        recorded(whole::busy())
+        with_modes(whole::busy())
     }
 
     pub fn single() -> Interval {
-        recorded(whole::single())
+        with_modes(whole::single())
     }
 }
 
-fn about(interval: &Interval) -> About {
+pub fn about(interval: &Interval) -> About {
     About {
         tool: "9.9".into(),
         host: "a \"host\"".into(),
@@ -70,8 +69,9 @@ fn about(interval: &Interval) -> About {
 }
 
 /// A recording of these intervals, which has not ended.
-fn recorded(path: &Path, intervals: &[Interval]) -> Writer {
-    let mut writer = Writer::create(path, false, &about(&intervals[0])).unwrap();
+pub fn recorded(path: &Path, intervals: &[Interval]) -> Writer {
+    let first = intervals.first().cloned().unwrap_or_else(fixture::busy);
+    let mut writer = Writer::create(path, false, &about(&first)).unwrap();
     writer.hurry();
     for interval in intervals {
         writer.write(interval, &Notes::default()).unwrap();
@@ -79,7 +79,7 @@ fn recorded(path: &Path, intervals: &[Interval]) -> Writer {
     writer
 }
 
-fn all(recording: &Recording) -> Vec<Interval> {
+pub fn all(recording: &Recording) -> Vec<Interval> {
     let mut all = Vec::new();
     let push = |interval| {
         all.push(interval);
@@ -113,7 +113,9 @@ fn what_is_recorded_is_what_was_sampled() {
         whole.extend(&vm_named);
         assert_eq!(recording.whole(Part::default()).unwrap(), Some(whole));
         let after = |seconds| Some(When::After(Duration::from_secs(seconds)));
-        let part = |from, to| recording.whole(Part { from, to }).unwrap().map(|part| part.length.as_secs());
+        let part = |from, to| {
+            recording.whole(Part { from, to, ..Part::default() }).unwrap().map(|part| part.length.as_secs())
+        };
         assert_eq!(part(after(10), after(20)), Some(10));
         assert_eq!(part(after(9), after(11)), Some(20), "intervals are not cut");
         assert_eq!(part(after(30), None), None);
@@ -141,7 +143,10 @@ fn a_life_has_what_stands_out_also_in_a_part() {
     let writer = recorded(&path, &intervals);
     let life = |from, to| {
         let after = |seconds| Some(When::After(Duration::from_secs(seconds)));
-        Recording::open(&path).unwrap().life(Part { from: after(from), to: after(to) }).unwrap()
+        Recording::open(&path)
+            .unwrap()
+            .life(Part { from: after(from), to: after(to), ..Part::default() })
+            .unwrap()
     };
     assert_eq!(life(0, 90).unwrap().end, "the last interval that was written");
     writer.finish("with the command: exit status: 0").unwrap();
@@ -200,7 +205,7 @@ fn vms_and_vcpus_come_and_go() {
     writer.finish("as asked").unwrap();
     assert_eq!(all(&Recording::open(&path).unwrap()), intervals);
     let after = |seconds| Some(When::After(Duration::from_secs(seconds)));
-    let part = Part { from: after(60), to: after(70) };
+    let part = Part { from: after(60), to: after(70), ..Part::default() };
     assert_eq!(Recording::open(&path).unwrap().whole(part).unwrap(), Some(intervals[6].clone()));
 }
 
@@ -327,7 +332,7 @@ fn what_is_no_recording_is_told_with_what_it_is() {
         Connection::open(&path).unwrap().execute_batch(change).unwrap();
     };
     with("PRAGMA user_version = 99");
-    said(&["schema 99", "up to 1", "newer", env!("CARGO_PKG_VERSION")]);
+    said(&["schema 99", "up to 2", "newer", env!("CARGO_PKG_VERSION")]);
     with("PRAGMA user_version = -3");
     said(&["damaged", "-3"]);
     with("PRAGMA application_id = 7");
@@ -354,6 +359,24 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     said(&["shortest"]);
     with("UPDATE reasons SET isa = 'arm'");
     said(&["\"arm\"", "vmx, svm and kvm"]);
+    with("UPDATE uses SET kind = 'wish' WHERE id = 3");
+    said(&["use 3", "\"wish\""]);
+    with("UPDATE used SET counts = x'0101ee01'");
+    said(&["interval 1", "use 238"]);
+    with("UPDATE used SET counts = x'010101'");
+    said(&["what exits were about"]);
+    with("UPDATE used SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1");
+    said(&["interval 2", "vCPU 4000", "no row"]);
+    with("INSERT INTO console VALUES (1, 2, 'a'), (2, 1, 'b')");
+    said(&["lines", "not in order"]);
+    with("INSERT INTO marks VALUES (1, 2, 'port', 70000, 1, '')");
+    said(&["column port", "70000"]);
+    with("INSERT INTO marks VALUES (1, 2, 'foot', NULL, NULL, '')");
+    said(&["neither by hand nor"]);
+    with("INSERT INTO phases VALUES (1, 'x', 0)");
+    said(&["phases"]);
+    with("INSERT INTO facts VALUES ('marks_left_out', 'many')");
+    said(&["marks_left_out", "many"]);
     with("UPDATE intervals SET offset_ns = 5 WHERE id = 2");
     said(&["interval 2 does not follow"]);
     with("INSERT INTO losses VALUES (1, 'luggage', 1)");
@@ -375,155 +398,4 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     said(&["No such file"]);
     Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = WAL; VACUUM").unwrap();
     said(&["no schema"]);
-}
-
-/// Numbers without any pattern, the same each time (xorshift, Marsaglia 2003).
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-/// A second of a VM whose four vCPUs are busy, with ten reasons on each.
-fn busy_second(second: u64, seeded: &mut Seeded) -> Interval {
-    let id = VmId(1);
-    let vm = Vm {
-        id,
-        pid: 4242,
-        name: "busy".into(),
-        vmm: "qemu".into(),
-        command: "qemu\0-name\0busy".into(),
-        ended: false,
-    };
-    let start =
-        SystemTime::UNIX_EPOCH + Duration::from_nanos(1_792_000_000_123_456_789 + second * 1_000_012_345);
-    let (mut vcpus, mut rows) = (Vec::new(), Vec::new());
-    // Halts, ports, nested page faults, interrupts, MSRs, CPUID and others, with what each takes.
-    let reasons = [
-        (0x78, 90_000),
-        (0x7b, 9_000),
-        (0x400, 5_000),
-        (0x60, 2_000),
-        (0x7c, 1_500),
-        (0x72, 1_400),
-        (0x64, 1_300),
-        (0x81, 1_700),
-        (0x61, 2_900),
-        (0x6e, 1_000),
-    ];
-    for vcpu in 0..4 {
-        let (mut exits, mut time) = (0, VcpuTime::default());
-        for (number, (code, typical)) in (0_u64..).zip(reasons) {
-            let count = 20 + seeded.below(4_000) / (number + 1);
-            let middle = typical_bucket(typical);
-            let mut buckets: Vec<u64> = (0..6).map(|_| 1 + seeded.below(count / 12 + 1)).collect();
-            buckets[2] += count.saturating_sub(buckets.iter().sum());
-            let count = buckets.iter().sum();
-            let time_ns = count * (typical + seeded.below(typical));
-            let out = number < 3;
-            let user_exits = if out { count - seeded.below(count / 2) } else { 0 };
-            let halted_ns = if number == 0 { time_ns / 2 + seeded.below(1000) } else { 0 };
-            let split = Split {
-                user_exits,
-                user_ns: if out { time_ns / 4 + seeded.below(1000) } else { 0 },
-                waiting_ns: if number < 6 { seeded.below(time_ns / 8) } else { 0 },
-                halted_ns,
-                polled_ns: halted_ns / 3,
-            };
-            let returns = if out {
-                Returns::from([(UserReason(2), user_exits), (UserReason(10), 3)])
-            } else {
-                Returns::new()
-            };
-            let min_ns = typical / 8 + seeded.below(50);
-            let extremes = Some(Extremes { min_ns, max_ns: typical * 40 + seeded.below(typical) });
-            exits += count;
-            time.kernel_ns += split.kernel_ns(time_ns);
-            time.user_ns += split.user_ns;
-            time.halted_ns += split.halted_ns;
-            time.polled_ns += split.polled_ns;
-            time.waiting_ns += split.waiting_ns;
-            rows.push(Row {
-                vm: id,
-                vcpu,
-                level: Level::L1,
-                code: ExitCode { isa: Isa::Svm, code },
-                counters: Counters {
-                    count,
-                    time_ns,
-                    extremes,
-                    histogram: Histogram::from_bucket(middle - 2, buckets),
-                    split,
-                    returns,
-                    ..Counters::default()
-                },
-            });
-        }
-        time.guest_ns = 1_000_012_345_u64.saturating_sub(time.host_ns());
-        vcpus.push(VcpuSpan { vm: id, vcpu, exits, kvm_exits: Some(exits), time: Some(time) });
-    }
-    rows.sort_by_key(|row| (row.vm, row.vcpu, row.level, row.code));
-    Interval {
-        start,
-        end: start + Duration::from_nanos(1_000_012_345),
-        length: Duration::from_nanos(1_000_012_345),
-        source: Source::Btf,
-        measured: Measured::Split,
-        vms: BTreeMap::from([(id, vm)]),
-        vcpus,
-        rows,
-        loss: Loss::default(),
-    }
-}
-
-fn typical_bucket(ns: u64) -> usize {
-    ns.ilog2() as usize
-}
-
-#[test]
-fn an_hour_of_a_busy_vm_is_less_than_10_mb() {
-    let folder = Folder::new("hour");
-    let path = folder.file("x");
-    let mut seeded = Seeded(0x9e37_79b9_7f4a_7c15);
-    let first = busy_second(0, &mut seeded);
-    let mut writer = recorded(&path, std::slice::from_ref(&first));
-    let mut whole = first;
-    let mut most = 0;
-    for second in 1..3600 {
-        let interval = busy_second(second, &mut seeded);
-        writer.write(&interval, &Notes::default()).unwrap();
-        whole.extend(&interval);
-        most = most.max(writer.size());
-    }
-    writer.finish("as asked").unwrap();
-    let size = std::fs::metadata(&path).unwrap().len();
-    println!("an hour: {size} bytes, with its log at most {most}, for {} exits", whole.exits());
-    assert!(size < 10_000_000 && most < 10_000_000, "{size} and {most} bytes");
-    let recording = Recording::open(&path).unwrap();
-    assert_eq!(recording.whole(Part::default()).unwrap(), Some(whole.clone()));
-
-    // What SQL says is the same.
-    let connection = Connection::open(&path).unwrap();
-    let number = |query: &str| -> u64 {
-        let number: i64 = connection.query_row(query, [], |row| row.get(0)).unwrap();
-        number.unsigned_abs()
-    };
-    assert_eq!(number("SELECT sum(exits) FROM by_reason"), whole.exits());
-    assert_eq!(number("SELECT sum(kvm_exits) FROM by_vcpu"), whole.exits());
-    assert_eq!(number("SELECT sum(exits) FROM rate"), whole.exits());
-    assert_eq!(number("SELECT sum(exits) FROM rate_by_reason"), whole.exits());
-    assert_eq!(number("SELECT sum(exits) FROM by_second"), whole.exits());
-    let returns: u64 = whole.rows.iter().flat_map(|row| row.counters.returns.values()).sum();
-    assert_eq!(number("SELECT sum(count) FROM by_return"), returns);
-    let kernel: u64 = whole.rows.iter().map(|row| row.counters.split.kernel_ns(row.counters.time_ns)).sum();
-    assert_eq!(number("SELECT sum(kernel_ns) FROM exit_rows"), kernel);
-    assert_eq!(number("SELECT count(*) FROM exit_rows WHERE reason = 'CPUID' AND vcpu = 2"), 3600);
-    assert_eq!(number("SELECT count(*) FROM by_vcpu"), 4);
-    let text: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(text, "ok");
 }

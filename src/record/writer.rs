@@ -1,11 +1,15 @@
 //! Intervals into a recording.
 
 use super::about::{self, About, Notes};
-use super::{Error, histogram, schema, text};
-use crate::model::{Counters, ExitCode, Interval, Level, Measured, Nested, VcpuSpan, VcpuTime, Vm, VmId};
-use crate::reason;
-use rusqlite::{Connection, OpenFlags, Transaction, params};
-use std::collections::{BTreeMap, HashMap};
+use super::files::{beside, in_the_way, remove};
+use super::keys::{At, Keys};
+use super::{Error, histogram, schema, text, uses};
+use crate::boot::console::Line;
+use crate::boot::course::Begun;
+use crate::boot::life::{LeftOut, Mark, Origin, Told};
+use crate::model::{Counters, Interval, Measured, Nested, VcpuSpan, VcpuTime};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,20 +21,6 @@ const LOG_PAGES: u32 = 64;
 /// How long another program that uses the file is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A VM that was there in the last interval.
-struct Known {
-    vm: Vm,
-    /// Its vCPUs that were there too, by number.
-    vcpus: BTreeMap<u32, KnownVcpu>,
-    /// The last interval that it was seen in.
-    seen: i64,
-}
-
-struct KnownVcpu {
-    key: i64,
-    seen: i64,
-}
-
 /// A recording that is being written.
 ///
 /// Each interval is one transaction, which is on the disk when [`Writer::write`] returns: SQLite writes it into the
@@ -40,14 +30,11 @@ pub struct Writer {
     connection: Connection,
     path: PathBuf,
     measured: Measured,
-    vms: BTreeMap<VmId, Known>,
-    reasons: HashMap<(Level, ExitCode), i64>,
-    user_reasons: Vec<i32>,
+    keys: Keys,
     notes: Notes,
+    left_out: LeftOut,
     /// How many intervals there are, which is the key of the last.
     intervals: i64,
-    /// How many vCPUs there have been.
-    vcpus: i64,
     /// The length of all of them (ns).
     offset_ns: u64,
 }
@@ -99,12 +86,10 @@ impl Writer {
             connection,
             path: path.to_owned(),
             measured: about.measured,
-            vms: BTreeMap::new(),
-            reasons: HashMap::new(),
-            user_reasons: Vec::new(),
+            keys: Keys::default(),
             notes: Notes::default(),
+            left_out: LeftOut::default(),
             intervals: 0,
-            vcpus: 0,
             offset_ns: 0,
         })
     }
@@ -116,10 +101,18 @@ impl Writer {
     /// [`Error::Full`] where there is no room left. After an error the recording is as it was before, and nothing more
     /// can be written.
     pub fn write(&mut self, interval: &Interval, notes: &Notes) -> Result<(), Error> {
-        self.write_transaction(interval, notes).map_err(|cause| self.explain(cause))
+        self.write_told(interval, notes, &Told::default())
     }
 
-    fn write_transaction(&mut self, interval: &Interval, notes: &Notes) -> rusqlite::Result<()> {
+    /// The same with what came beside what was counted.
+    ///
+    /// # Errors
+    /// Those of [`Writer::write`].
+    pub fn write_told(&mut self, interval: &Interval, notes: &Notes, told: &Told) -> Result<(), Error> {
+        self.write_transaction(interval, notes, told).map_err(|cause| self.explain(cause))
+    }
+
+    fn write_transaction(&mut self, interval: &Interval, notes: &Notes, told: &Told) -> rusqlite::Result<()> {
         let length_ns = u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX);
         let id = self.intervals + 1;
         let transaction = self.connection.transaction()?;
@@ -134,24 +127,32 @@ impl Writer {
             write_notes(&transaction, notes)?;
             self.notes = notes.clone();
         }
-        write_vms(&transaction, &mut self.vms, interval, id)?;
-        let mut keys = Keys {
-            transaction: &transaction,
-            interval: id,
-            vms: &mut self.vms,
-            vcpus: &mut self.vcpus,
-            reasons: &mut self.reasons,
-            user_reasons: &mut self.user_reasons,
-        };
+        write_told(&transaction, told, id)?;
+        if told.left_out != self.left_out {
+            write_left_out(&transaction, told.left_out)?;
+            self.left_out = told.left_out;
+        }
+        let mut keys = At { keys: &mut self.keys, transaction: &transaction, interval: id };
+        keys.vms(interval)?;
         for span in &interval.vcpus {
             let vcpu = keys.vcpu(span.vm, span.vcpu)?;
             write_span(&transaction, id, vcpu, span, self.measured)?;
         }
+        // What the rows of each vCPU are about, by use.
+        let mut used: BTreeMap<i64, BTreeMap<u16, u64>> = BTreeMap::new();
         for row in &interval.rows {
             let vcpu = keys.vcpu(row.vm, row.vcpu)?;
             let reason = keys.reason(row.level, row.code)?;
-            keys.user_reasons(&row.counters)?;
             write_row(&transaction, (id, vcpu, reason), &row.counters)?;
+            for (what, count) in uses::of(&row.counters) {
+                if let Some(key) = keys.used(reason, what)? {
+                    *used.entry(vcpu).or_default().entry(key).or_default() += count;
+                }
+            }
+        }
+        for (vcpu, counts) in &used {
+            let mut statement = transaction.prepare_cached("INSERT INTO used VALUES (?, ?, ?)")?;
+            statement.execute(params![id, vcpu, uses::encode(counts)])?;
         }
         for (figure, count, _) in interval.loss.figures() {
             if count > 0 {
@@ -159,7 +160,7 @@ impl Writer {
                 statement.execute(params![id, figure, int(count)?])?;
             }
         }
-        forget_ended(&transaction, &mut self.vms, id)?;
+        keys.forget_ended()?;
         transaction.commit()?;
         self.intervals = id;
         self.offset_ns = self.offset_ns.saturating_add(length_ns);
@@ -189,6 +190,20 @@ impl Writer {
     /// How many intervals there are.
     pub fn intervals(&self) -> u64 {
         self.intervals.unsigned_abs()
+    }
+
+    /// How long all intervals are together.
+    pub fn length(&self) -> Duration {
+        Duration::from_nanos(self.offset_ns)
+    }
+
+    /// Keeps what a boot ended with, in words that continue "until".
+    ///
+    /// # Errors
+    /// Those of [`Writer::write`].
+    pub fn until(&mut self, words: &str) -> Result<(), Error> {
+        let written = self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('until', ?)", [words]);
+        written.map(drop).map_err(|cause| self.explain(cause))
     }
 
     /// Ends the recording, `how` in words, and makes it one file that can be read from anywhere.
@@ -227,38 +242,6 @@ impl Writer {
             cause => Error::sqlite("write", &self.path, cause),
         }
     }
-}
-
-/// Whether there is something of this name that may be replaced; what may not is refused.
-fn in_the_way(path: &Path, force: bool) -> Result<bool, Error> {
-    let found = ["", "-wal", "-journal"].iter().find_map(|suffix| {
-        let path = beside(path, suffix);
-        Some((path.clone(), fs::symlink_metadata(path).ok()?))
-    });
-    match found {
-        None => Ok(false),
-        Some((path, _)) if !force => Err(Error::Exists(path)),
-        Some((path, file)) if !file.is_file() && !file.is_symlink() => Err(Error::NotAFile(path)),
-        Some(_) => Ok(true),
-    }
-}
-
-/// Removes a recording, and what SQLite keeps beside it.
-fn remove(path: &Path) -> io::Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        match fs::remove_file(beside(path, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// What SQLite keeps beside a database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
@@ -313,124 +296,6 @@ fn write_notes(transaction: &Transaction<'_>, notes: &Notes) -> rusqlite::Result
         };
     }
     Ok(())
-}
-
-/// VMs that are new, or not as they were.
-fn write_vms(
-    transaction: &Transaction<'_>,
-    known: &mut BTreeMap<VmId, Known>,
-    interval: &Interval,
-    id: i64,
-) -> rusqlite::Result<()> {
-    for vm in interval.vms.values() {
-        if let Some(known) = known.get_mut(&vm.id) {
-            known.seen = id;
-            if known.vm == *vm {
-                continue;
-            }
-            known.vm = vm.clone();
-        } else {
-            known.insert(vm.id, Known { vm: vm.clone(), vcpus: BTreeMap::new(), seen: id });
-        }
-        transaction
-            .prepare_cached(
-                "INSERT INTO vms VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, ?7) ON CONFLICT (id) DO UPDATE SET \
-                 pid = ?2, name = ?3, vmm = ?4, command = ?5, last_interval = NULL, ended = ?7",
-            )?
-            .execute(params![
-                vm.id.0.cast_signed(),
-                vm.pid,
-                vm.name,
-                vm.vmm,
-                text::of_arguments(&vm.command),
-                id,
-                vm.ended
-            ])?;
-    }
-    Ok(())
-}
-
-/// VMs and vCPUs that are no more get the interval that they were last in.
-fn forget_ended(
-    transaction: &Transaction<'_>,
-    vms: &mut BTreeMap<VmId, Known>,
-    id: i64,
-) -> rusqlite::Result<()> {
-    let mut last_of_vcpu = transaction.prepare_cached("UPDATE vcpus SET last_interval = ? WHERE id = ?")?;
-    let mut last_of_vm = transaction.prepare_cached("UPDATE vms SET last_interval = ? WHERE id = ?")?;
-    for (vm, known) in vms.iter_mut() {
-        let ended = known.vm.ended || known.seen < id;
-        for vcpu in known.vcpus.values().filter(|vcpu| ended || vcpu.seen < id) {
-            last_of_vcpu.execute(params![vcpu.seen, vcpu.key])?;
-        }
-        if ended {
-            last_of_vm.execute(params![known.seen, vm.0.cast_signed()])?;
-        }
-        known.vcpus.retain(|_, vcpu| vcpu.seen == id);
-    }
-    vms.retain(|_, known| !known.vm.ended && known.seen == id);
-    Ok(())
-}
-
-/// The small numbers that stand for vCPUs and reasons. What is new gets its row here.
-struct Keys<'a> {
-    transaction: &'a Transaction<'a>,
-    interval: i64,
-    vms: &'a mut BTreeMap<VmId, Known>,
-    vcpus: &'a mut i64,
-    reasons: &'a mut HashMap<(Level, ExitCode), i64>,
-    user_reasons: &'a mut Vec<i32>,
-}
-
-impl Keys<'_> {
-    fn vcpu(&mut self, vm: VmId, number: u32) -> rusqlite::Result<i64> {
-        let known = self.vms.get_mut(&vm).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-        if let Some(vcpu) = known.vcpus.get_mut(&number) {
-            vcpu.seen = self.interval;
-            return Ok(vcpu.key);
-        }
-        let key = *self.vcpus;
-        self.transaction.prepare_cached("INSERT INTO vcpus VALUES (?, ?, ?, ?, NULL)")?.execute(params![
-            key,
-            vm.0.cast_signed(),
-            number,
-            self.interval
-        ])?;
-        *self.vcpus += 1;
-        known.vcpus.insert(number, KnownVcpu { key, seen: self.interval });
-        Ok(key)
-    }
-
-    fn reason(&mut self, level: Level, code: ExitCode) -> rusqlite::Result<i64> {
-        if let Some(key) = self.reasons.get(&(level, code)) {
-            return Ok(*key);
-        }
-        let key = i64::try_from(self.reasons.len()).unwrap_or(i64::MAX);
-        let level_word = about::word(&about::LEVELS, &level);
-        let isa = about::word(&about::ISAS, &code.isa);
-        self.transaction.prepare_cached("INSERT INTO reasons VALUES (?, ?, ?, ?, ?)")?.execute(params![
-            key,
-            level_word,
-            isa,
-            code.code,
-            reason::name(code)
-        ])?;
-        self.reasons.insert((level, code), key);
-        Ok(key)
-    }
-
-    fn user_reasons(&mut self, counters: &Counters) -> rusqlite::Result<()> {
-        for reason in counters.returns.keys() {
-            if !self.user_reasons.contains(&reason.0) {
-                self.transaction.execute(
-                    "INSERT INTO user_reasons VALUES (?, ?)",
-                    params![reason.0, reason::user::name(*reason)],
-                )?;
-                self.user_reasons.push(reason.0);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What is taken for the time of a vCPU that has no row in an interval.
@@ -503,9 +368,38 @@ fn write_row(
             int(l1_ns)?
         ])?;
     }
-    for (returned, count) in &counters.returns {
-        let mut statement = transaction.prepare_cached("INSERT INTO returns VALUES (?, ?, ?, ?, ?)")?;
-        statement.execute(params![id, vcpu, reason, returned.0, int(*count)?])?;
+    Ok(())
+}
+
+/// Lines, marks and phases that came with this interval.
+fn write_told(transaction: &Transaction<'_>, told: &Told, id: i64) -> rusqlite::Result<()> {
+    let ns = |at: Duration| int(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+    for Line { at, text } in &told.lines {
+        let mut statement = transaction.prepare_cached("INSERT INTO console VALUES (NULL, ?, ?)")?;
+        statement.execute(params![ns(*at)?, text])?;
+    }
+    for Mark { at, origin, text } in &told.marks {
+        let (origin, port, value) = match *origin {
+            Origin::Hand => ("hand", None, None),
+            Origin::Port { port, value } => ("port", Some(port), Some(value)),
+        };
+        let mut statement = transaction.prepare_cached("INSERT INTO marks VALUES (NULL, ?, ?, ?, ?, ?)")?;
+        statement.execute(params![ns(*at)?, origin, port, value, text])?;
+    }
+    for Begun { name, at } in &told.begun {
+        // With an interval that has begun, or with the one that follows.
+        let mut first = transaction
+            .prepare_cached("SELECT id FROM intervals WHERE offset_ns >= ? ORDER BY offset_ns, id LIMIT 1")?;
+        let first: Option<i64> = first.query_row([ns(*at)?], |row| row.get(0)).optional()?;
+        let mut statement = transaction.prepare_cached("INSERT INTO phases VALUES (NULL, ?, ?)")?;
+        statement.execute(params![name, first.unwrap_or(id + 1)])?;
+    }
+    Ok(())
+}
+
+fn write_left_out(transaction: &Transaction<'_>, left_out: LeftOut) -> rusqlite::Result<()> {
+    for (name, count) in about::left_out(left_out) {
+        transaction.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, &count.to_string()])?;
     }
     Ok(())
 }

@@ -187,14 +187,14 @@ impl serde_json::ser::Formatter for Harmless {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::fixture;
     use super::*;
     use serde_json::Value;
 
     /// Checks `value` against the part of JSON Schema that `docs/stat.schema.json` uses, and that it
     /// has no key beyond those named there; readers must allow for more.
-    fn validate(value: &Value, schema: &Value, at: &str) {
+    pub fn validate(value: &Value, schema: &Value, at: &str) {
         for (keyword, rule) in schema.as_object().unwrap() {
             match keyword.as_str() {
                 "$schema" | "$id" | "title" | "description" => {}

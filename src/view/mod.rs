@@ -10,6 +10,8 @@ mod details;
 mod grid;
 mod json;
 pub mod kmsg;
+pub mod life;
+pub mod marks;
 pub mod phases;
 mod prose;
 mod table;

@@ -13,6 +13,7 @@ mod nested;
 mod record;
 mod scale;
 mod split;
+mod story;
 #[path = "../common/mod.rs"]
 mod tool;
 mod trace;
