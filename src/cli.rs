@@ -3,6 +3,7 @@
 use crate::model::{By, Isa, Measured, Sort, Source};
 use crate::reason::{Known, MSRS, PORTS};
 use crate::record::When;
+use crate::top;
 use crate::view::{self, Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::collections::BTreeSet;
@@ -70,6 +71,13 @@ pub enum Command {
     /// -b), figures are medians, and where medians lie further apart than the runs of either side do among themselves, it
     /// is said. It needs no root.
     Diff(Diff),
+    /// Show the exits of all VMs live, in the terminal; or replay a recording
+    ///
+    /// Begins with a line for each VM: exits per second, the last minute, what its vCPUs did with their time, its most frequent
+    /// reason. Enter opens a VM's reasons, then one reason: its histogram, ports and MSRs, vCPUs, and what helps. `?` lists
+    /// the keys; most are kvm_stat's. With FILE the same of a recording: the arrow keys move in time, space plays.
+    /// Live it needs root; both need a terminal. The environment's NO_COLOR is heeded.
+    Top(Top),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
@@ -315,6 +323,20 @@ pub enum DiffFormat {
     Json,
 }
 
+/// Options of `top`.
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Which VMs, and how to count.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Look this often, from 100ms to 1h [default: 1s; of a recording, as it was recorded, at most 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_delay)]
+    pub interval: Option<Duration>,
+    /// Replay this recording instead (`exitscope record`)
+    #[arg(value_name = "FILE", conflicts_with_all = ["source", "no_split", "no_time", "max_rows", "max_vcpus"])]
+    pub file: Option<PathBuf>,
+}
+
 /// Options of `reasons`.
 #[derive(Args, Debug)]
 pub struct Reasons {
@@ -455,6 +477,15 @@ fn parse_when(text: &str) -> Result<When, String> {
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_time(text)?;
     if time < Duration::from_millis(10) { Err("an interval takes at least 10ms".into()) } else { Ok(time) }
+}
+
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if (top::SHORTEST_DELAY..=top::LONGEST_DELAY).contains(&time) {
+        Ok(time)
+    } else {
+        Err("give a time from 100ms to 1h".into())
+    }
 }
 
 #[cfg(test)]

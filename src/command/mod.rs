@@ -12,6 +12,7 @@ mod report;
 mod selftest;
 mod stat;
 mod terminal;
+mod top;
 mod watch;
 
 use crate::cli::{self, Cli, Command};
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Diff(args) => (diff::run(&args), 1),
         Command::Report(args) => (report::run(&args), 1),
+        Command::Top(args) => (top::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),

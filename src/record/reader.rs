@@ -11,6 +11,7 @@ use super::{Error, open};
 use crate::model::{ExitCode, Interval, Level, Vm};
 use rusqlite::Connection;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -114,6 +115,11 @@ impl Recording {
         Some((first.start, last.end, last.offset + last.length))
     }
 
+    /// Of each interval when it began, since the recording did, and how long it was.
+    pub fn moments(&self) -> impl ExactSizeIterator<Item = (Duration, Duration)> {
+        self.moments.iter().map(|moment| (moment.offset, moment.length))
+    }
+
     /// Every VM that was there, by id.
     pub fn vms(&self) -> impl Iterator<Item = &Vm> {
         self.vms.iter().map(|span| &span.vm)
@@ -143,14 +149,34 @@ impl Recording {
     pub fn each<E: From<Error>>(
         &self,
         part: Part,
+        take: impl FnMut(Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_that(|_, moment| part.holds(moment), take)
+    }
+
+    /// The same of the intervals with these numbers, the first of all being 0.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn each_of<E: From<Error>>(
+        &self,
+        numbers: Range<usize>,
+        take: impl FnMut(Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_that(|number, _| numbers.contains(&number), take)
+    }
+
+    fn each_that<E: From<Error>>(
+        &self,
+        is_meant: impl Fn(usize, &Moment) -> bool,
         mut take: impl FnMut(Interval) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut rows =
             Rows::new(&self.connection, &self.path, self.about.source, self.about.measured, &self.reasons);
         let mut present = Present::new(&self.path, &self.vms, &self.vcpus);
-        for moment in &self.moments {
+        for (number, moment) in self.moments.iter().enumerate() {
             present.advance(moment.id)?;
-            if part.holds(moment) {
+            if is_meant(number, moment) {
                 take(rows.interval(moment, &present)?)?;
             }
         }

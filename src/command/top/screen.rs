@@ -1,0 +1,181 @@
+//! The terminal: taken over, given back whatever happens, and what comes from it.
+
+use crate::command::events::{Events, Waker};
+use crate::top::{Look, State};
+use anyhow::{Context, bail};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use signal_hook::consts::{SIGCONT, SIGTSTP};
+use signal_hook::iterator::Signals;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What comes from the terminal, or is about it.
+pub enum Input {
+    /// A key, the mouse, a new size.
+    Event(Event),
+    /// It is to be left to the shell for a while.
+    Suspend,
+    /// It was left for a while, by no doing of ours.
+    Continued,
+    /// It can no longer be read.
+    Gone(io::Error),
+}
+
+/// Whether the terminal is ours right now: a panic may come at any time.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+fn take() -> io::Result<()> {
+    TAKEN.store(true, Ordering::SeqCst);
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture)
+}
+
+fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        // There is nobody to tell, and each is worth a try.
+        let _ = execute!(io::stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+    }
+}
+
+/// Says why there can be no screen.
+pub fn check() -> anyhow::Result<()> {
+    for (what, is_terminal) in
+        [("standard input", io::stdin().is_terminal()), ("standard output", io::stdout().is_terminal())]
+    {
+        if !is_terminal {
+            bail!("top needs a terminal, and {what} is none; for files and pipes there is `exitscope stat -i 1s`");
+        }
+    }
+    Ok(())
+}
+
+/// The terminal while it is ours.
+pub struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    inputs: Arc<Mutex<VecDeque<Input>>>,
+    look: Look,
+}
+
+impl Screen {
+    /// Takes the terminal over; from here on `events` say when there is something in [`Screen::inputs`].
+    pub fn open(events: &Events) -> anyhow::Result<Screen> {
+        check()?;
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            give_back();
+            before(panic);
+        }));
+        let look = Look { color: crate::command::output::may_color(&io::stdout()) };
+        let inputs: Arc<Mutex<VecDeque<Input>>> = Arc::default();
+        // From here on, an early end gives it back.
+        let screen = take().and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+        let terminal = match screen {
+            Ok(terminal) => terminal,
+            Err(error) => {
+                give_back();
+                return Err(error).context("cannot take over the terminal");
+            }
+        };
+        let screen = Screen { terminal, inputs, look };
+        screen.listen(events.waker())?;
+        screen.listen_for_signals(events.waker())?;
+        Ok(screen)
+    }
+
+    fn listen(&self, waker: Waker) -> io::Result<()> {
+        let inputs = self.inputs.clone();
+        std::thread::Builder::new().name("keys".into()).spawn(move || {
+            loop {
+                let (input, is_last) = match event::read() {
+                    Ok(event) => (Input::Event(event), false),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => (Input::Gone(error), true),
+                };
+                push(&inputs, input);
+                waker.wake();
+                if is_last {
+                    break;
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn listen_for_signals(&self, waker: Waker) -> io::Result<()> {
+        let inputs = self.inputs.clone();
+        let mut signals = Signals::new([SIGTSTP, SIGCONT])?;
+        std::thread::Builder::new().name("job".into()).spawn(move || {
+            for signal in signals.forever() {
+                push(&inputs, if signal == SIGTSTP { Input::Suspend } else { Input::Continued });
+                waker.wake();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// What has come since the last call.
+    pub fn inputs(&self) -> VecDeque<Input> {
+        std::mem::take(&mut self.inputs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Draws what is to be shown.
+    pub fn draw(&mut self, state: &mut State) -> anyhow::Result<()> {
+        let look = self.look;
+        let drawn = self.terminal.draw(|frame| {
+            let area = frame.area();
+            state.draw(look, area, frame.buffer_mut());
+            if let Some(cursor) = state.hits.cursor {
+                frame.set_cursor_position(cursor);
+            }
+        });
+        drawn.map(drop).context("cannot write to the terminal")
+    }
+
+    /// Leaves the terminal to the shell until we are continued.
+    pub fn suspend(&mut self) -> anyhow::Result<()> {
+        give_back();
+        stop();
+        self.again()
+    }
+
+    /// Takes the terminal over again: whoever had it meanwhile may have changed it.
+    pub fn again(&mut self) -> anyhow::Result<()> {
+        give_back();
+        take().context("cannot take over the terminal again")?;
+        self.terminal.clear().context("cannot write to the terminal")
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+fn push(inputs: &Mutex<VecDeque<Input>>, input: Input) {
+    inputs.lock().unwrap_or_else(PoisonError::into_inner).push_back(input);
+}
+
+/// Stops this process as SIGTSTP does where nobody handles it: not at all where no shell would continue it.
+fn stop() {
+    // SAFETY: plain system calls; the action that was there, which another library put there, is put back as it was.
+    unsafe {
+        let mut before: libc::sigaction = std::mem::zeroed();
+        let mut default: libc::sigaction = std::mem::zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        if libc::sigaction(SIGTSTP, &default, &mut before) == 0 {
+            libc::raise(SIGTSTP);
+            libc::sigaction(SIGTSTP, &before, std::ptr::null_mut());
+        }
+    }
+}
