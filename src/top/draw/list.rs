@@ -19,7 +19,17 @@ struct Fitted {
 /// Takes out what finds no room, and gives the rest what is left.
 fn fit(columns: Vec<&'static Column>, rows: &[Row], sorted_by: &str, width: usize) -> Fitted {
     let gap = if width >= 100 { 2 } else { 1 };
-    let mut columns: Vec<(&Column, usize)> = columns.into_iter().map(|column| (column, column.min)).collect();
+    // Names are shortened only where there is little room.
+    let longest = |column: &Column| {
+        let texts = rows.iter().filter_map(|row| match (column.cell)(row) {
+            Cell::Text(text) if !column.right => Some(text.width().min(column.max)),
+            _ => None,
+        });
+        texts.max().unwrap_or(0)
+    };
+    let enough = if width >= 100 { 20 } else { 0 };
+    let start = |column: &'static Column| (column, column.min.max(longest(column).min(enough)));
+    let mut columns: Vec<(&Column, usize)> = columns.into_iter().map(start).collect();
     let taken = |columns: &[(&Column, usize)]| {
         (columns.iter().map(|(_, width)| width + gap).sum::<usize>()).saturating_sub(gap)
     };
@@ -44,15 +54,9 @@ fn fit(columns: Vec<&'static Column>, rows: &[Row], sorted_by: &str, width: usiz
     }
     // Text first, as much as its longest needs; then what is drawn, evenly.
     for (column, width) in columns.iter_mut().filter(|(column, _)| !column.right) {
-        let longest = rows.iter().filter_map(|row| match (column.cell)(row) {
-            Cell::Text(text) => Some(text.width()),
-            Cell::Minute | Cell::Bar(_) => None,
-        });
-        if let Some(longest) = longest.max() {
-            let more = longest.min(column.max).saturating_sub(*width).min(left);
-            *width += more;
-            left -= more;
-        }
+        let more = longest(column).saturating_sub(*width).min(left);
+        *width += more;
+        left -= more;
     }
     let drawn = |column: &Column| matches!(column.key, "minute" | "time");
     while left > 0 {

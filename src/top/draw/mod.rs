@@ -219,7 +219,7 @@ fn draw_crumbs(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
     let whole = state.measured() == Measured::Times;
     let label = |at: usize| if whole && at == 1 { "host" } else { PARTS[at].name };
     let room: usize = names.iter().map(|at| label(*at).width() + 3).sum();
-    if usize::from(x - area.x) + 2 + room > width + 1 {
+    if names.is_empty() || usize::from(x - area.x) + 2 + room > width + 1 {
         return;
     }
     let mut x = area.right() - u16::try_from(room - 1).unwrap_or(0);
@@ -357,6 +357,7 @@ fn draw_footer(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Optio
     let mut keys: Vec<(&str, &str)> = vec![("?", if state.help.is_some() { "close" } else { "help" })];
     keys.extend(in_list.then_some(("Enter", "open")));
     keys.extend((state.pages().len() > 1 || state.help.is_some()).then_some(("Esc", "back")));
+    keys.extend((!in_list && state.hits.lines > 0).then_some(("↑↓", "scroll")));
     keys.extend(arrows.filter(|_| !live));
     keys.push(("space", space));
     keys.extend(in_list.then_some([("/", "filter"), ("<>", "sort"), ("Tab", "lists"), ("v", "vCPUs"), ("x", "apart")]).into_iter().flatten());

@@ -43,7 +43,8 @@ pub fn draw(state: &State, scope: Scope, which: Which, look: Look, area: Rect, b
                 match (columns.len(), at) {
                     (1, _) => [page.figures(), page.spread(), page.about(), page.meaning(), page.vcpus()].concat(),
                     (_, 0) => [page.figures(), page.spread(), page.meaning()].concat(),
-                    _ => [page.about(), page.vcpus()].concat(),
+                    // Without the empty line above the first.
+                    _ => [page.about(), page.vcpus()].concat().split_off(1),
                 }
             })
             .collect::<Vec<Lines>>()
