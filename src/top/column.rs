@@ -366,7 +366,12 @@ const REASONS: &[Column] = &[
     part!("user", 2, 13, Split, "part of the host time in the VMM, in user space"),
     part!("waiting", 3, 14, Split, "part of the host time in which it could run and had no CPU"),
     part!("halted", 4, 15, Split, "part of the host time in which it waited for an event"),
-    time!("avg", 4, |row: &Row| row.group.as_ref().and_then(crate::model::Group::avg_ns), "mean host time of an exit"),
+    time!(
+        "avg",
+        4,
+        |row: &Row| row.group.as_ref().and_then(crate::model::Group::avg_ns),
+        "mean host time of an exit"
+    ),
     time!("p50", 10, |row: &Row| percentile(row, 0.50), "host time that half of the exits did not exceed"),
     time!("p95", 11, |row: &Row| percentile(row, 0.95), "host time that 95 % of the exits did not exceed"),
     time!("p99", 5, |row: &Row| percentile(row, 0.99), "host time that 99 % of the exits did not exceed"),
@@ -444,4 +449,3 @@ pub fn nearest(key: &str) -> Sort {
         _ => Sort::Count,
     }
 }
-

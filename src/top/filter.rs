@@ -45,7 +45,8 @@ impl Filter {
         for row in rows {
             if !row.child {
                 let by_reason = row.top.as_ref().is_some_and(|(name, _)| self.finds(name));
-                let found = self.finds(&row.vm) || self.finds(&row.reason) || (by_reason && row.id.reason.is_none());
+                let found =
+                    self.finds(&row.vm) || self.finds(&row.reason) || (by_reason && row.id.reason.is_none());
                 all_children = self.finds(&row.vm);
                 parent = (!found).then(|| row.clone());
                 kept.extend(found.then_some(row));
@@ -85,7 +86,8 @@ impl Filters {
     /// What is wrong with it, in a line.
     pub fn parse_pids(text: &str) -> Result<Vec<u32>, String> {
         let words = text.split([',', ' ']).filter(|word| !word.is_empty());
-        let number = |word: &str| word.parse().map_err(|_| format!("{word:?} is no process; give e.g. 4242,4250"));
+        let number =
+            |word: &str| word.parse().map_err(|_| format!("{word:?} is no process; give e.g. 4242,4250"));
         words.map(number).collect()
     }
 }

@@ -6,7 +6,9 @@ use super::row::{List, Scope};
 use super::state::{Asked, Mode, Order, Prompt, State, View};
 use super::{LONGEST_DELAY, SHORTEST_DELAY, json};
 use crate::view::unit;
-use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind};
+use ratatui::crossterm::event::{
+    Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
+};
 use std::time::Duration;
 
 /// What is to be done beside showing.
@@ -63,7 +65,8 @@ fn pressed(state: &mut State, key: &KeyEvent) -> Effect {
             _ => Effect::Nothing,
         };
     }
-    let page = isize::try_from(state.hits.rows.height).ok().filter(|height| *height > 1).map_or(SCREEN, |h| h - 1);
+    let page =
+        isize::try_from(state.hits.rows.height).ok().filter(|height| *height > 1).map_or(SCREEN, |h| h - 1);
     let stride = if key.modifiers.contains(KeyModifiers::SHIFT) { STRIDE } else { 1 };
     match key.code {
         KeyCode::Down | KeyCode::Char('j') => scroll(state, 1),

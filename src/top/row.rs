@@ -189,8 +189,11 @@ impl Source<'_> {
         self.span.vcpus.iter().for_each(|span| sums.entry(key(span.vm, span.vcpu)).or_default().add(span));
         let mut totals: BTreeMap<_, Sum> = BTreeMap::new();
         self.all.vcpus.iter().for_each(|span| totals.entry(key(span.vm, span.vcpu)).or_default().add(span));
-        let shown: u64 =
-            self.vms().flat_map(|vm| sums.range((vm.id, None)..=(vm.id, Some(u32::MAX)))).map(|(_, s)| s.exits).sum();
+        let shown: u64 = self
+            .vms()
+            .flat_map(|vm| sums.range((vm.id, None)..=(vm.id, Some(u32::MAX))))
+            .map(|(_, s)| s.exits)
+            .sum();
         let mut tops = self.tops(by_vcpu);
         let mut rows = Vec::new();
         for vm in self.vms() {
@@ -203,7 +206,8 @@ impl Source<'_> {
                     row.share = share(sum.exits, shown);
                     row.time = sum.time.filter(|_| self.span.measured != Measured::Counts);
                     let top = tops.remove(&(vm.id, *vcpu));
-                    row.top = top.and_then(|(which, count)| Some((reason_name(which), share(count, sum.exits)?)));
+                    row.top =
+                        top.and_then(|(which, count)| Some((reason_name(which), share(count, sum.exits)?)));
                 }
                 rows.push(row);
             }
@@ -347,8 +351,9 @@ mod tests {
             let names: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
             assert_eq!(names, ["INTR", "NPF"]);
             assert_eq!(source.rows(List::Vcpus, Scope { vcpu: None, ..one }, false).len(), 2);
-            let reasons: Vec<usize> =
-                [0, 1, 2].map(|vm| source.rows(List::Reasons, Scope { vm: Some(VmId(vm)), vcpu: None }, false).len()).into();
+            let reasons: Vec<usize> = [0, 1, 2]
+                .map(|vm| source.rows(List::Reasons, Scope { vm: Some(VmId(vm)), vcpu: None }, false).len())
+                .into();
             let nested = source.rows(List::Vms, Scope::default(), true);
             assert_eq!(nested.len(), 3 + reasons.iter().sum::<usize>());
             assert_eq!(nested[0].top.as_ref().map(|top| top.0.as_str()), Some("IOIO"));

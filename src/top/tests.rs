@@ -201,7 +201,8 @@ fn vms_that_ended_stay_greyed_until_cleared() {
     state.take(last);
     let before = drawn(&mut state, COLOR, 100, 12);
     insta::assert_snapshot!("ended", text(&before));
-    let line = (0..12).find(|y| (0..20).map(|x| before[(x, *y)].symbol()).collect::<String>().contains("web-1"));
+    let line =
+        (0..12).find(|y| (0..20).map(|x| before[(x, *y)].symbol()).collect::<String>().contains("web-1"));
     assert!(before[(0, line.unwrap())].modifier.contains(Modifier::DIM));
     press(&mut state, "c");
     assert!(!screen(&mut state, 100, 12).contains("web-1"));
@@ -269,7 +270,10 @@ fn totals_begin_anew_with_r_and_figures_are_of_either_span() {
     press(&mut state, "a");
     let mean = state.rows()[0].rate;
     assert!(mean > now, "{mean} in two seconds, {now} in the last");
-    assert_eq!(state.rows()[0].total, state.seen.all.as_ref().unwrap().exits() - state.rows()[1].total - state.rows()[2].total);
+    assert_eq!(
+        state.rows()[0].total,
+        state.seen.all.as_ref().unwrap().exits() - state.rows()[1].total - state.rows()[2].total
+    );
 }
 
 #[test]

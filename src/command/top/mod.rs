@@ -10,6 +10,7 @@ use crate::record::Recording;
 use crate::top::{self, Effect, Mode, Replay, State};
 use crate::view::{Explanation, text, unit};
 use anyhow::bail;
+use ratatui::crossterm;
 use screen::{Input, Screen};
 use std::fs::File;
 use std::io::{self, Write};
@@ -61,8 +62,11 @@ fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
         (pids.is_empty() && guests.is_empty()) || pids.contains(&vm.pid) || guests.contains(&vm.name)
     };
     if !recording.vms().any(&keep) && recording.vms().next().is_some() {
-        let seen: Vec<String> =
-            recording.vms().take(20).map(|vm| format!("{} ({})", text::clean(&vm.name, 60), vm.pid)).collect();
+        let seen: Vec<String> = recording
+            .vms()
+            .take(20)
+            .map(|vm| format!("{} ({})", text::clean(&vm.name, 60), vm.pid))
+            .collect();
         bail!("{} has no VM that -p or -g names; it has {}", file.display(), seen.join(", "));
     }
     let name = file.file_name().map_or(String::new(), |name| text::clean(&name.to_string_lossy(), 60));
@@ -129,6 +133,7 @@ impl Run {
 
     fn input(&mut self, input: Input, screen: &mut Screen, moved: &mut isize) -> anyhow::Result<Next> {
         match input {
+            Input::Event(crossterm::event::Event::Resize(..)) => screen.renew()?,
             Input::Event(event) => match top::handle(&mut self.state, &event) {
                 Effect::Nothing => self.keep_time(),
                 Effect::Quit => return Ok(Next::End),
@@ -194,7 +199,8 @@ impl Run {
         match create(name).and_then(|(mut file, name)| file.write_all(bytes).map(|()| name)) {
             Ok(name) => self.state.say(format!("wrote {name} ({})", unit::bytes(bytes.len() as u64)), false),
             Err(error) => {
-                let place = std::env::current_dir().map_or("here".into(), |here| format!("in {}", here.display()));
+                let place =
+                    std::env::current_dir().map_or("here".into(), |here| format!("in {}", here.display()));
                 self.state.say(format!("cannot write a file {place}: {error}"), true);
             }
         }

@@ -3,14 +3,15 @@
 use crate::command::events::{Events, Waker};
 use crate::top::{Look, State};
 use anyhow::{Context, bail};
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
+use ratatui::layout::Rect;
+use ratatui::{Terminal, TerminalOptions, Viewport};
 use signal_hook::consts::{SIGCONT, SIGTSTP};
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
@@ -47,13 +48,24 @@ fn give_back() {
     }
 }
 
+/// The terminal, empty, as large as it is now. It is of a fixed size for ratatui: where that follows the terminal's size by
+/// itself, it asks the terminal where the cursor is, and reads the answer, which the thread that reads keys would take away.
+fn terminal() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
+    execute!(io::stdout(), Clear(ClearType::All))?;
+    let (width, height) = size()?;
+    let viewport = Viewport::Fixed(Rect { x: 0, y: 0, width: width.max(1), height: height.max(1) });
+    Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })
+}
+
 /// Says why there can be no screen.
 pub fn check() -> anyhow::Result<()> {
     for (what, is_terminal) in
         [("standard input", io::stdin().is_terminal()), ("standard output", io::stdout().is_terminal())]
     {
         if !is_terminal {
-            bail!("top needs a terminal, and {what} is none; for files and pipes there is `exitscope stat -i 1s`");
+            bail!(
+                "top needs a terminal, and {what} is none; for files and pipes there is `exitscope stat -i 1s`"
+            );
         }
     }
     Ok(())
@@ -78,7 +90,7 @@ impl Screen {
         let look = Look { color: crate::command::output::may_color(&io::stdout()) };
         let inputs: Arc<Mutex<VecDeque<Input>>> = Arc::default();
         // From here on, an early end gives it back.
-        let screen = take().and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+        let screen = take().and_then(|()| terminal());
         let terminal = match screen {
             Ok(terminal) => terminal,
             Err(error) => {
@@ -141,6 +153,12 @@ impl Screen {
         drawn.map(drop).context("cannot write to the terminal")
     }
 
+    /// Draws everything anew, whatever is on the terminal and however large it is: at another size it may have lost some.
+    pub fn renew(&mut self) -> anyhow::Result<()> {
+        self.terminal = terminal().context("cannot write to the terminal")?;
+        Ok(())
+    }
+
     /// Leaves the terminal to the shell until we are continued.
     pub fn suspend(&mut self) -> anyhow::Result<()> {
         give_back();
@@ -152,7 +170,7 @@ impl Screen {
     pub fn again(&mut self) -> anyhow::Result<()> {
         give_back();
         take().context("cannot take over the terminal again")?;
-        self.terminal.clear().context("cannot write to the terminal")
+        self.renew()
     }
 }
 

@@ -29,10 +29,8 @@ const KEYS: &[(&str, &str)] = &[
     ("any other", "look now"),
 ];
 
-const LIVE: &[(&str, &str)] = &[
-    ("space", "freeze the screen, or let it go on; counting goes on meanwhile"),
-    ("← →", "as < and >"),
-];
+const LIVE: &[(&str, &str)] =
+    &[("space", "freeze the screen, or let it go on; counting goes on meanwhile"), ("← →", "as < and >")];
 
 const REPLAY: &[(&str, &str)] = &[
     ("space", "play, or stop; at the end, from the beginning"),
@@ -66,6 +64,8 @@ pub fn lines(state: &State, width: usize) -> Vec<(bool, String)> {
     }
     lines.push((false, String::new()));
     let why = "Host time runs from an exit to the vCPU's next entry. The total line compares our count with KVM's own.";
-    lines.extend(text::wrap(why, width.saturating_sub(1).max(20)).into_iter().map(|line| (false, format!(" {line}"))));
+    lines.extend(
+        text::wrap(why, width.saturating_sub(1).max(20)).into_iter().map(|line| (false, format!(" {line}"))),
+    );
     lines
 }

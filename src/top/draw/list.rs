@@ -61,7 +61,9 @@ fn fit(columns: Vec<&'static Column>, rows: &[Row], sorted_by: &str, width: usiz
     let drawn = |column: &Column| matches!(column.key, "minute" | "time");
     while left > 0 {
         let grows = |(column, width): &&mut (&Column, usize)| drawn(column) && *width < column.max;
-        let Some((_, width)) = columns.iter_mut().filter(grows).min_by_key(|(_, width)| *width) else { break };
+        let Some((_, width)) = columns.iter_mut().filter(grows).min_by_key(|(_, width)| *width) else {
+            break;
+        };
         *width += 1;
         left -= 1;
     }
@@ -89,7 +91,11 @@ pub fn draw(state: &State, list: List, look: Look, area: Rect, buf: &mut Buffer)
         // What sorts text from A to Z sorts numbers from the greatest.
         let arrow = if order.reversed { "▴" } else { "▾" };
         let heading = if sorted { format!("{}{arrow}", column.heading) } else { column.heading.to_owned() };
-        let style = if sorted { look.strong().add_modifier(ratatui::style::Modifier::UNDERLINED) } else { look.strong() };
+        let style = if sorted {
+            look.strong().add_modifier(ratatui::style::Modifier::UNDERLINED)
+        } else {
+            look.strong()
+        };
         let heading = text::clean(&heading, *width);
         if column.right {
             paint::put_right(buf, area, x, area.y, *width, &heading, style);
@@ -156,7 +162,8 @@ fn line(state: &State, row: &Row, chosen: bool, look: Look, fitted: &Fitted, are
 
 /// Leaves nothing of what was in these columns, the style included.
 fn blank(buf: &mut Buffer, area: Rect, x: u16, width: usize) {
-    let cells = Rect { x, y: area.y, width: narrow(width), height: 1 }.intersection(area).intersection(buf.area);
+    let cells =
+        Rect { x, y: area.y, width: narrow(width), height: 1 }.intersection(area).intersection(buf.area);
     for position in cells.positions() {
         buf[position].reset();
     }

@@ -70,7 +70,11 @@ pub fn draw(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Hits {
     draw_totals(state, look, totals, buf);
     for (y, (number, (kind, text))) in (below.top()..below.bottom()).zip(notes.iter().enumerate()) {
         let cut = number + 1 == shown && notes.len() > shown;
-        let text = if cut { format!("{} …", text::clean(text, usize::from(area.width).saturating_sub(2))) } else { text.clone() };
+        let text = if cut {
+            format!("{} …", text::clean(text, usize::from(area.width).saturating_sub(2)))
+        } else {
+            text.clone()
+        };
         put(buf, below, below.x, y, usize::from(below.width), &text, look.prose(*kind));
     }
     let mut hits = body(state, look, rest, buf);
@@ -92,7 +96,9 @@ fn body(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Hits {
         View::List(list, _) if state.rows().is_empty() => {
             let mut hits = list::draw(state, list, look, area, buf);
             let text = nothing(state, list);
-            for (y, line) in (area.top() + 1..area.bottom()).zip(text::wrap(&text, usize::from(area.width).max(20))) {
+            for (y, line) in
+                (area.top() + 1..area.bottom()).zip(text::wrap(&text, usize::from(area.width).max(20)))
+            {
                 put(buf, area, area.x, y, usize::from(area.width), &line, look.faint());
             }
             hits.lines = 0;
@@ -144,7 +150,8 @@ fn draw_title(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
         (false, Some(now)) => format!("figures of the last {}", unit::duration(now.length)),
         (_, None) => String::new(),
     };
-    let clock = state.moment().map_or(String::new(), |moment| format!("{} UTC", &unit::moment(moment)[11..19]));
+    let clock =
+        state.moment().map_or(String::new(), |moment| format!("{} UTC", &unit::moment(moment)[11..19]));
     let frozen = if state.is_frozen() { "FROZEN" } else { "" };
     let mut right = String::new();
     for word in [span.as_str(), clock.as_str()] {
@@ -312,7 +319,9 @@ fn draw_totals(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
 /// The check against KVM's count, and what was lost, in lines.
 fn notes(state: &State, width: usize) -> Vec<(Kind, String)> {
     let Some(all) = state.shown().all.as_ref().filter(|all| !all.vms.is_empty()) else { return Vec::new() };
-    let wrap = |(kind, text): (Kind, String)| text::wrap(&text, width.max(20)).into_iter().map(move |line| (kind, line));
+    let wrap = |(kind, text): (Kind, String)| {
+        text::wrap(&text, width.max(20)).into_iter().map(move |line| (kind, line))
+    };
     sentences(state, all).into_iter().flat_map(wrap).collect()
 }
 
@@ -360,7 +369,12 @@ fn draw_footer(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Optio
     keys.extend((!in_list && state.hits.lines > 0).then_some(("↑↓", "scroll")));
     keys.extend(arrows.filter(|_| !live));
     keys.push(("space", space));
-    keys.extend(in_list.then_some([("/", "filter"), ("<>", "sort"), ("Tab", "lists"), ("v", "vCPUs"), ("x", "apart")]).into_iter().flatten());
+    keys.extend(
+        in_list
+            .then_some([("/", "filter"), ("<>", "sort"), ("Tab", "lists"), ("v", "vCPUs"), ("x", "apart")])
+            .into_iter()
+            .flatten(),
+    );
     keys.push(("a", if state.since_start { "last interval" } else { "since start" }));
     keys.extend([("w", "write"), ("q", "quit")]);
     let mut x = area.x;

@@ -41,7 +41,9 @@ pub fn draw(state: &State, scope: Scope, which: Which, look: Look, area: Rect, b
             .map(|(at, (_, width))| {
                 let page = Writer { look, width: *width, source, scope, which, parts: &parts };
                 match (columns.len(), at) {
-                    (1, _) => [page.figures(), page.spread(), page.about(), page.meaning(), page.vcpus()].concat(),
+                    (1, _) => {
+                        [page.figures(), page.spread(), page.about(), page.meaning(), page.vcpus()].concat()
+                    }
                     (_, 0) => [page.figures(), page.spread(), page.meaning()].concat(),
                     // Without the empty line above the first.
                     _ => [page.about(), page.vcpus()].concat().split_off(1),
@@ -112,12 +114,10 @@ impl Writer<'_> {
         };
         let share = row.share.map_or(String::new(), |share| format!(", {} of all", unit::share(share)));
         let total = unit::counted(row.total, "exit");
-        let mut lines = vec![
-            Line::from(vec![
-                Span::styled(format!("{} exits/s", unit::rate(row.rate)), self.look.strong()),
-                Span::raw(format!("{share}; {total} since the start")),
-            ]),
-        ];
+        let mut lines = vec![Line::from(vec![
+            Span::styled(format!("{} exits/s", unit::rate(row.rate)), self.look.strong()),
+            Span::raw(format!("{share}; {total} since the start")),
+        ])];
         let keys = self.source.keys(row);
         let room = self.width.saturating_sub(13).min(60);
         if !keys.is_empty() && room > 0 {
@@ -153,7 +153,8 @@ impl Writer<'_> {
             }
             lines.push(Line::from(bar));
             let time = group.counters.time_ns;
-            let shares = (1..5).map(|at| format!("{} {}", PARTS[at].name, unit::share(float(parts[at]) / float(time))));
+            let shares = (1..5)
+                .map(|at| format!("{} {}", PARTS[at].name, unit::share(float(parts[at]) / float(time))));
             let shares = format!("             {}", shares.collect::<Vec<_>>().join(", "));
             lines.extend(wrapped(&shares, self.width, Style::new()));
         }
@@ -173,13 +174,19 @@ impl Writer<'_> {
         let room = self.width.saturating_sub(9 + 2 + 8 + 2 + 8).clamp(4, 50);
         for (at, entries) in buckets.iter().enumerate().take(last + 1).skip(first) {
             let low = *Histogram::bounds(at).start();
-            let from = if at + 1 == buckets.len() { format!("≥ {}", unit::time(low)) } else { unit::time(low) };
+            let from =
+                if at + 1 == buckets.len() { format!("≥ {}", unit::time(low)) } else { unit::time(low) };
             let gauge = paint::gauge(float(*entries) / float(most.max(1)), room);
-            let share = if *entries > 0 { unit::share(float(*entries) / float(count)) } else { String::new() };
+            let share =
+                if *entries > 0 { unit::share(float(*entries) / float(count)) } else { String::new() };
             lines.push(Line::from(vec![
                 Span::raw(format!("{}  ", text::right(&from, 9))),
                 Span::styled(text::left(&gauge, room), self.look.figure()),
-                Span::raw(format!(" {:>8} {}", share, if *entries > 0 { unit::count(*entries) } else { String::new() })),
+                Span::raw(format!(
+                    " {:>8} {}",
+                    share,
+                    if *entries > 0 { unit::count(*entries) } else { String::new() }
+                )),
             ]));
         }
         lines
@@ -212,7 +219,8 @@ impl Writer<'_> {
             if counters.details.other > 0 {
                 lines.push(self.share("not told apart", counters.details.other, all));
             }
-            let help = most.first().and_then(|(detail, _)| reason::known(*detail)).map_or("", |known| known.help);
+            let help =
+                most.first().and_then(|(detail, _)| reason::known(*detail)).map_or("", |known| known.help);
             lines.extend(wrapped(help, self.width, Style::new()).into_iter().filter(|_| !help.is_empty()));
         }
         lines
@@ -247,7 +255,10 @@ impl Writer<'_> {
         }
         let more = self.parts.vcpus.len().saturating_sub(LISTED);
         if more > 0 {
-            lines.push(Line::from(format!("  {} more (x in the list of reasons tells all apart)", unit::count(more as u64))));
+            lines.push(Line::from(format!(
+                "  {} more (x in the list of reasons tells all apart)",
+                unit::count(more as u64)
+            )));
         }
         if self.parts.vcpus.is_empty() {
             lines.push(Line::styled("  none in the last interval", self.look.faint()));
