@@ -10,7 +10,6 @@ use crate::record::Recording;
 use crate::top::{self, Effect, Mode, Replay, State};
 use crate::view::{Explanation, text, unit};
 use anyhow::bail;
-use ratatui::crossterm;
 use screen::{Input, Screen};
 use std::fs::File;
 use std::io::{self, Write};
@@ -133,7 +132,6 @@ impl Run {
 
     fn input(&mut self, input: Input, screen: &mut Screen, moved: &mut isize) -> anyhow::Result<Next> {
         match input {
-            Input::Event(crossterm::event::Event::Resize(..)) => screen.renew()?,
             Input::Event(event) => match top::handle(&mut self.state, &event) {
                 Effect::Nothing => self.keep_time(),
                 Effect::Quit => return Ok(Next::End),
@@ -153,6 +151,7 @@ impl Run {
                     self.keep_time();
                 }
             },
+            Input::Resized => screen.renew()?,
             Input::Suspend => screen.suspend()?,
             Input::Continued => screen.again()?,
             Input::Gone(error) => bail!("cannot read from the terminal: {error}"),

@@ -12,7 +12,7 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
-use signal_hook::consts::{SIGCONT, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Stdout};
@@ -21,8 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What comes from the terminal, or is about it.
 pub enum Input {
-    /// A key, the mouse, a new size.
+    /// A key, or the mouse.
     Event(Event),
+    /// It has another size.
+    Resized,
     /// It is to be left to the shell for a while.
     Suspend,
     /// It was left for a while, by no doing of ours.
@@ -109,6 +111,8 @@ impl Screen {
         std::thread::Builder::new().name("keys".into()).spawn(move || {
             loop {
                 let (input, is_last) = match event::read() {
+                    // Heard as a signal, because among keys it is not always told of.
+                    Ok(Event::Resize(..)) => continue,
                     Ok(event) => (Input::Event(event), false),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => (Input::Gone(error), true),
@@ -125,10 +129,15 @@ impl Screen {
 
     fn listen_for_signals(&self, waker: Waker) -> io::Result<()> {
         let inputs = self.inputs.clone();
-        let mut signals = Signals::new([SIGTSTP, SIGCONT])?;
+        let mut signals = Signals::new([SIGTSTP, SIGCONT, SIGWINCH])?;
         std::thread::Builder::new().name("job".into()).spawn(move || {
             for signal in signals.forever() {
-                push(&inputs, if signal == SIGTSTP { Input::Suspend } else { Input::Continued });
+                let input = match signal {
+                    SIGTSTP => Input::Suspend,
+                    SIGCONT => Input::Continued,
+                    _ => Input::Resized,
+                };
+                push(&inputs, input);
                 waker.wake();
             }
         })?;
