@@ -248,7 +248,8 @@ fn the_shell_gets_the_terminal_for_a_while_and_gives_it_back() {
     shown.keys("\x1b[C");
     shown.wait_for("interval 2 of 90");
     shown.keys("q");
-    shown.wait_for("ended: 0 icanon");
+    let screen = shown.end().2;
+    assert!(screen.contents().contains("ended: 0 icanon"), "{}", screen.contents());
 }
 
 /// Stopped from elsewhere: by SIGTSTP, which can be heard, and by SIGSTOP, which cannot.
@@ -277,7 +278,8 @@ fn a_signal_that_stops_it_leaves_the_terminal_to_others() {
         shown.keys("\x1b[C");
         shown.wait_for("interval 2 of 90");
         shown.keys("q");
-        shown.wait_for("ended: 0 icanon");
+        let screen = shown.end().2;
+        assert!(screen.contents().contains("ended: 0 icanon"), "{}", screen.contents());
         std::fs::remove_file(folder.0.join("go")).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! A program on a terminal of its own: what it shows, and what is typed. Never judged by time: what is waited for is on the
 //! screen, or is not.
 
+use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
@@ -33,6 +34,19 @@ fn winsize(width: u16, height: u16) -> Winsize {
     Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
+/// How much of what was written is no part of an update that has begun and not ended (DEC's private mode 2026).
+fn complete(written: &[u8]) -> usize {
+    let last = |mark: &[u8]| written.windows(mark.len()).rposition(|found| found == mark);
+    match (last(b"\x1b[?2026h"), last(b"\x1b[?2026l")) {
+        (Some(begin), end) if end.is_none_or(|end| end < begin) => begin,
+        // Half a mark may be at the end.
+        (_, end) => match written.iter().rposition(|byte| *byte == b'\x1b') {
+            Some(at) if written.len() - at < 8 && end.is_none_or(|end| end < at) => at,
+            _ => written.len(),
+        },
+    }
+}
+
 impl Shown {
     /// Starts a program on a terminal of this size, which is its controlling one.
     pub fn start(command: &mut Command, width: u16, height: u16) -> Shown {
@@ -41,7 +55,9 @@ impl Shown {
         unlockpt(&ours).unwrap();
         tcsetwinsize(&ours, winsize(width, height)).unwrap();
         let name = ptsname(&ours, Vec::new()).unwrap();
-        let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        // Of a process that leads a session it would become the terminal, else.
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let theirs = File::from(rustix::fs::open(&*name, flags, Mode::empty()).unwrap());
         let end = || Stdio::from(theirs.try_clone().unwrap());
         command.stdin(end()).stdout(end()).stderr(end());
         command.env("TERM", "xterm-16color");
@@ -63,9 +79,15 @@ impl Shown {
         let reader = std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             // Nobody has it open any more: an error.
+            let mut held = Vec::new();
             while let Ok(length @ 1..) = from.read(&mut buffer) {
-                to.lock().unwrap().process(&buffer[..length]);
+                held.extend_from_slice(&buffer[..length]);
+                // What is to be seen at once is.
+                let whole = complete(&held);
+                to.lock().unwrap().process(&held[..whole]);
+                held.drain(..whole);
             }
+            to.lock().unwrap().process(&held);
         });
         Shown { child, ours, theirs: theirs.into(), screen, reader: Some(reader) }
     }

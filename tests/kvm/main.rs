@@ -10,7 +10,10 @@ mod guest;
 mod nested;
 mod record;
 mod scale;
+#[path = "../common/screen.rs"]
+mod screen;
 mod split;
 #[path = "../common/mod.rs"]
 mod tool;
+mod top;
 mod trace;

@@ -8,7 +8,8 @@ use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
@@ -45,7 +46,8 @@ fn take() -> io::Result<()> {
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         // There is nobody to tell, and each is worth a try.
-        let _ = execute!(io::stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
+        let _ =
+            execute!(io::stdout(), EndSynchronizedUpdate, DisableMouseCapture, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
     }
 }
@@ -152,6 +154,8 @@ impl Screen {
     /// Draws what is to be shown.
     pub fn draw(&mut self, state: &mut State) -> anyhow::Result<()> {
         let look = self.look;
+        // Terminals that know this show all of it at once; others do not mind.
+        execute!(io::stdout(), BeginSynchronizedUpdate).context("cannot write to the terminal")?;
         let drawn = self.terminal.draw(|frame| {
             let area = frame.area();
             state.draw(look, area, frame.buffer_mut());
@@ -159,7 +163,8 @@ impl Screen {
                 frame.set_cursor_position(cursor);
             }
         });
-        drawn.map(drop).context("cannot write to the terminal")
+        drawn.map(drop).context("cannot write to the terminal")?;
+        execute!(io::stdout(), EndSynchronizedUpdate).context("cannot write to the terminal")
     }
 
     /// Draws everything anew, whatever is on the terminal and however large it is: at another size it may have lost some.
