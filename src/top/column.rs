@@ -46,7 +46,7 @@ pub struct Column {
     pub help: &'static str,
     /// It stands at the right.
     pub right: bool,
-    /// How soon it goes where there is little room: the highest first; 0 stays.
+    /// How soon it goes where there is little room: the highest first, and those of the same together; 0 stays.
     pub rank: u8,
     /// The least width that it has.
     pub min: usize,
@@ -234,7 +234,7 @@ const TOTAL: Column = Column {
     help: "exits since the start, or since the last r",
     right: true,
     rank: 8,
-    min: 11,
+    min: 10,
     max: 14,
     needs: Needs::Nothing,
     cell: |row| text(unit::count(row.total)),
@@ -330,10 +330,10 @@ const VMS: &[Column] = &[
     TIME,
     part!("guest", 0, 9, Times, "part of the time in the guest"),
     part!("host", 1, 9, WholeTimes, "part of the time out of the guest"),
-    part!("kernel", 1, 10, Split, "part of the time in KVM"),
-    part!("user", 2, 11, Split, "part of the time in the VMM, in user space"),
-    part!("waiting", 3, 12, Split, "part of the time in which it could run and had no CPU"),
-    part!("halted", 4, 13, Split, "part of the time in which it waited for an event"),
+    part!("kernel", 1, 9, Split, "part of the time in KVM"),
+    part!("user", 2, 9, Split, "part of the time in the VMM, in user space"),
+    part!("waiting", 3, 9, Split, "part of the time in which it could run and had no CPU"),
+    part!("halted", 4, 9, Split, "part of the time in which it waited for an event"),
     TOP,
 ];
 
@@ -347,10 +347,10 @@ const VCPU_LIST: &[Column] = &[
     TIME,
     part!("guest", 0, 9, Times, "part of the time in the guest"),
     part!("host", 1, 9, WholeTimes, "part of the time out of the guest"),
-    part!("kernel", 1, 10, Split, "part of the time in KVM"),
-    part!("user", 2, 11, Split, "part of the time in the VMM, in user space"),
-    part!("waiting", 3, 12, Split, "part of the time in which it could run and had no CPU"),
-    part!("halted", 4, 13, Split, "part of the time in which it waited for an event"),
+    part!("kernel", 1, 9, Split, "part of the time in KVM"),
+    part!("user", 2, 9, Split, "part of the time in the VMM, in user space"),
+    part!("waiting", 3, 9, Split, "part of the time in which it could run and had no CPU"),
+    part!("halted", 4, 9, Split, "part of the time in which it waited for an event"),
     TOP,
 ];
 
@@ -363,9 +363,9 @@ const REASONS: &[Column] = &[
     BUSY,
     Column { rank: 6, ..HOST_TIME },
     part!("kernel", 1, 12, Split, "part of the host time in KVM"),
-    part!("user", 2, 13, Split, "part of the host time in the VMM, in user space"),
-    part!("waiting", 3, 14, Split, "part of the host time in which it could run and had no CPU"),
-    part!("halted", 4, 15, Split, "part of the host time in which it waited for an event"),
+    part!("user", 2, 12, Split, "part of the host time in the VMM, in user space"),
+    part!("waiting", 3, 12, Split, "part of the host time in which it could run and had no CPU"),
+    part!("halted", 4, 12, Split, "part of the host time in which it waited for an event"),
     time!(
         "avg",
         4,

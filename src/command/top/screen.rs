@@ -211,3 +211,47 @@ fn stop() {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../../tests/common/screen.rs"]
+mod shown;
+
+#[cfg(test)]
+mod tests {
+    use super::shown::Shown;
+    use super::*;
+    use crate::top::Mode;
+    use std::process::Command;
+    use std::time::Duration;
+
+    #[test]
+    #[ignore = "is run by the test below, on a terminal of its own"]
+    fn panics_in_the_middle_of_it() {
+        let events = Events::listen().unwrap();
+        let mut screen = Screen::open(&events).unwrap();
+        screen.draw(&mut State::new(Mode::Live, Duration::from_secs(1))).unwrap();
+        panic!("as planned");
+    }
+
+    /// What it says then is on the terminal, not on the screen that is gone.
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        let before = Shown::start(&mut Command::new("true"), 80, 24).end().1;
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "command::top::screen::tests::panics_in_the_middle_of_it",
+            "--ignored",
+            "--nocapture",
+        ]);
+        let (status, after, screen) = Shown::start(command.env("RUST_BACKTRACE", "0"), 80, 24).end();
+        assert!(!status.success());
+        let text = screen.contents();
+        assert!(text.contains("as planned") && !text.contains("waiting for the first look"), "{text}");
+        assert!(!screen.alternate_screen() && !screen.hide_cursor());
+        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+        assert_eq!(before.local_modes.bits(), after.local_modes.bits());
+        assert_eq!(before.output_modes.bits(), after.output_modes.bits());
+    }
+}

@@ -36,9 +36,8 @@ fn fit(columns: Vec<&'static Column>, rows: &[Row], sorted_by: &str, width: usiz
     while taken(&columns) > width {
         // What rows are sorted by is the last to go.
         let rank = |column: &Column| if column.key == sorted_by { column.rank.min(1) } else { column.rank };
-        let last = (0..columns.len()).rev().max_by_key(|at| rank(columns[*at].0));
-        match last.filter(|at| rank(columns[*at].0) > 0) {
-            Some(at) => drop(columns.remove(at)),
+        match columns.iter().map(|(column, _)| rank(column)).max().filter(|rank| *rank > 0) {
+            Some(highest) => columns.retain(|(column, _)| rank(column) < highest),
             None => break,
         }
     }

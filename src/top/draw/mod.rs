@@ -78,7 +78,7 @@ pub fn draw(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Hits {
         put(buf, below, below.x, y, usize::from(below.width), &text, look.prose(*kind));
     }
     let mut hits = body(state, look, rest, buf);
-    hits.cursor = draw_footer(state, look, footer, buf);
+    hits.cursor = draw_footer(state, look, hits.lines > 0, footer, buf);
     hits
 }
 
@@ -334,7 +334,7 @@ fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
 }
 
 /// What can be done, what is being typed, or what is to be said.
-fn draw_footer(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Option<Position> {
+fn draw_footer(state: &State, look: Look, scrolls: bool, area: Rect, buf: &mut Buffer) -> Option<Position> {
     let width = usize::from(area.width);
     if let Some(prompt) = &state.prompt {
         let label = match prompt.asked {
@@ -366,7 +366,7 @@ fn draw_footer(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Optio
     let mut keys: Vec<(&str, &str)> = vec![("?", if state.help.is_some() { "close" } else { "help" })];
     keys.extend(in_list.then_some(("Enter", "open")));
     keys.extend((state.pages().len() > 1 || state.help.is_some()).then_some(("Esc", "back")));
-    keys.extend((!in_list && state.hits.lines > 0).then_some(("↑↓", "scroll")));
+    keys.extend((!in_list && scrolls).then_some(("↑↓", "scroll")));
     keys.extend(arrows.filter(|_| !live));
     keys.push(("space", space));
     keys.extend(

@@ -22,6 +22,9 @@ const TWO: usize = 116;
 /// How many vCPUs, ports and MSRs are listed.
 const LISTED: usize = 24;
 
+/// How wide words are that have something beside them.
+const LABEL: usize = 13;
+
 type Lines = Vec<Line<'static>>;
 
 /// Draws the reason into `area`, from line `top` on; says the greatest sensible `top`.
@@ -99,6 +102,16 @@ impl Writer<'_> {
         Line::styled(text.into(), self.look.strong())
     }
 
+    /// A word, and text beside it.
+    fn beside(&self, label: &str, sentence: &str) -> Lines {
+        let lines = text::wrap(sentence, self.width.saturating_sub(LABEL).max(20)).into_iter().enumerate();
+        let line = |(at, line): (usize, String)| {
+            let label = if at == 0 { label } else { "" };
+            Line::from(format!("{}{}", text::left(label, LABEL), line.trim_start().replace('\u{a0}', " ")))
+        };
+        lines.map(line).collect()
+    }
+
     fn group(&self) -> Option<&Group> {
         self.parts.row.as_ref()?.group.as_ref()
     }
@@ -119,7 +132,7 @@ impl Writer<'_> {
             Span::raw(format!("{share}; {total} since the start")),
         ])];
         let keys = self.source.keys(row);
-        let room = self.width.saturating_sub(13).min(60);
+        let room = self.width.saturating_sub(LABEL).min(60);
         if !keys.is_empty() && room > 0 {
             let rates = self.source.seen.history.rates(keys, room);
             let line = Span::styled(paint::sparkline(&rates), self.look.figure());
@@ -139,9 +152,10 @@ impl Writer<'_> {
             ("p99", ns(group.percentile(0.99))),
             ("max", ns(extremes.map(|extremes| extremes.max_ns))),
         ];
-        let words: Vec<String> = figures.iter().map(|(name, figure)| format!("{name} {figure}")).collect();
-        let sum = format!("host time    {} in all; {}", unit::time(group.counters.time_ns), words.join(", "));
-        lines.extend(wrapped(&sum, self.width, Style::new()));
+        let words: Vec<String> =
+            figures.iter().map(|(name, figure)| together(&format!("{name} {figure}"))).collect();
+        let all = together(&format!("{} in all", unit::time(group.counters.time_ns)));
+        lines.extend(self.beside("host time", &format!("{all}; {}", words.join(", "))));
         if self.source.span.measured == Measured::Split && group.counters.time_ns > 0 {
             let parts = column::parts(row);
             let mut bar = vec![Span::raw("             ")];
@@ -153,10 +167,10 @@ impl Writer<'_> {
             }
             lines.push(Line::from(bar));
             let time = group.counters.time_ns;
-            let shares = (1..5)
-                .map(|at| format!("{} {}", PARTS[at].name, unit::share(float(parts[at]) / float(time))));
-            let shares = format!("             {}", shares.collect::<Vec<_>>().join(", "));
-            lines.extend(wrapped(&shares, self.width, Style::new()));
+            let share = |at: usize| {
+                together(&format!("{} {}", PARTS[at].name, unit::share(float(parts[at]) / float(time))))
+            };
+            lines.extend(self.beside("", &(1..5).map(share).collect::<Vec<_>>().join(", ")));
         }
         lines
     }
@@ -166,7 +180,7 @@ impl Writer<'_> {
         let Some(counters) = self.counters().filter(|counters| counters.histogram.count() > 0) else {
             return Vec::new();
         };
-        let mut lines = vec![Line::default(), self.heading("How long they took")];
+        let mut lines = vec![Line::default(), self.heading("How long they took, at least")];
         let buckets = counters.histogram.buckets();
         let (count, most) = (counters.histogram.count(), buckets.iter().copied().max().unwrap_or(0));
         let used: Vec<usize> = (0..buckets.len()).filter(|at| buckets[*at] > 0).collect();
@@ -283,6 +297,11 @@ impl Writer<'_> {
         }
         lines
     }
+}
+
+/// Text that is not to be broken at its spaces.
+fn together(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
 }
 
 /// Text in lines; those after the first begin where it did.
