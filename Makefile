@@ -73,7 +73,7 @@ test-all: test
 
 # Kernels beside the oldest; and the tests of what is the same on every kernel, which make test runs on the oldest alone.
 NEWER := $(filter-out bookworm,$(SUITES))
-EVERYWHERE := bad_input:: boot:: record::
+EVERYWHERE := bad_input:: boot:: record:: top::
 
 # Boots the tests in an outer VM: suite, test program, options of the lab, filters and options of the tests. A machine that
 # sleeps for ever, as the emulated ones do now and then, is tried again, and fails in the end.
@@ -97,7 +97,7 @@ build-test:
 
 test-host:
 	@scripts/setup test
-	cargo test $(LAB_TESTS) --lib --bins --examples --test damage -- --skip live_tests
+	cargo test $(LAB_TESTS) --lib --bins --examples --test damage --test top -- --skip live_tests
 	cargo test $(LAB_TESTS) --doc
 
 # Two jobs of about the same length, one for each core.

@@ -9,7 +9,7 @@ use crate::reason::{Known, MSRS, PORTS};
 use crate::record::When;
 use crate::view::{self, Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parse::{parse_interval, parse_numbers, parse_time, parse_when};
+use parse::{parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,6 +82,13 @@ pub enum Command {
     /// -b), figures are medians, and where medians lie further apart than the runs of either side do among themselves, it
     /// is said. It needs no root.
     Diff(Diff),
+    /// Show the exits of all VMs live, in the terminal; or replay a recording
+    ///
+    /// Begins with a line for each VM: exits per second, the last minute, what its vCPUs did with their time, its most frequent
+    /// reason. Enter opens a VM's reasons, then one reason: its histogram, ports and MSRs, vCPUs, and what helps. `?` lists
+    /// the keys; most are kvm_stat's. With FILE the same of a recording: the arrow keys move in time, space plays.
+    /// Live it needs root; both need a terminal. The environment's NO_COLOR is heeded.
+    Top(Top),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
@@ -369,6 +376,20 @@ pub enum DiffFormat {
     Table,
     /// One object
     Json,
+}
+
+/// Options of `top`.
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Which VMs, and how to count.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Look this often, from 100ms to 1h [default: 1s; of a recording, as it was recorded, at most 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_delay)]
+    pub interval: Option<Duration>,
+    /// Replay this recording instead (`exitscope record`)
+    #[arg(value_name = "FILE", conflicts_with_all = ["source", "no_split", "no_time", "max_rows", "max_vcpus"])]
+    pub file: Option<PathBuf>,
 }
 
 /// Options of `reasons`.

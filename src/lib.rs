@@ -13,6 +13,7 @@ pub mod model;
 pub mod reason;
 pub mod record;
 pub mod selftest;
+pub mod top;
 pub mod view;
 
 use clap::Parser;

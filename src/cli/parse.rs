@@ -1,6 +1,7 @@
 //! What words of the command line mean.
 
 use crate::record::When;
+use crate::top;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -66,6 +67,15 @@ pub fn parse_when(text: &str) -> Result<When, String> {
 pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_time(text)?;
     if time < Duration::from_millis(10) { Err("an interval takes at least 10ms".into()) } else { Ok(time) }
+}
+
+pub fn parse_delay(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if (top::SHORTEST_DELAY..=top::LONGEST_DELAY).contains(&time) {
+        Ok(time)
+    } else {
+        Err("give a time from 100ms to 1h".into())
+    }
 }
 
 #[cfg(test)]

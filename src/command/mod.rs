@@ -17,6 +17,7 @@ mod session;
 mod stat;
 mod tell;
 mod terminal;
+mod top;
 mod watch;
 
 use crate::cli::{self, Cli, Command};
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Mark(args) => (mark::run(&args), 1),
         Command::Diff(args) => (diff::run(&args), 1),
         Command::Report(args) => (report::run(&args), 1),
+        Command::Top(args) => (top::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),

@@ -12,6 +12,7 @@ use super::{Error, open};
 use crate::model::{ExitCode, Interval, Level, Vm};
 use rusqlite::Connection;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -125,6 +126,11 @@ impl Recording {
         Some((first.start, last.end, last.offset + last.length))
     }
 
+    /// Of each interval when it began, since the recording did, and how long it was.
+    pub fn moments(&self) -> impl ExactSizeIterator<Item = (Duration, Duration)> {
+        self.moments.iter().map(|moment| (moment.offset, moment.length))
+    }
+
     /// Every VM that was there, by id.
     pub fn vms(&self) -> impl Iterator<Item = &Vm> {
         self.vms.iter().map(|span| &span.vm)
@@ -157,6 +163,20 @@ impl Recording {
         mut take: impl FnMut(Interval) -> Result<(), E>,
     ) -> Result<(), E> {
         self.each_moment(self.holds(&part), |_, interval| take(interval))
+    }
+
+    /// The same of the intervals with these numbers, the first of all being 0.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn each_of<E: From<Error>>(
+        &self,
+        numbers: Range<usize>,
+        mut take: impl FnMut(Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let wanted =
+            |moment: &Moment| usize::try_from(moment.id - 1).is_ok_and(|number| numbers.contains(&number));
+        self.each_moment(wanted, |_, interval| take(interval))
     }
 
     /// Gives each interval to `take` that `wanted` says yes to.

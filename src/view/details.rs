@@ -18,7 +18,7 @@ const MANY: u64 = 1000;
 const VMS: usize = 3;
 
 /// Those that were met, the most frequent first.
-fn by_frequency(details: &Details) -> Vec<(Detail, u64)> {
+pub fn by_frequency(details: &Details) -> Vec<(Detail, u64)> {
     let mut pairs: Vec<_> = details.counts.iter().map(|(detail, count)| (*detail, *count)).collect();
     pairs.sort_by_key(|(detail, count)| (Reverse(*count), *detail));
     pairs
@@ -36,7 +36,7 @@ pub fn plain(details: &Details) -> String {
 }
 
 /// What people read: `0x3f8 out (COM1)`, `0x6e0 written (IA32_TSC_DEADLINE)`.
-fn human(detail: Detail) -> String {
+pub fn human(detail: Detail) -> String {
     let name = reason::known(detail).map_or(String::new(), |known| format!(" ({})", known.name));
     match detail {
         Detail::Port { port, write: true } => format!("{port:#x} out{name}"),

@@ -6,18 +6,18 @@ pub mod answers;
 pub mod column;
 pub mod compare;
 mod csv;
-mod details;
+pub(crate) mod details;
 mod grid;
 mod json;
 pub mod kmsg;
 pub mod life;
 pub mod marks;
 pub mod phases;
-mod prose;
+pub(crate) mod prose;
 mod table;
 pub mod text;
 pub mod unit;
-mod value;
+pub(crate) mod value;
 mod vcpus;
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
     lines
 }
 
-fn statistics_only(explanation: &Explanation) -> Line {
+pub fn statistics_only(explanation: &Explanation) -> Line {
     let why = explanation.source.as_ref().map_or(String::new(), |why| format!(", because {}", tidy(why)));
     line(
         Kind::Warning,
@@ -240,7 +240,7 @@ fn halted(interval: &Interval) -> Option<Line> {
 }
 
 /// The comparison with KVM's own count.
-fn check(interval: &Interval, explanation: &Explanation) -> Line {
+pub fn check(interval: &Interval, explanation: &Explanation) -> Line {
     let Some(kvm) = interval.kvm_exits() else {
         let (missing, all) =
             (interval.vcpus.iter().filter(|span| span.kvm_exits.is_none()).count(), interval.vcpus.len());
@@ -292,7 +292,7 @@ fn differences(interval: &Interval) -> (u64, u64) {
     (fewer, more)
 }
 
-fn losses(interval: &Interval) -> impl Iterator<Item = Line> {
+pub fn losses(interval: &Interval) -> impl Iterator<Item = Line> {
     let figures = interval.loss.figures();
     figures.into_iter().filter(|(_, number, _)| *number > 0).map(|(name, number, meaning)| {
         let meaning = if number == 1 { singular(meaning) } else { meaning.into() };

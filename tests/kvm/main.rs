@@ -12,8 +12,11 @@ mod modes;
 mod nested;
 mod record;
 mod scale;
+#[path = "../common/screen.rs"]
+mod screen;
 mod split;
 mod story;
 #[path = "../common/mod.rs"]
 mod tool;
+mod top;
 mod trace;
