@@ -1,8 +1,8 @@
 //! In which mode a guest exited: as often as it was made to.
 
 use exitscope::collect::{self, Options, PortMarks, Select};
-use exitscope::guest::modes::{self, Act};
-use exitscope::model::{Counters, ExitCode, Interval, Isa, Measured, Mode, Modes, Sample, Source};
+use exitscope::guest::{self, modes, modes::Act, nested};
+use exitscope::model::{Counters, ExitCode, Interval, Isa, Level, Measured, Mode, Modes, Sample, Source};
 use std::collections::BTreeMap;
 
 /// What a sample before anything has happened says.
@@ -19,16 +19,23 @@ fn nothing() -> Sample {
 }
 
 /// Runs a guest, watched with a look at what it does if asked for; the VM has ended.
-pub fn watched(acts: &[Act], guest: bool) -> (modes::Seen, Interval, PortMarks) {
+fn watch<T>(run: impl FnOnce() -> T, guest: bool) -> (T, Interval, PortMarks) {
     let select = Select::Pids(vec![std::process::id()]);
     let options = Options { select, source: Some(Source::Btf), guest, ..Options::default() };
     let mut source = collect::start(&options).unwrap();
     assert_eq!(source.note(), None);
-    let seen = modes::run(acts).unwrap();
+    let done = run();
     let interval = Interval::between(&nothing(), &source.sample().unwrap()).unwrap();
     let marks = source.take_marks().unwrap();
     assert_eq!(source.take_marks().unwrap(), PortMarks::default(), "they are told once");
     assert!(interval.loss.is_none(), "{:?}", interval.loss);
+    assert_eq!(interval.kvm_exits(), Some(interval.exits()));
+    (done, interval, marks)
+}
+
+/// The same of a guest that goes through modes.
+pub fn watched(acts: &[Act], guest: bool) -> (modes::Seen, Interval, PortMarks) {
+    let (seen, interval, marks) = watch(|| modes::run(acts).unwrap(), guest);
     assert_eq!(interval.exits(), seen.kvm_exits.unwrap());
     (seen, interval, marks)
 }
@@ -99,5 +106,26 @@ fn modes_are_counted_where_they_are_asked_for() {
         let mut rows = sample.vcpus.iter().flat_map(|vcpu| &vcpu.reasons);
         assert!(rows.all(|row| row.counters.modes == Modes::default() && row.counters.count > 0));
         assert_eq!(source.take_marks().unwrap(), PortMarks::default());
+    }
+}
+
+/// Exits of a guest's own guest are counted in the mode of that one. Here both are in the lower half.
+#[test]
+fn exits_of_l2_have_a_mode_too() {
+    let work = nested::Work { cpuids: 50, ports: 30 };
+    if guest::isa() != Some(Isa::Svm) {
+        // That hypervisor is one for SVM.
+        assert!(nested::run(1, work).is_err());
+        return;
+    }
+    let (_, interval, _) = watch(|| nested::run(2, work).unwrap(), true);
+    let rows = |level| interval.rows.iter().filter(move |row| row.level == level);
+    for (level, least) in [(Level::L1, 200), (Level::L2, 160)] {
+        assert!(rows(level).map(|row| row.counters.count).sum::<u64>() >= least, "{level:?}");
+        for row in rows(level) {
+            let Counters { count, modes, .. } = &row.counters;
+            assert_eq!(modes.get(Mode::LongLow), *count, "{level:?} {:?}: {modes:?}", row.code);
+            assert_eq!(modes.count(), *count);
+        }
     }
 }

@@ -20,8 +20,8 @@ const MOST: usize = 65_536;
 pub struct Marks {
     ring: RingBuffer<'static>,
     held: Rc<RefCell<PortMarks>>,
-    /// How many the programs have said to have lost when these were last taken.
-    told: u64,
+    /// How many the programs had lost when these were last taken.
+    lost: u64,
 }
 
 impl Marks {
@@ -38,7 +38,7 @@ impl Marks {
             builder.build()
         };
         let ring = build().map_err(|error| failed("opening the ring buffer for marks", &error))?;
-        Ok(Marks { ring, held, told: 0 })
+        Ok(Marks { ring, held, lost: 0 })
     }
 
     /// Takes what is there out of the ring buffer.
@@ -46,13 +46,13 @@ impl Marks {
         self.ring.consume().map_err(|error| failed("reading the ring buffer for marks", &error))
     }
 
-    /// What came since this was last called, `told` being how many the programs have lost since the start.
-    pub fn take(&mut self, told: u64) -> Result<PortMarks, Error> {
+    /// What came since this was last called, `lost` being how many the programs have lost since the start.
+    pub fn take(&mut self, lost: u64) -> Result<PortMarks, Error> {
         self.read()?;
         let mut taken = self.held.take();
         taken.marks.sort_unstable();
-        taken.lost += told.saturating_sub(self.told);
-        self.told = told;
+        taken.lost += lost.saturating_sub(self.lost);
+        self.lost = lost;
         Ok(taken)
     }
 }

@@ -267,7 +267,8 @@ impl Collect for Bpf {
         loss.no_return = peek!(control, no_return);
         loss.unfollowed = peek!(control, unfollowed);
         loss.no_level = peek!(control, no_level);
-        (loss.skipped, loss.skipped_split) = self.loaded.skipped()?;
+        let skipped = self.loaded.skipped()?;
+        (loss.skipped, loss.skipped_split) = (skipped.counting, skipped.split);
         vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
         let (source, measured) = (self.source, self.measured);
         Ok(Sample {
@@ -289,8 +290,10 @@ impl Collect for Bpf {
     }
 
     fn take_marks(&mut self) -> Result<PortMarks, Error> {
-        let told = peek!(self.tables.control.at(0), no_mark);
-        self.marks.as_mut().map_or_else(|| Ok(PortMarks::default()), |marks| marks.take(told))
+        let Some(marks) = &mut self.marks else { return Ok(PortMarks::default()) };
+        // What the kernel skipped may have been for other ports.
+        let lost = peek!(self.tables.control.at(0), no_mark) + self.loaded.skipped()?.marks;
+        marks.take(lost)
     }
 
     fn source(&self) -> Source {

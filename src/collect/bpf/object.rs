@@ -52,6 +52,17 @@ pub struct Task {
     pub guest: bool,
 }
 
+/// Runs of programs that the kernel skipped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Skipped {
+    /// Of those that count.
+    pub counting: u64,
+    /// Of those that only tell apart where host time goes.
+    pub split: u64,
+    /// Of the one that hears marks.
+    pub marks: u64,
+}
+
 /// Programs that are counting. They stop when this is dropped.
 pub struct Loaded {
     /// They detach when dropped, and before the object does.
@@ -186,19 +197,20 @@ impl Loaded {
             .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
     }
 
-    /// How often the kernel skipped a program because it was running already on that CPU: one that counts, and one that
-    /// only tells apart where host time goes.
-    pub fn skipped(&self) -> Result<(u64, u64), Error> {
-        let mut skipped = (0, 0);
+    /// How often the kernel skipped a program because it was running already on that CPU.
+    pub fn skipped(&self) -> Result<Skipped, Error> {
+        let mut skipped = Skipped::default();
         for program in self.object.progs() {
             if !program.autoload() {
                 continue;
             }
             let runs = skipped_runs(program.as_fd())
                 .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))?;
-            let of =
-                if is_split(&program.name().to_string_lossy()) { &mut skipped.1 } else { &mut skipped.0 };
-            *of += runs;
+            *match &*program.name().to_string_lossy() {
+                "on_pio" => &mut skipped.marks,
+                name if is_split(name) => &mut skipped.split,
+                _ => &mut skipped.counting,
+            } += runs;
         }
         Ok(skipped)
     }
