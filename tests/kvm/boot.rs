@@ -36,7 +36,7 @@ fn phases_and_a_burst_are_found() {
     for (name, most) in
         [("kernel decompression", "  CPUID "), ("kernel", "  WBINVD "), ("initramfs", "  IOIO ")]
     {
-        let line = report.lines().find(|line| line.starts_with(name));
+        let line = report.lines().find(|line| line.starts_with(&format!("{name}  ")));
         assert!(line.is_some_and(|line| line.contains(most)), "{name}: {report}");
     }
     let told = report.split_whitespace().collect::<Vec<_>>().join(" ");
