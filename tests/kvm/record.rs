@@ -135,7 +135,7 @@ fn a_recorder_that_is_killed_loses_the_last_interval_at_most() {
 fn a_full_disk_ends_the_recording_and_not_the_command() {
     let folder = std::env::temp_dir().join(format!("exitscope-test-{}-full", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=300k", "none"]).arg(&folder));
+    succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=500k", "none"]).arg(&folder));
     let file = folder.join("recording");
     let mut command = exitscope();
     command.args(["record", "-i", "10ms", "-o"]).arg(&file).arg("--");
