@@ -1,4 +1,5 @@
-# make demo   boot a KVM host in software, boot Linux in a VM on it, and show that boot's exits
+# make demo   boot a KVM host in software, boot Linux in a VM on it, and show that boot's exits; target/demo has its recording
+#             and a page of it then
 # make experiment
 #             the whole exercise: boots busybox and Debian with systemd, from an IDE and a virtio disk, on AMD's and Intel's
 #             processor, three times each, and puts the figures into docs/experiment.md. More than an hour on two cores;

@@ -7,6 +7,7 @@ pub use parse::Numbers;
 use crate::model::{By, Isa, Measured, Sort, Source};
 use crate::reason::{Known, MSRS, PORTS};
 use crate::record::When;
+use crate::view::report;
 use crate::view::{self, Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parse::{parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
@@ -192,9 +193,6 @@ pub struct Print {
     /// user-exits are not, with --no-time no time is.
     #[arg(short, long, default_value_t, value_name = "KEY")]
     pub sort: Sort,
-    /// table, json (one object a line), csv, or kmsg (as in the kernel log)
-    #[arg(short, long, default_value_t)]
-    pub format: Format,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -202,9 +200,9 @@ pub struct Print {
 
 impl Print {
     /// The same for the view.
-    pub fn options(&self) -> view::Options {
-        let by = self.by.unwrap_or(if self.format == Format::Table { By::default() } else { By::ALL });
-        view::Options { format: self.format, by, sort: self.sort, ..view::Options::default() }
+    pub fn options(&self, format: Format) -> view::Options {
+        let by = self.by.unwrap_or(if format == Format::Table { By::default() } else { By::ALL });
+        view::Options { format, by, sort: self.sort, ..view::Options::default() }
     }
 }
 
@@ -223,6 +221,9 @@ pub struct Stat {
     /// Print a block for each interval of this length, at least 10ms.
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
+    /// table, json (one object a line), csv, or kmsg (as in the kernel log)
+    #[arg(short, long, default_value_t)]
+    pub format: Format,
     /// How to print.
     #[command(flatten)]
     pub print: Print,
@@ -269,6 +270,9 @@ pub struct Boot {
     /// Write the report to this file instead of standard error
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write it to this file as a page, too; of several runs the last
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// The VMM and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
     pub command: Vec<OsString>,
@@ -343,6 +347,13 @@ pub struct Report {
     /// Only these phases, by name, separated by commas: kernel,"user space"
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub phase: Vec<String>,
+    /// table, json (one object a line), csv, or kmsg (as in the kernel log); html, a page with everything; svg or png, its
+    /// timeline alone
+    #[arg(short, long, default_value_t)]
+    pub format: report::Format,
+    /// The picture is for a dark ground; a page looks as its reader likes it
+    #[arg(long)]
+    pub dark: bool,
     /// How to print.
     #[command(flatten)]
     pub print: Print,

@@ -9,7 +9,8 @@ use exitscope::model::{
     Modes, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use exitscope::record::{About, Error, Notes, Part, Recording, Writer};
-use exitscope::view::{self, Format};
+use exitscope::view::report::{Facts, Story};
+use exitscope::view::{self, Explanation, Format};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -205,6 +206,10 @@ fn report(path: &Path) -> Result<Option<Read>, Error> {
         view::phases::render(life.series.stretches(), &life.series.whole(), Some(80));
         view::marks::render(&life.marks, life.marks_left_out);
         view::life::render(life).unwrap();
+    }
+    if let Some(life) = &life {
+        let (facts, explanation) = (Facts::default(), Explanation::default());
+        view::report::html(&Story { life, facts: &facts, explanation: &explanation });
     }
     let whole = life.as_ref().map(|life| &life.whole);
     if let Some(whole) = whole {

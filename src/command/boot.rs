@@ -5,13 +5,14 @@ use super::listen::Listener;
 use super::output::Output;
 use super::record::inbox;
 use super::session::{self, Session};
-use super::tell;
 use super::terminal::Terminal;
+use super::{page, tell};
 use crate::boot::course::Course;
 use crate::boot::phase::{LOGIN, Rules};
 use crate::cli::{self, BootFormat};
 use crate::model::{Side, float};
 use crate::record::{self, Writer};
+use crate::view::report::Format;
 use crate::view::{self, compare, text};
 use regex::Regex;
 use std::ffi::OsString;
@@ -56,7 +57,11 @@ pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
             Writer::check(&file, args.force)?;
         }
     }
-    let mut output = Output::open(args.output.as_deref(), true, view::Options::default())?;
+    if let Some(file) = &args.html {
+        page::check_file(file)?;
+    }
+    let options = view::Options { answered: true, ..view::Options::default() };
+    let mut output = Output::open(args.output.as_deref(), true, options)?;
     let mut outcomes = Vec::new();
     let waits = args.until.is_some() || args.until_mark.is_some();
     for number in 1..=args.runs {
@@ -173,11 +178,15 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
         (outcome.exits, outcome.length) = (whole.exits, whole.length);
         match args.format {
             BootFormat::Table => {
-                output.explain(explanation);
+                output.explain(explanation.clone());
                 output.write(&life.whole)?;
                 output.say(&tell::life(&life, output.width()))?;
             }
             BootFormat::Json => output.say(&view::life::render(&life)?)?,
+        }
+        if let Some(file) = &args.html {
+            let facts = page::facts(&session::about(&args.command, args.interval, &counting.watch));
+            page::write(Format::Html, false, (&life, &facts, &explanation), Some(file))?;
         }
     }
     Ok(Some(outcome))

@@ -9,6 +9,7 @@ mod kmsg;
 mod listen;
 mod mark;
 mod output;
+mod page;
 mod progress;
 mod record;
 mod report;

@@ -1,9 +1,10 @@
 //! `exitscope report`.
 
 use super::output::Output;
-use super::tell;
+use super::{page, tell};
 use crate::cli;
 use crate::record::{Notes, Part, Recording};
+use crate::view::report;
 use crate::view::{self, Explanation, Format, text, unit};
 use anyhow::bail;
 use std::io::{self, Write};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 /// Reads, and prints.
 pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
+    page::check(args.format, args.print.output.as_deref())?;
     let recording = Recording::open(&args.file)?;
     let Some((start, end, length)) = recording.span() else {
         bail!("{} has no interval: recording ended before the first was over", args.file.display());
@@ -27,7 +29,16 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     }
     let part = Part { from: args.from, to: args.to, phases: args.phase.clone() };
     // Everything is read for what stands out in a part, which only people are told.
-    let mut life = if args.print.format == Format::Table { recording.life(part.clone())? } else { None };
+    let rows = match args.format {
+        report::Format::Interval(format) => Some(format),
+        report::Format::Html | report::Format::Svg | report::Format::Png => None,
+    };
+    let mut life =
+        if rows.is_none_or(|format| format == Format::Table) { recording.life(part.clone())? } else { None };
+    if let Some(life) = &mut life {
+        // Whoever recorded may be anyone.
+        life.end = text::clean(&life.end, 200);
+    }
     let whole = match &life {
         Some(life) => Some(life.whole.clone()),
         None => recording.whole(part)?,
@@ -43,14 +54,24 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
             ))
         );
     };
-    let options = view::Options { explanation: explanation(recording.notes()), ..args.print.options() };
-    let mut output = Output::open(args.print.output.as_deref(), false, options)?;
-    output.write(&whole)?;
-    if let Some(life) = &mut life {
-        // Whoever recorded may be anyone.
-        life.end = text::clean(&life.end, 200);
-        output.say(&tell::life(life, output.width()))?;
-    }
+    let (explanation, file) = (explanation(recording.notes()), args.print.output.as_deref());
+    let complete = match (rows, &life) {
+        (None, Some(life)) => {
+            let facts = page::facts(recording.about());
+            page::write(args.format, args.dark, (life, &facts, &explanation), file)?;
+            true
+        }
+        (rows, life) => {
+            let options = args.print.options(rows.unwrap_or_default());
+            let options = view::Options { explanation, answered: life.is_some(), ..options };
+            let mut output = Output::open(file, false, options)?;
+            output.write(&whole)?;
+            if let Some(life) = life {
+                output.say(&tell::life(life, output.width()))?;
+            }
+            output.is_complete()
+        }
+    };
     if recording.end().is_none() {
         let file = text::clean(&args.file.display().to_string(), 1000);
         writeln!(
@@ -59,7 +80,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
             unit::moment(end)
         )?;
     }
-    Ok(super::code(output.is_complete()))
+    Ok(super::code(complete))
 }
 
 /// The words of whoever recorded, which may be anyone's.

@@ -14,7 +14,11 @@ use std::process::ExitCode;
 pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let plan = Plan::new(&args.watch, &args.command)?;
     // Before anything is counted: an hour of counting for a file that cannot be written would be lost.
-    let output = Output::open(args.print.output.as_deref(), !args.command.is_empty(), args.print.options())?;
+    let output = Output::open(
+        args.print.output.as_deref(),
+        !args.command.is_empty(),
+        args.print.options(args.format),
+    )?;
     let Some(mut counting) = plan.start()? else { return Ok(ExitCode::SUCCESS) };
     counting.start_command()?;
 
@@ -63,7 +67,7 @@ impl Run<'_> {
             self.output.write(&block)?;
         }
         // Machines add up for themselves; people like to see the whole.
-        if !in_blocks || self.args.print.format == Format::Table {
+        if !in_blocks || self.args.format == Format::Table {
             Interval::append(&mut self.whole, block);
         }
         Ok(())

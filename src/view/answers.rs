@@ -1,17 +1,17 @@
 //! What the figures of a boot say, in sentences.
 
-use super::{text, unit};
-use crate::boot::life::Life;
+use super::{details, text, unit};
+use crate::boot::life::{Life, Mark};
 use crate::boot::series::{Series, Slice, Stretch};
 use crate::boot::spike::Spike;
-use crate::model::{ExitCode, float};
+use crate::model::{ExitCode, Source, float};
 use crate::reason;
 use std::fmt::Write;
 
 /// A rate is called stable where its standard deviation is at most this part of its mean.
 const STABLE: f64 = 0.25;
 
-/// How many spikes are told one by one.
+/// How many spikes, and how many marks, are told one by one.
 const TOLD: usize = 5;
 
 /// How many columns of a console's line are shown.
@@ -27,19 +27,78 @@ pub fn answers(life: &Life) -> Vec<String> {
             life.end
         )];
     }
-    let mut answers = vec![
-        format!(
-            "{} in {} until {}: {} per second.",
-            unit::counted(whole.exits, "exit"),
-            unit::duration(whole.length),
-            life.end,
-            unit::rate(whole.rate())
-        ),
-        stability(&life.series, &whole),
-        spikes(life),
-    ];
-    answers.extend(kinds(&whole));
+    let mut answers = vec![format!(
+        "{} in {} until {}: {} per second.",
+        unit::counted(whole.exits, "exit"),
+        unit::duration(whole.length),
+        life.end,
+        unit::rate(whole.rate())
+    )];
+    answers.extend(phases(&life.series, &whole));
+    answers.extend(marks(life));
+    answers.push(stability(&life.series, &whole));
+    answers.extend(spikes(life));
+    // Classes overlap: their counts say nothing about each other.
+    if life.whole.source != Source::KvmStat {
+        answers.extend(kinds(&whole));
+        answers.extend(help(life, &whole));
+    }
     answers
+}
+
+/// In which phase most exits are, and in which they are most frequent.
+fn phases(series: &Series, whole: &Slice) -> Option<String> {
+    let stretches = series.stretches();
+    if stretches.len() < 2 {
+        return None;
+    }
+    let name = |stretch: &Stretch| text::clean(&stretch.name, CONSOLE);
+    let most = stretches.iter().max_by_key(|stretch| stretch.whole.exits)?;
+    let densest = stretches.iter().max_by(|a, b| a.whole.rate().total_cmp(&b.whole.rate()))?;
+    let mut said = format!(
+        "Most exits are in {}: {} ({}) in {}",
+        name(most),
+        unit::count(most.whole.exits),
+        unit::share(whole.part(most.whole.exits)),
+        unit::duration(most.whole.length)
+    );
+    said += &if densest == most {
+        format!(", and there the rate is highest too: {} per second.", unit::rate(most.whole.rate()))
+    } else {
+        format!(
+            "; the rate is highest in {}: {} per second.",
+            name(densest),
+            unit::rate(densest.whole.rate())
+        )
+    };
+    Some(said)
+}
+
+/// How many exits there were until each mark; of several alike that follow each other, until the first.
+fn marks(life: &Life) -> Option<String> {
+    let alike: Vec<&[Mark]> = life.marks.chunk_by(|a, b| a.text == b.text).collect();
+    let told: Vec<String> = alike
+        .iter()
+        .take(TOLD)
+        .map(|marks| {
+            let (first, times) = (&marks[0], marks.len());
+            let before = life.series.slices().iter().take_while(|slice| slice.end() <= first.at);
+            let exits: u64 = before.map(|slice| slice.exits).sum();
+            let text = text::clean(first.text.trim(), CONSOLE);
+            let times =
+                if times > 1 { format!(" ({} times)", unit::count(times as u64)) } else { String::new() };
+            format!(
+                "\"{text}\"{times} at {}, after {}",
+                unit::duration(first.at),
+                unit::counted(exits, "exit")
+            )
+        })
+        .collect();
+    let more = match alike.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        more => format!("; and {} more", unit::count(more as u64)),
+    };
+    (!told.is_empty()).then(|| format!("Marked: {}{more}.", told.join("; ")))
 }
 
 fn stability(series: &Series, whole: &Slice) -> String {
@@ -65,7 +124,7 @@ fn stability(series: &Series, whole: &Slice) -> String {
     let is = if variation <= STABLE { "is stable" } else { "is not stable" };
     format!(
         "The rate {is}: half of the time it was between {} and {} per second, a twentieth of the time below {}, and a \
-         twentieth above {}; its standard deviation is {variation:.2} times its mean.",
+         twentieth above {} (standard deviation: {variation:.2} of the mean).",
         quantile(0.25),
         quantile(0.75),
         quantile(0.05),
@@ -73,50 +132,67 @@ fn stability(series: &Series, whole: &Slice) -> String {
     )
 }
 
-fn spikes(life: &Life) -> String {
+/// How many spikes there were, and a sentence for each of the largest.
+fn spikes(life: &Life) -> Vec<String> {
     if life.spikes.is_empty() {
-        return "No time stands out from what was around it.".into();
+        return vec!["There is no spike: no time stands out from what was around it.".into()];
     }
     let exits: u64 = life.spikes.iter().map(|spike| spike.exits).sum();
-    let mut largest: Vec<&Spike> = life.spikes.iter().collect();
-    largest.sort_by(|a, b| b.excess.total_cmp(&a.excess));
+    let mut largest: Vec<(usize, &Spike)> = life.spikes.iter().enumerate().collect();
+    largest.sort_by(|(_, a), (_, b)| b.excess.total_cmp(&a.excess));
     largest.truncate(TOLD);
-    largest.sort_by_key(|spike| spike.at);
-    let mut said = format!(
-        "{} from what was around it, with {} of the exits",
-        match life.spikes.len() {
-            1 => "One time stands out".to_owned(),
-            n => format!("{} times stand out", unit::count(n as u64)),
-        },
-        unit::share(life.series.whole().part(exits)),
-    );
-    said += if life.spikes.len() > TOLD { ", most of all: " } else { ": " };
-    let told: Vec<String> = largest.iter().map(|spike| tell(life, spike)).collect();
-    said + &told.join("; ") + "."
+    largest.sort_by_key(|(number, _)| *number);
+    let share = unit::share(life.series.whole().part(exits));
+    let mut said = match life.spikes.len() {
+        1 => format!(
+            "There is one spike, a time that stands out from what was around it, with {share} of the exits."
+        ),
+        n => format!(
+            "There are {} spikes, times that stand out from what was around them, with {share} of the exits.",
+            unit::count(n as u64)
+        ),
+    };
+    if life.spikes.len() > TOLD {
+        let _ = write!(said, " The {TOLD} largest:");
+    }
+    let told = largest.iter().map(|(number, spike)| tell(life, *number, spike));
+    std::iter::once(said).chain(told).collect()
 }
 
-fn tell(life: &Life, spike: &Spike) -> String {
+fn tell(life: &Life, number: usize, spike: &Spike) -> String {
+    let phase = match life.series.stretches() {
+        [_] => String::new(),
+        stretches => format!(" ({})", phase(stretches, spike.phase)),
+    };
     let mut said = format!(
-        "at {} for {}, in {}, {} per second in place of {}",
+        "Spike {} at {}{phase}: {} per second for {} instead of {}",
+        number + 1,
         unit::duration(spike.at),
-        unit::duration(spike.length),
-        phase(life.series.stretches(), spike.phase),
         unit::rate(float(spike.exits) / spike.length.as_secs_f64()),
+        unit::duration(spike.length),
         unit::rate(spike.usual)
     );
     if let Some((code, more)) = spike.reasons.first() {
-        let share = unit::share((more / spike.excess).min(1.0));
-        let _ = write!(said, ", {share} of that more {}", reason::name(*code));
+        let _ = match (more / spike.excess).min(1.0) {
+            part if part > 0.995 => write!(said, ", all of that more {}", reason::name(*code)),
+            part => write!(said, ", {} of that more {}", unit::share(part), reason::name(*code)),
+        };
     }
-    let line =
-        |moment| life.line(moment).map(|line| format!("\"{}\"", text::clean(line.text.trim(), CONSOLE)));
-    let (first, last) = (line(spike.at), line(spike.at + spike.length));
-    let between = match (first, last) {
-        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
-        (_, Some(line)) => line,
-        (_, None) => return said,
+    said.push('.');
+    let line = |moment| {
+        let line = life.line(moment)?;
+        Some(format!("\"{}\"", text::clean(text::on_terminal(&line.text).trim(), CONSOLE)))
     };
-    let _ = write!(said, " (console: {between})");
+    let (first, last) = (line(spike.at), line(spike.at + spike.length));
+    match (first, last) {
+        (Some(first), Some(last)) if first != last => {
+            let _ = write!(said, " The console went from {first} to {last}.");
+        }
+        (_, Some(line)) => {
+            let _ = write!(said, " Last on the console: {line}.");
+        }
+        (_, None) => {}
+    }
     said
 }
 
@@ -124,10 +200,10 @@ fn phase(stretches: &[Stretch], place: usize) -> String {
     text::clean(stretches.get(place).map_or("", |stretch| &stretch.name), CONSOLE)
 }
 
-/// The most and the least frequent, and what helps.
-fn kinds(whole: &Slice) -> Vec<String> {
+/// The most and the least frequent.
+fn kinds(whole: &Slice) -> Option<String> {
     let kinds = whole.by_frequency();
-    let Some((&(most, count), &(_, least))) = kinds.first().zip(kinds.last()) else { return Vec::new() };
+    let (_, &(_, least)) = kinds.first().zip(kinds.last())?;
     let share = |count| unit::share(whole.part(count));
     let name = |&(code, count): &(ExitCode, u64)| {
         format!("{} with {} ({})", reason::name(code), unit::count(count), share(count))
@@ -137,40 +213,53 @@ fn kinds(whole: &Slice) -> Vec<String> {
     if kinds.len() > 3 {
         let rarest: Vec<_> =
             kinds.iter().filter(|&&(_, count)| count == least).map(|&(code, _)| reason::name(code)).collect();
+        let each = if rarest.len() > 1 { " each" } else { "" };
         let _ = write!(
             said,
-            " Least frequent: {}, {}.",
+            " Least frequent: {}, {}{each}.",
             rarest.join(", "),
             match least {
-                1 => "once each".to_owned(),
-                n => format!("{} times each", unit::count(n)),
+                1 => "once".to_owned(),
+                n => format!("{} times", unit::count(n)),
             }
         );
     }
-    let mut answers = vec![said];
-    if let Some(reason) = reason::get(most) {
-        answers.push(format!(
+    Some(said)
+}
+
+/// What would help most: about the port or MSR that most exits are for, where there is one, else about their reason.
+fn help(life: &Life, whole: &Slice) -> Vec<String> {
+    let mut advice = details::advice(&life.whole);
+    if let Some(first) = advice.first_mut() {
+        *first = format!("What would help most: {first}");
+        return advice;
+    }
+    let kinds = whole.by_frequency();
+    let most = kinds.first().and_then(|&(code, count)| Some((reason::get(code)?, count)));
+    let said = most.map(|(reason, count)| {
+        format!(
             "What would help most is fewer {} ({} of all). Usual causes: {} What helps: {}",
             reason.name,
-            share(count),
+            unit::share(whole.part(count)),
             reason.why,
             reason.help
-        ));
-    }
-    answers
+        )
+    });
+    said.into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::boot::console::Line;
+    use crate::boot::life::Origin;
     use crate::boot::series;
     use crate::view::fixture;
     use std::time::Duration;
 
     fn say(series: &Series, line: Option<&str>) -> String {
         let end = "\"login: \" on the console".into();
-        let mut life = Life::new(fixture::busy(), series.clone(), end);
+        let mut life = Life::new(fixture::whole(), series.clone(), end);
         life.console.extend(line.map(|text| Line { at: Duration::ZERO, text: text.into() }));
         answers(&life).join("\n")
     }
@@ -180,6 +269,26 @@ mod tests {
         let mut slices: Vec<&[(i64, u64)]> = vec![&[(0x72, 100), (0x7b, 10), (0x78, 1)]; 60];
         slices[30] = &[(0x72, 110), (0x7b, 1010), (0x60, 1)];
         insta::assert_snapshot!(say(&series::fixture(&slices), Some("\x1b[2J<script>\u{202e}")));
+    }
+
+    #[test]
+    fn phases_marks_and_ports() {
+        let interval = fixture::busy();
+        let mut series = Series::new("firmware");
+        for _ in 0..3 {
+            series.add(&interval);
+            series.begin("kernel");
+        }
+        let mut life = Life::new(interval, series, "a signal".into());
+        let mark = |seconds, text: &str| Mark {
+            at: Duration::from_secs(seconds),
+            origin: Origin::Hand,
+            text: text.into(),
+        };
+        life.marks = vec![mark(10, "half\u{202e}"), mark(15, "again"), mark(16, "again")];
+        insta::assert_snapshot!(answers(&life).join("\n"));
+        life.whole.source = Source::KvmStat;
+        assert!(!answers(&life).iter().any(|answer| answer.starts_with("Most frequent")), "classes overlap");
     }
 
     #[test]

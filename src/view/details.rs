@@ -70,7 +70,7 @@ pub fn serialize<S: Serializer>(details: &Details, serializer: S) -> Result<S::O
     }))
 }
 
-/// What stands under the table: the ports and the MSRs that were used most, and what would help a VM that uses mostly one.
+/// What stands under the table: the ports and the MSRs that were used most.
 pub fn lines(interval: &Interval) -> Vec<Line> {
     if interval.measured != Measured::Split {
         return Vec::new();
@@ -87,7 +87,6 @@ pub fn lines(interval: &Interval) -> Vec<Line> {
         let exits = unit::counted(all.other, "exit");
         lines.push(plain(format!("Not told apart: {exits} for other ports and MSRs.")));
     }
-    lines.extend(advice(interval).into_iter().map(plain));
     lines
 }
 
@@ -107,8 +106,18 @@ fn most(what: &str, pairs: &[(Detail, u64)]) -> Option<String> {
     Some(text + ".")
 }
 
+/// What people say: `writes to port 0x3f8`.
+fn spoken(detail: Detail) -> String {
+    match detail {
+        Detail::Port { port, write: true } => format!("writes to port {port:#x}"),
+        Detail::Port { port, write: false } => format!("reads from port {port:#x}"),
+        Detail::Msr { msr, write: true } => format!("writes of MSR {msr:#x}"),
+        Detail::Msr { msr, write: false } => format!("reads of MSR {msr:#x}"),
+    }
+}
+
 /// What would help the VMs that use mostly one device, those with the most such exits first.
-fn advice(interval: &Interval) -> Vec<String> {
+pub fn advice(interval: &Interval) -> Vec<String> {
     let mut exits: BTreeMap<VmId, u64> = BTreeMap::new();
     for span in &interval.vcpus {
         *exits.entry(span.vm).or_default() += span.exits;
@@ -128,7 +137,7 @@ fn advice(interval: &Interval) -> Vec<String> {
     said.sort_by_key(|(key, (count, ..))| (Reverse(*count), *key));
     let mut lines = Vec::new();
     let mut told = Vec::new();
-    for ((vm, _), (count, details, help)) in said {
+    for ((vm, name), (count, details, help)) in said {
         #[allow(clippy::cast_precision_loss)]
         let share = count as f64 / exits.get(&vm).copied().unwrap_or(0).max(1) as f64;
         if share < MUCH || count < MANY || told.contains(&vm) || lines.len() == VMS {
@@ -139,9 +148,13 @@ fn advice(interval: &Interval) -> Vec<String> {
             Some(vm) => format!("the exits of {}", vm_name(vm)),
             None => "the exits".into(),
         };
-        let most = by_frequency(&details).first().map_or(String::new(), |(detail, _)| human(*detail));
-        let kinds = if details.counts.len() > 1 { " and its like" } else { "" };
-        lines.push(format!("{} of {whose}: {most}{kinds}. {help}", unit::share(share)));
+        let most = by_frequency(&details).first().map_or(String::new(), |(detail, _)| spoken(*detail));
+        let most = if details.counts.len() > 1 {
+            format!("{name}, most of them {most}")
+        } else {
+            format!("{name}: {most}")
+        };
+        lines.push(format!("{} of {whose} are for {most}. {help}", unit::share(share)));
     }
     lines
 }
@@ -152,7 +165,7 @@ mod tests {
     use crate::view::fixture;
 
     fn texts(interval: &Interval) -> Vec<String> {
-        lines(interval).into_iter().map(|line| line.text).collect()
+        lines(interval).into_iter().map(|line| line.text).chain(advice(interval)).collect()
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod life;
 pub mod marks;
 pub mod phases;
 pub(crate) mod prose;
+pub mod report;
 mod table;
 pub mod text;
 pub mod unit;
@@ -101,6 +102,8 @@ pub struct Options {
     pub color: bool,
     /// What is known about the numbers.
     pub explanation: Explanation,
+    /// [`answers`] follow a table, which does not say what they say.
+    pub answered: bool,
 }
 
 impl Default for Options {
@@ -113,6 +116,7 @@ impl Default for Options {
             width: None,
             color: false,
             explanation: Explanation::default(),
+            answered: false,
         }
     }
 }

@@ -76,6 +76,11 @@ fn moment(time: SystemTime) -> String {
     unit::moment(time).replace('T', " ").replace('Z', "")
 }
 
+/// The day of a moment, in UTC.
+pub fn date(time: SystemTime) -> String {
+    moment(time).split_once(' ').map_or(String::new(), |(date, _)| date.to_owned())
+}
+
 fn span(interval: &Interval) -> String {
     let (start, end) = (moment(interval.start), moment(interval.end));
     let end = match (start.split_once(' '), end.split_once(' ')) {
@@ -113,15 +118,32 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
             lines.push(statistics_only(&options.explanation));
         }
     } else {
-        lines.extend(most_and_least(interval));
+        if !options.answered {
+            lines.extend(most_and_least(interval));
+        }
         lines.extend(out_to_user(interval));
         lines.extend(details::lines(interval));
+        if !options.answered {
+            lines.extend(details::advice(interval).into_iter().map(|advice| line(Kind::Plain, advice)));
+        }
         lines.extend(nested(interval));
         lines.extend(vcpus::sentence(interval));
         lines.extend(halted(interval));
         if !interval.vms.is_empty() {
             lines.push(check(interval, &options.explanation));
         }
+    }
+    lines.extend(losses(interval));
+    lines
+}
+
+/// Whether the figures can be trusted: the comparison with KVM's own count, and what was missed.
+pub fn trust(interval: &Interval, explanation: &Explanation) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if interval.source == Source::KvmStat {
+        lines.push(statistics_only(explanation));
+    } else if !interval.vms.is_empty() {
+        lines.push(check(interval, explanation));
     }
     lines.extend(losses(interval));
     lines

@@ -3,6 +3,7 @@
 //! The name of a VM is its owner's choice, and a hostile owner's name must not move the cursor,
 //! turn the direction of reading, hide itself or fill the screen.
 
+use std::borrow::Cow;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Stands for what was cut out.
@@ -59,6 +60,40 @@ pub fn clean(text: &str, columns: usize) -> String {
 /// `text` with the same escapes, however long it gets.
 pub fn escape(text: &str) -> String {
     pieces(text).concat()
+}
+
+/// What a terminal would show of a line: what it says after the last carriage return, without control sequences (ECMA-48:
+/// 5.3, ESC and a letter; 5.4, ESC, `[`, parameters and a letter), with which consoles colour their lines, and the choice of a
+/// set of characters. All else stays, as what has an end of its own somewhere, like a window's title.
+pub fn on_terminal(line: &str) -> Cow<'_, str> {
+    let line = line.trim_end_matches('\r');
+    let line = match line.rsplit_once('\r') {
+        Some((_, after)) if !after.trim().is_empty() => after,
+        _ => line,
+    };
+    if !line.contains('\x1b') {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find('\x1b') {
+        out.push_str(&rest[..at]);
+        let sequence = &rest[at..];
+        let bytes = sequence.as_bytes();
+        let body = bytes.iter().skip(2).take_while(|byte| (0x20..=0x3f).contains(*byte)).count();
+        let length = match (bytes.get(1), bytes.get(2 + body)) {
+            (Some(b'['), Some(0x40..=0x7e)) => 3 + body,
+            (Some(b'(' | b')'), Some(0x40..=0x7e)) if body == 0 => 3,
+            (Some(b'7' | b'8' | b'=' | b'>' | b'A'..=b'O'), _) => 2,
+            _ => {
+                out.push('\x1b');
+                1
+            }
+        };
+        rest = &sequence[length..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// The characters of `text`, escaped where they must be; marks are with what carries them.
@@ -156,6 +191,15 @@ mod tests {
     fn prose_breaks_at_spaces() {
         assert_eq!(wrap("one two three four", 9), ["one two", "  three", "  four"]);
         assert_eq!(wrap("unbreakable word", 4), ["unbreakable", "  word"]);
+    }
+
+    #[test]
+    fn a_line_loses_its_colours_and_keeps_the_rest() {
+        let line = "[\x1b[0;1;32m  OK  \x1b[0m] \x1b(BStarted \x1b]0;title\x07 \x1b[2J\x1b[é \x1b[1";
+        assert_eq!(on_terminal(line), "[  OK  ] Started \x1b]0;title\x07 \x1b[é \x1b[1");
+        assert_eq!(on_terminal("plain\x07\r"), "plain\x07");
+        assert_eq!(on_terminal("loading\r\x1bM\x1b[Kloaded\r"), "loaded");
+        assert_eq!(on_terminal("\x1b"), "\x1b");
     }
 
     /// Written down apart from [`is_unsafe`]: C0, DEL and C1, what is without width, line

@@ -12,13 +12,13 @@ use std::collections::{BTreeSet, HashSet};
 const SHOWN: usize = 16;
 
 /// A part of a vCPU's time; those of one table add up to all of it.
-struct Part {
+pub struct Part {
     /// What it is called.
-    name: &'static str,
+    pub name: &'static str,
     /// How soon a narrow table does without it.
     dispensable: u8,
     /// The part (ns).
-    ns: fn(&VcpuTime) -> u64,
+    pub ns: fn(&VcpuTime) -> u64,
 }
 
 const fn part(name: &'static str, dispensable: u8, ns: fn(&VcpuTime) -> u64) -> Part {
@@ -36,7 +36,8 @@ const SPLIT: [Part; 6] = [
 
 const WHOLE: [Part; 2] = [part("guest", 0, |time| time.guest_ns), part("host", 0, |time| time.host_ns())];
 
-fn parts(interval: &Interval) -> &'static [Part] {
+/// The parts that are told apart.
+pub fn parts(interval: &Interval) -> &'static [Part] {
     match interval.measured {
         Measured::Split => &SPLIT,
         Measured::Times | Measured::Counts => &WHOLE,
@@ -55,7 +56,8 @@ fn timed(interval: &Interval) -> Vec<(&VcpuSpan, VcpuTime)> {
     interval.vcpus.iter().filter_map(|span| Some((span, known(span)?))).collect()
 }
 
-fn sum<'a>(times: impl IntoIterator<Item = &'a VcpuTime>) -> VcpuTime {
+/// All of them together.
+pub fn sum<'a>(times: impl IntoIterator<Item = &'a VcpuTime>) -> VcpuTime {
     let mut all = VcpuTime::default();
     times.into_iter().for_each(|time| all.add(time));
     all
@@ -72,11 +74,12 @@ pub fn sentence(interval: &Interval) -> Option<Line> {
     };
     let all = sum(timed.iter().map(|(_, time)| time));
     let shares: Vec<String> =
-        parts(interval).iter().map(|part| format!("{} {}", part.name, cell(part, &all))).collect();
+        parts(interval).iter().map(|part| format!("{} {}", part.name, share_of(part, &all))).collect();
     Some(Line { kind: Kind::Plain, text: format!("The {whose} time: {}.", shares.join(", ")) })
 }
 
-fn cell(part: &Part, time: &VcpuTime) -> String {
+/// What a part is of all the time.
+pub fn share_of(part: &Part, time: &VcpuTime) -> String {
     share((part.ns)(time), time.total_ns()).human()
 }
 
@@ -107,8 +110,8 @@ pub fn columns(interval: &Interval) -> Option<Vec<Cells>> {
     columns.push(keys("vcpu", true, 0, &timed, |span| span.vcpu.to_string()));
     let first = columns.len();
     for part in parts(interval) {
-        let rows = timed.iter().map(|(_, time)| cell(part, time)).collect();
-        let total = cell(part, &all);
+        let rows = timed.iter().map(|(_, time)| share_of(part, time)).collect();
+        let total = share_of(part, &all);
         columns.push(Cells::new(part.name, true, part.dispensable, rows).with_total(total));
     }
     if !others.is_empty() {
@@ -116,7 +119,7 @@ pub fn columns(interval: &Interval) -> Option<Vec<Cells>> {
         columns[..first].iter_mut().for_each(|cells| cells.rows.push(String::new()));
         columns[0].rows[SHOWN] = format!("{} more", unit::count(others.len() as u64));
         for (cells, part) in columns[first..].iter_mut().zip(parts(interval)) {
-            cells.rows.push(cell(part, &rest));
+            cells.rows.push(share_of(part, &rest));
         }
     }
     columns[0].total = "all".into();

@@ -1,0 +1,69 @@
+//! A machine's life as a page and as a picture.
+//!
+//! [`html`] is one file that loads nothing; [`svg`] and [`png`] are its timeline alone. All are pure functions of a [`Story`].
+//! Everything in it may be hostile: [`markup`] is the one place where it becomes text of a page.
+
+mod bars;
+mod chart;
+mod console;
+mod facts;
+mod format;
+mod labels;
+mod markup;
+mod page;
+mod picture;
+#[cfg(feature = "png")]
+mod png;
+mod reasons;
+mod scale;
+mod tables;
+mod theme;
+mod timeline;
+mod vcpus;
+
+#[cfg(test)]
+mod tests;
+
+use super::Explanation;
+use crate::boot::life::Life;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use format::{Format, UnknownFormat};
+pub use page::html;
+pub use picture::svg;
+#[cfg(feature = "png")]
+pub use png::{Error as PngError, png};
+pub use theme::Theme;
+
+/// Where, with what and how something was counted. It may be anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The version of exitscope.
+    pub tool: String,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release and version.
+    pub kernel: String,
+    /// The CPU's model.
+    pub cpu: String,
+    /// How many CPUs the host has.
+    pub cpus: u32,
+    /// The parameters of KVM's modules, by module and name.
+    pub kvm: BTreeMap<(String, String), String>,
+    /// The command whose VMs were watched; empty where there was none.
+    pub command: Vec<String>,
+    /// How long an interval was meant to be.
+    pub interval: Duration,
+}
+
+/// All that a report tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Story<'a> {
+    /// What happened.
+    pub life: &'a Life,
+    /// How that is known.
+    pub facts: &'a Facts,
+    /// What is known about the numbers.
+    pub explanation: &'a Explanation,
+}
