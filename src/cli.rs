@@ -391,6 +391,9 @@ pub struct Generate {
     /// Print the completions of this shell.
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
+    /// Print the names of the exit reasons for KVM's own counters: kernel/exitscope/names.rs.
+    #[arg(long)]
+    pub kernel_names: bool,
 }
 
 /// Some numbers.
