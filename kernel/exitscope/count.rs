@@ -29,7 +29,11 @@ pub(crate) fn slot(code: u64) -> Option<usize> {
 
 /// The code of a slot.
 fn code(slot: usize) -> u64 {
-    if slot < DENSE { slot as u64 } else { (slot - DENSE) as u64 + PAGING }
+    if slot < DENSE {
+        slot as u64
+    } else {
+        (slot - DENSE) as u64 + PAGING
+    }
 }
 
 /// A code that has no slot.

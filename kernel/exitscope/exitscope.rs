@@ -80,15 +80,21 @@ extern "C" fn exitscope_stop() {
 }
 
 /// Counters for a new vCPU, or null where there is no memory.
+///
+/// # Safety
+///
+/// `owner` is valid for reading.
 #[no_mangle]
-extern "C" fn exitscope_add(
+unsafe extern "C" fn exitscope_add(
     vcpu: *const c_void,
     vm: *const c_void,
-    pid: c_int,
+    owner: *const vcpus::Owner,
     id: c_uint,
     vmx: bool,
 ) -> *const vcpus::Counters {
-    vcpus::add(vcpu, vm, pid, id, vmx).unwrap_or(core::ptr::null())
+    // SAFETY: by this function's contract.
+    let owner = unsafe { *owner };
+    vcpus::add(vcpu, vm, owner, id, vmx).unwrap_or(core::ptr::null())
 }
 
 /// Ends a vCPU's counters: its figures stay for a while, see [`vcpus::ENDED`].
@@ -119,7 +125,10 @@ extern "C" fn exitscope_reset() {
 ///
 /// `at` is valid for reading and writing.
 #[no_mangle]
-unsafe extern "C" fn exitscope_seq_start(_: *mut bindings::seq_file, at: *mut bindings::loff_t) -> *mut c_void {
+unsafe extern "C" fn exitscope_seq_start(
+    _: *mut bindings::seq_file,
+    at: *mut bindings::loff_t,
+) -> *mut c_void {
     // SAFETY: by this function's contract.
     file::from(unsafe { &mut *at })
 }

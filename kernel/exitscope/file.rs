@@ -6,10 +6,12 @@
 use core::ffi::c_void;
 use core::ptr;
 use kernel::bindings::loff_t;
+use kernel::fmt::{self, Display};
+use kernel::prelude::*;
 use kernel::seq_file::{seq_print, SeqFile};
 
 use crate::name::Name;
-use crate::vcpus::{self, Reading};
+use crate::vcpus::{self, Owner, Reading};
 use crate::{cpus, glue};
 
 /// The format's number: another one where a line has changed its meaning.
@@ -25,7 +27,11 @@ pub(crate) fn from(at: &mut loff_t) -> *mut c_void {
         let next = vcpus::next((*at - VCPUS) as u64);
         *at = next.map_or(END, |serial| (serial as loff_t).saturating_add(VCPUS));
     }
-    if *at > END { ptr::null_mut() } else { ptr::without_provenance_mut(*at as usize + 1) }
+    if *at > END {
+        ptr::null_mut()
+    } else {
+        ptr::without_provenance_mut(*at as usize + 1)
+    }
 }
 
 /// Writes an item.
@@ -54,12 +60,15 @@ fn head(to: &SeqFile) {
 fn vcpu(to: &SeqFile, reading: &Reading<'_>) {
     let Reading { vcpu, serial, ended, kvm_exits, nested, torn, .. } = reading;
     let (ended, nested, torn) = (u32::from(*ended), u32::from(*nested), u32::from(*torn));
+    let Owner { pid, started, comm, parents } = &vcpu.owner;
     seq_print!(
         to,
-        "vcpu {serial} vm={} pid={} id={} ended={ended} kvm={kvm_exits} nested={nested} torn={torn}\n",
+        "vcpu {serial} vm={} pid={pid} id={} ended={ended} kvm={kvm_exits} nested={nested} torn={torn} \
+         started={started} comm={} parents={}\n",
         vcpu.vm,
-        vcpu.pid,
-        vcpu.id
+        vcpu.id,
+        Word(comm),
+        List(parents)
     );
     let vmx = reading.vmx;
     reading.tally.each_of(reading.counts, |code, since, ever| exit(to, vmx, code, since, ever));
@@ -69,5 +78,47 @@ fn exit(to: &SeqFile, vmx: bool, code: Option<u64>, since: u64, ever: u64) {
     match code {
         Some(code) => seq_print!(to, "exit {code:#x} {since} {ever} {}\n", Name { vmx, code }),
         None => seq_print!(to, "rest {since} {ever}\n"),
+    }
+}
+
+/// Untrusted bytes as one word, `-` where there are none: what is no letter or digit, `-`, `_` or `.` is `%` and two hexadecimal
+/// digits.
+struct Word<'a>(&'a [u8]);
+
+impl Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut empty = true;
+        for &byte in self.0.iter().take_while(|byte| **byte != 0) {
+            let plain = byte.is_ascii_alphanumeric() || b"_.".contains(&byte) || (byte == b'-' && !empty);
+            empty = false;
+            if plain {
+                write!(f, "{}", byte as char)?;
+            } else {
+                write!(f, "%{byte:02x}")?;
+            }
+        }
+        if empty {
+            f.write_str("-")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Numbers with commas between, up to the first zero; `-` where there are none.
+struct List<'a>(&'a [c_int]);
+
+impl Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for number in self.0.iter().take_while(|number| **number != 0) {
+            write!(f, "{comma}{number}")?;
+            comma = ",";
+        }
+        if comma.is_empty() {
+            f.write_str("-")
+        } else {
+            Ok(())
+        }
     }
 }

@@ -9,6 +9,7 @@
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
 #include <linux/percpu.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/workqueue.h>
@@ -124,11 +125,31 @@ bool exitscope_has_nested(const struct kvm_vcpu *vcpu)
 	return READ_ONCE(vcpu->stat.nested_run);
 }
 
+/* This process, which makes a vCPU, and its ancestors below init. */
+static void identify(struct exitscope_owner *owner)
+{
+	struct task_struct *task = current->group_leader;
+	int i;
+
+	owner->pid = task_tgid_nr(task);
+	owner->started = task->start_boottime;
+	get_task_comm(owner->comm, task);
+	guard(rcu)();
+	for (i = 0; i < ARRAY_SIZE(owner->parents); i++) {
+		task = rcu_dereference(task->real_parent);
+		if (task_tgid_nr(task) <= 1)
+			break;
+		owner->parents[i] = task_tgid_nr(task);
+	}
+}
+
 int exitscope_vcpu_create(struct kvm_vcpu *vcpu)
 {
 	bool vmx = !strcmp(kvm_x86_ops.name, "kvm_intel");
+	struct exitscope_owner owner = {};
 
-	vcpu->exitscope = exitscope_add(vcpu, vcpu->kvm, task_tgid_nr(current), vcpu->vcpu_id, vmx);
+	identify(&owner);
+	vcpu->exitscope = exitscope_add(vcpu, vcpu->kvm, &owner, vcpu->vcpu_id, vmx);
 	return vcpu->exitscope ? 0 : -ENOMEM;
 }
 

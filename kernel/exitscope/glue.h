@@ -3,16 +3,25 @@
 #ifndef __KVM_X86_EXITSCOPE_GLUE_H
 #define __KVM_X86_EXITSCOPE_GLUE_H
 
+#include <linux/sched.h>
 #include <linux/types.h>
 
 #include "exitscope.h"
 
 struct seq_file;
 
+/* The process of a vCPU. Of its ancestors, nearest first, those below init; zero is none. vcpus.rs has the same. */
+struct exitscope_owner {
+	int pid;
+	int parents[15];
+	u64 started;
+	char comm[TASK_COMM_LEN];
+};
+
 /* In Rust, exitscope.rs. */
 int exitscope_start(void);
 void exitscope_stop(void);
-void *exitscope_add(const struct kvm_vcpu *vcpu, const void *vm, int pid, unsigned int id, bool vmx);
+void *exitscope_add(const struct kvm_vcpu *vcpu, const void *vm, const struct exitscope_owner *owner, unsigned int id, bool vmx);
 void exitscope_remove(void *counters);
 void exitscope_report(void);
 void exitscope_reset(void);

@@ -33,13 +33,26 @@ impl Counters {
     }
 }
 
+/// A process: `struct exitscope_owner` in glue.h. Its numbers are those of the first PID namespace.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Owner {
+    pub(crate) pid: c_int,
+    /// Its ancestors, nearest first, those below init; zero is none.
+    pub(crate) parents: [c_int; 15],
+    /// When it started, in nanoseconds since the host did.
+    pub(crate) started: u64,
+    /// Its name. Untrusted: any bytes, up to the first that is zero.
+    pub(crate) comm: [u8; 16],
+}
+
 /// A vCPU.
 pub(crate) struct Vcpu {
     counters: KBox<Counters>,
     /// Its VM: numbered by the first vCPU's serial.
     pub(crate) vm: u64,
-    /// The process that runs the VM, in the first PID namespace.
-    pub(crate) pid: c_int,
+    /// The process that made it.
+    pub(crate) owner: Owner,
     /// Its number in the VM.
     pub(crate) id: c_uint,
     /// KVM's structures: the VM's to know it again, never to be followed.
@@ -102,7 +115,7 @@ pub(crate) fn stop() {
 pub(crate) fn add(
     vcpu: *const c_void,
     vm: *const c_void,
-    pid: c_int,
+    owner: Owner,
     id: c_uint,
     vmx: bool,
 ) -> Result<*const Counters> {
@@ -116,7 +129,7 @@ pub(crate) fn add(
     // A VM's structure stays as long as it has a vCPU; most often the newest one is its.
     let vm = all.live.iter().rev().find(|other| other.kvm == kvm).map_or(serial, |other| other.vm);
     let pointer = &raw const *counters;
-    let new = Vcpu { counters, vm, pid, id, kvm, life: Life::Lives(vcpu) };
+    let new = Vcpu { counters, vm, owner, id, kvm, life: Life::Lives(vcpu) };
     let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
     all.live.push(new, GFP_KERNEL)?;
     all.next = serial.wrapping_add(1);
