@@ -144,6 +144,8 @@ pub enum SourceChoice {
     Tracepoint,
     /// KVM's own statistics: totals and classes, no reasons, no times.
     Kvmstat,
+    /// A KVM that counts its own exits (docs/kernel.md): reasons, no times; no BPF needed
+    Kernel,
 }
 
 impl From<SourceChoice> for Option<Source> {
@@ -153,6 +155,7 @@ impl From<SourceChoice> for Option<Source> {
             SourceChoice::Btf => Some(Source::Btf),
             SourceChoice::Tracepoint => Some(Source::Tracepoint),
             SourceChoice::Kvmstat => Some(Source::KvmStat),
+            SourceChoice::Kernel => Some(Source::Kernel),
         }
     }
 }

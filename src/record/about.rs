@@ -51,8 +51,12 @@ impl Notes {
     }
 }
 
-pub(super) const SOURCES: [(&str, Source); 3] =
-    [("btf", Source::Btf), ("tracepoint", Source::Tracepoint), ("kvm_stat", Source::KvmStat)];
+pub(super) const SOURCES: [(&str, Source); 4] = [
+    ("btf", Source::Btf),
+    ("tracepoint", Source::Tracepoint),
+    ("kvm_stat", Source::KvmStat),
+    ("kernel", Source::Kernel),
+];
 
 pub(super) const MEASURED: [(&str, Measured); 3] =
     [("counts", Measured::Counts), ("times", Measured::Times), ("split", Measured::Split)];
