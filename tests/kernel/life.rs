@@ -1,6 +1,6 @@
 //! The switch, and the module's end and beginning.
 
-use super::tool::{Background, Report, all, exitscope, guest_program, succeed, wait_for};
+use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for};
 use super::{counts, cpus, set, vendor};
 use std::fs;
 use std::process::Command;
@@ -9,11 +9,20 @@ fn remove() -> std::process::Output {
     Command::new("modprobe").args(["-r", vendor(), "kvm"]).output().unwrap()
 }
 
-fn stat() -> Command {
+fn stat(to: &Scratch) -> Command {
     let mut command = exitscope();
-    command.args(["stat", "--source", "kernel", "-f", "json", "--"]).arg(guest_program());
+    command.args(["stat", "--source", "kernel", "-f", "json", "-o"]).arg(to).arg("--").arg(guest_program());
     command.args(["only", "cpuid", "700"]);
     command
+}
+
+/// It counts, exactly.
+fn assert_counting() {
+    let file = Scratch::new("kernel");
+    succeed(&mut stat(&file));
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert!(report.counts().values().any(|count| *count == 700), "{}", report.0);
 }
 
 #[test]
@@ -22,7 +31,7 @@ fn switched_off_it_counts_nothing_and_says_so() {
     let before = cpus(&counts());
     succeed(Command::new(guest_program()).args(["only", "cpuid", "100"]));
     assert_eq!(cpus(&counts()), before);
-    let output = stat().output().unwrap();
+    let output = stat(&Scratch::new("kernel")).output().unwrap();
     assert_eq!(output.status.code(), Some(125), "{}", all(&output));
     assert!(
         all(&output).contains("switched off; switch them on with: echo 1 >/sys/module/kvm"),
@@ -33,12 +42,7 @@ fn switched_off_it_counts_nothing_and_says_so() {
     assert!(doctor.contains("warning  counters"), "{doctor}");
     set("exitscope", "1");
     assert!(fs::write(super::parameter("exitscope"), "maybe").is_err());
-    Report::parse(&first_line(&succeed(&mut stat()))).assert_proven();
-}
-
-/// The report; what the guest says comes before it.
-fn first_line(text: &str) -> String {
-    text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}")).to_owned()
+    assert_counting();
 }
 
 /// Whoever reads keeps KVM loaded: a file, and exitscope itself. Then it can be unloaded, and counts again when it is back.
@@ -70,7 +74,5 @@ fn it_stays_while_a_file_is_open_and_comes_back() {
     assert!(fs::metadata("/sys/module/kvm").is_err() && fs::metadata("/sys/kernel/debug/exitscope").is_err());
     succeed(Command::new("modprobe").arg(vendor()));
     assert_eq!(cpus(&counts()), (0, 0), "it begins anew");
-    let report = Report::parse(&first_line(&succeed(&mut stat())));
-    report.assert_proven();
-    assert!(report.counts().values().any(|count| *count == 700), "{}", report.0);
+    assert_counting();
 }

@@ -35,7 +35,8 @@ fn reports_come_after_so_many_exits() {
     fs::write("/sys/kernel/debug/exitscope/reset", "1").unwrap();
     let text = counts();
     assert_eq!(cpus(&text), (0, ever), "a reset takes nothing from what programs read");
-    assert!(vcpus(&text).iter().all(|(_, since, ever)| *since == 0 && *ever > 0));
+    let vcpus = vcpus(&text);
+    assert!(vcpus.iter().all(|(_, since, _)| *since == 0) && vcpus.iter().any(|(_, _, ever)| *ever > 0));
 
     set("exitscope_every", "5000");
     succeed(Command::new(guest_program()).args(["run", "1"]));
