@@ -39,6 +39,9 @@ pub enum Action {
     /// Two BPF programs that do nothing at each exit and entry
     #[command(hide = true)]
     BenchFloor,
+    /// Has KVM count its own exits, where it can
+    #[command(hide = true)]
+    BenchCounters,
     /// Boots every system on every machine from every disk, several times, and puts the figures into a document
     #[command(after_long_help = EXPERIMENT_HELP)]
     Experiment(Experiment),
@@ -141,8 +144,14 @@ pub struct Experiment {
 #[derive(Args)]
 pub struct Bench {
     /// The Debian suite whose kernel boots
-    #[arg(long, default_value = "bookworm")]
+    #[arg(long, default_value = "bookworm", conflicts_with_all = ["kernel", "modules"])]
     pub suite: String,
+    /// A kernel image of your own
+    #[arg(long, value_name = "VMLINUZ", requires = "modules")]
+    pub kernel: Option<PathBuf>,
+    /// Its module tree: /lib/modules/RELEASE, or a directory with lib/modules/RELEASE in it
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
     /// The directory of the exitscope to measure
     #[arg(long, value_name = "DIR", default_value = "target/release")]
     pub build: PathBuf,

@@ -57,6 +57,7 @@ fn act(action: cli::Action) -> anyhow::Result<u8> {
             Ok(0)
         }
         cli::Action::BenchFloor => match lab::bench::floor()? {},
+        cli::Action::BenchCounters => match lab::bench::counters()? {},
         cli::Action::Experiment(options) => matrix::act(&options, stop_on_signals()?),
         cli::Action::Doctor => report(),
     }
@@ -287,9 +288,12 @@ fn bench(options: cli::Bench) -> anyhow::Result<u8> {
     }
     doctor::check(Task::Run)?;
     let cache = Cache::open()?;
-    let kernel = match cache.find(&options.suite, Flavour::Plain)? {
-        Some(kernel) => kernel,
-        None => prepare(&cache, &options.suite, false)?,
+    let kernel = match (&options.kernel, &options.modules) {
+        (Some(image), Some(modules)) => Kernel::from_paths(image, modules)?,
+        _ => match cache.find(&options.suite, Flavour::Plain)? {
+            Some(kernel) => kernel,
+            None => prepare(&cache, &options.suite, false)?,
+        },
     };
     let build = std::path::absolute(&options.build)?;
     let time_limit = Duration::from_secs(options.time_limit);
