@@ -164,6 +164,8 @@ pub enum SourceChoice {
     Tracepoint,
     /// KVM's own statistics: totals and classes, no reasons, no times.
     Kvmstat,
+    /// A KVM that counts its own exits (docs/kernel.md): reasons, no times; no BPF needed
+    Kernel,
 }
 
 impl From<SourceChoice> for Option<Source> {
@@ -173,6 +175,7 @@ impl From<SourceChoice> for Option<Source> {
             SourceChoice::Btf => Some(Source::Btf),
             SourceChoice::Tracepoint => Some(Source::Tracepoint),
             SourceChoice::Kvmstat => Some(Source::KvmStat),
+            SourceChoice::Kernel => Some(Source::Kernel),
         }
     }
 }
@@ -479,6 +482,9 @@ pub struct Generate {
     /// Print the completions of this shell.
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
+    /// Print the names of the exit reasons for KVM's own counters: kernel/exitscope/names.rs.
+    #[arg(long)]
+    pub kernel_names: bool,
 }
 
 #[cfg(test)]

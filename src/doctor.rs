@@ -58,7 +58,7 @@ fn report(facts: &Facts, out: &mut impl Write) -> io::Result<bool> {
 
 /// Everything that is looked at, in the order it is shown.
 pub fn checks(facts: &Facts) -> Vec<Check> {
-    vec![
+    let mut checks = vec![
         kvm(facts),
         device(facts),
         nesting(facts),
@@ -67,9 +67,10 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         capabilities(facts),
         tracefs(facts),
         debugfs(facts),
-        bpf_stats(facts),
-        memlock(facts),
-    ]
+    ];
+    checks.extend(counters(facts));
+    checks.extend([bpf_stats(facts), memlock(facts)]);
+    checks
 }
 
 fn fine(name: &'static str, found: impl Into<String>) -> Check {
@@ -230,6 +231,18 @@ fn debugfs(facts: &Facts) -> Check {
     }
 }
 
+/// Nothing to say of Debian's KVM, which has none.
+fn counters(facts: &Facts) -> Option<Check> {
+    Some(match facts.counters? {
+        true => fine("counters", "KVM counts its own exits, for the source `kernel`"),
+        false => warning(
+            "counters",
+            "KVM can count its own exits and does not",
+            "for the source `kernel`: echo 1 >/sys/module/kvm/parameters/exitscope",
+        ),
+    })
+}
+
 fn bpf_stats(facts: &Facts) -> Check {
     if facts.bpf_stats {
         warning(
@@ -267,6 +280,8 @@ fn verdict(facts: &Facts) -> (bool, String) {
         Some("the source `btf`: every exit with its reason and host time, checked against KVM's own count")
     } else if bpf && vendor && facts.kvm_events {
         Some("the source `tracepoint`: every exit with its reason and host time, at a higher cost for each")
+    } else if vendor && facts.counters == Some(true) && facts.debugfs.is_some() {
+        Some("the source `kernel`: every exit with its reason, counted by KVM itself; no times")
     } else if bpf && facts.kvm_types() {
         Some("the source `kvmstat`: exits of each vCPU in total and by KVM's classes; no reasons, no times")
     } else if facts.kvm_debugfs {
@@ -305,6 +320,7 @@ mod tests {
             kvm_events: true,
             debugfs: Some("/sys/kernel/debug".into()),
             kvm_debugfs: true,
+            counters: None,
             bpf_stats: false,
             memlock: Some(8 << 20),
             memlock_counts: false,
@@ -430,6 +446,12 @@ mod tests {
         insta::assert_snapshot!(last(&no_types, true), @"exitscope will use the source `tracepoint`: every exit with its reason and host time, at a higher cost for each.");
         let locked = Facts { lockdown: Some("confidentiality".into()), ..good() };
         insta::assert_snapshot!(last(&locked, true), @"exitscope will use the source `kvmstat` by debugfs: exits of each VM in total and by KVM's classes; no vCPUs, no reasons, no times.");
+        let counting = Facts { counters: Some(true), ..locked.clone() };
+        insta::assert_snapshot!(last(&counting, true), @"exitscope will use the source `kernel`: every exit with its reason, counted by KVM itself; no times.");
+        assert!(told(&counting, true).contains("fine     counters      KVM counts its own exits"));
+        let off = Facts { counters: Some(false), ..locked };
+        assert!(last(&off, true).contains("`kvmstat`"));
+        assert!(told(&off, true).contains("warning  counters"));
         let nothing = Facts { kvm_debugfs: false, bpf: Err("no".into()), ..good() };
         insta::assert_snapshot!(last(&nothing, false), @"exitscope can count nothing here yet: mend what is broken or warned of above.");
         let unloaded = Facts { backend: Backend::None, ..good() };

@@ -27,6 +27,9 @@ pub enum Action {
     Inner(Inner),
     /// Downloads the kernels of Debian suites, for offline use from then on
     Fetch(Fetch),
+    /// Builds KVM's modules that count their own exits, for the kernel of a Debian suite
+    #[command(after_long_help = KERNEL_HELP)]
+    Kernel(Kernel),
     /// Measures what watching exits costs, exitscope and other tools side by side
     #[command(after_long_help = BENCH_HELP)]
     Bench(Bench),
@@ -36,6 +39,9 @@ pub enum Action {
     /// Two BPF programs that do nothing at each exit and entry
     #[command(hide = true)]
     BenchFloor,
+    /// Has KVM count its own exits, where it can
+    #[command(hide = true)]
+    BenchCounters,
     /// Boots every system on every machine from every disk, several times, and puts the figures into a document
     #[command(after_long_help = EXPERIMENT_HELP)]
     Experiment(Experiment),
@@ -72,6 +78,14 @@ did not come to its end;
   122  QEMU failed
   125  the lab itself failed
   128+N  the lab was stopped by signal N";
+
+const KERNEL_HELP: &str = "\
+The sources are patched and compiled in a root of their own with the tools that Debian built the kernel with; nothing is \
+installed on this machine. --out holds a kernel and its modules afterwards: lab run --kernel OUT/vmlinuz --modules OUT. \
+Where it is up to date, nothing is done and nothing downloaded; with `lab fetch --refresh SUITE` it is for the newest \
+kernel from then on.
+
+Exit status: 0; 125 where a step failed, which is named with its log.";
 
 const BENCH_HELP: &str = "\
 Each tool gets an outer VM of its own, in which a virtual nanosecond is one instruction, and watches a guest there that \
@@ -130,8 +144,14 @@ pub struct Experiment {
 #[derive(Args)]
 pub struct Bench {
     /// The Debian suite whose kernel boots
-    #[arg(long, default_value = "bookworm")]
+    #[arg(long, default_value = "bookworm", conflicts_with_all = ["kernel", "modules"])]
     pub suite: String,
+    /// A kernel image of your own
+    #[arg(long, value_name = "VMLINUZ", requires = "modules")]
+    pub kernel: Option<PathBuf>,
+    /// Its module tree: /lib/modules/RELEASE, or a directory with lib/modules/RELEASE in it
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
     /// The directory of the exitscope to measure
     #[arg(long, value_name = "DIR", default_value = "target/release")]
     pub build: PathBuf,
@@ -264,6 +284,23 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Options of `lab kernel`.
+#[derive(Args)]
+pub struct Kernel {
+    /// The Debian suite whose kernel it is for
+    #[arg(long, default_value = "trixie-backports")]
+    pub suite: String,
+    /// The directory with the patch and the sources
+    #[arg(long, value_name = "DIR", default_value = "kernel")]
+    pub sources: PathBuf,
+    /// Where the kernel and its modules go; what is there is replaced
+    #[arg(long, value_name = "DIR", default_value = "target/kernel")]
+    pub out: PathBuf,
+    /// Where the logs go
+    #[arg(long, value_name = "DIR", default_value = "target/kernel-logs")]
+    pub logs: PathBuf,
 }
 
 /// Options of `lab fetch`.

@@ -26,6 +26,8 @@ pub enum Task {
     Inner,
     /// Make the disk image of an inner VM, outside the outer one; what that needs beside `Run`.
     System,
+    /// Build KVM's modules; what that needs beside `Fetch`.
+    Kernel,
 }
 
 #[derive(Clone, Copy)]
@@ -80,6 +82,12 @@ const NEEDS: &[(Need, &str, Task)] = &[
     (Need::Program("mke2fs"), "e2fsprogs", Task::System),
     (Need::Program("grub-mkimage"), "grub-common", Task::System),
     (Need::File(&[BOOT_SECTOR]), "grub-pc-bin", Task::System),
+    (Need::Program("mmdebstrap"), "mmdebstrap", Task::Kernel),
+    (Need::Unprivileged("newuidmap"), "uidmap", Task::Kernel),
+    (Need::Program("unshare"), "util-linux", Task::Kernel),
+    (Need::Program("tar"), "tar", Task::Kernel),
+    (Need::Program("xz"), "xz-utils", Task::Kernel),
+    (Need::Program("modinfo"), "kmod", Task::Kernel),
 ];
 
 /// What is missing on this machine.
@@ -122,8 +130,8 @@ pub fn examine(task: Task) -> Vec<Finding> {
         Task::Fetch => of == Task::Fetch,
         // An inner VM downloads nothing: no apt, no keys.
         Task::Inner => of == Task::Run,
-        Task::Run => of != Task::System && of != Task::Vmx,
-        Task::Vmx | Task::System => of == task,
+        Task::Run => matches!(of, Task::Fetch | Task::Run),
+        Task::Vmx | Task::System | Task::Kernel => of == task,
     };
     let needed = |need: &Need| !matches!(need, Need::Unprivileged(_) if rustix::process::geteuid().is_root());
     NEEDS

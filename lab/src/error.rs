@@ -42,6 +42,18 @@ pub enum Error {
         /// The end of what it said.
         stderr: String,
     },
+    /// A step of a build failed.
+    #[error("the step {step} failed ({status}): {said}; its log is {}", log.display())]
+    Step {
+        /// Which.
+        step: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        said: String,
+        /// All that it said.
+        log: PathBuf,
+    },
     /// No source of Debian packages is known.
     #[error("apt's sources on this machine name no Debian mirror; set LAB_MIRROR to the URL of one")]
     NoMirror,

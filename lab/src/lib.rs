@@ -25,6 +25,7 @@ mod kernel;
 mod machine;
 mod mbr;
 mod outer;
+pub mod patched;
 mod process;
 pub mod quote;
 pub mod system;

@@ -6,13 +6,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
 use lab::bench::{Bench, Suite, Tool};
 use lab::doctor::{self, Task};
 use lab::inner::{Boot, Inner};
+use lab::patched::Patched;
 use lab::system::{Bus, Loader, System};
 use lab::{Cache, EXIT_LAB, Error, Flavour, INNER_SUITE, Kernel, Machine, Outer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -48,6 +49,7 @@ fn act(action: cli::Action) -> anyhow::Result<u8> {
         cli::Action::Run(options) => run(options),
         cli::Action::Inner(options) => inner(options),
         cli::Action::Fetch(options) => fetch(&options),
+        cli::Action::Kernel(options) => kernel(options),
         cli::Action::Bench(options) => bench(options),
         cli::Action::BenchInside(options) => {
             let suite = if options.suite == "scale" { Suite::Scale } else { Suite::Kinds };
@@ -55,6 +57,7 @@ fn act(action: cli::Action) -> anyhow::Result<u8> {
             Ok(0)
         }
         cli::Action::BenchFloor => match lab::bench::floor()? {},
+        cli::Action::BenchCounters => match lab::bench::counters()? {},
         cli::Action::Experiment(options) => matrix::act(&options, stop_on_signals()?),
         cli::Action::Doctor => report(),
     }
@@ -245,6 +248,21 @@ fn fetch(options: &cli::Fetch) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn kernel(options: cli::Kernel) -> anyhow::Result<u8> {
+    let cli::Kernel { suite, sources, out, logs } = options;
+    let out = std::path::absolute(out)?;
+    let start = Instant::now();
+    let made = Patched { suite, sources, out: out.clone(), logs }.make(&Cache::open()?, &say)?;
+    let (release, version, out) = (made.release, made.version, out.display());
+    let how = if made.there {
+        "is up to date".into()
+    } else {
+        format!("made in {:.0} s", start.elapsed().as_secs_f64())
+    };
+    say(&format!("{out}: KVM's modules for {release} ({version}), {how}"));
+    Ok(0)
+}
+
 fn bench(options: cli::Bench) -> anyhow::Result<u8> {
     let known = lab::bench::known();
     if options.list {
@@ -270,9 +288,12 @@ fn bench(options: cli::Bench) -> anyhow::Result<u8> {
     }
     doctor::check(Task::Run)?;
     let cache = Cache::open()?;
-    let kernel = match cache.find(&options.suite, Flavour::Plain)? {
-        Some(kernel) => kernel,
-        None => prepare(&cache, &options.suite, false)?,
+    let kernel = match (&options.kernel, &options.modules) {
+        (Some(image), Some(modules)) => Kernel::from_paths(image, modules)?,
+        _ => match cache.find(&options.suite, Flavour::Plain)? {
+            Some(kernel) => kernel,
+            None => prepare(&cache, &options.suite, false)?,
+        },
     };
     let build = std::path::absolute(&options.build)?;
     let time_limit = Duration::from_secs(options.time_limit);
@@ -310,5 +331,6 @@ fn report() -> anyhow::Result<u8> {
     // Who wants no Intel machine and no system on a disk misses nothing.
     tell(Task::Vmx, "for lab run --machine vmx only, ")?;
     tell(Task::System, "for lab fetch --system only, ")?;
+    tell(Task::Kernel, "for lab kernel only, ")?;
     Ok(status)
 }

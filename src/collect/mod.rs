@@ -1,4 +1,4 @@
-//! Kernel to [`Sample`]: what this host offers, the BPF programs, KVM's own statistics.
+//! Kernel to [`Sample`]: what this host offers, the BPF programs, a KVM that counts by itself, KVM's own statistics.
 //!
 //! [`start`] chooses the best source that works here. Whatever it is, [`Collect::sample`] gives all
 //! counters, cumulative since the start.
@@ -10,6 +10,7 @@ pub use bpf::bench;
 mod error;
 pub mod host;
 pub mod identity;
+pub mod kernel;
 pub mod kvmstat;
 mod skipped;
 
@@ -135,9 +136,11 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
     }
     let bpf = |source| start_bpf(source, options);
     let statistics = || kvmstat::KvmStat::start(options);
+    let kernel = || kernel::Kernel::start(options);
     let explained = |error: Error| error.or_not_permitted(&host::Facts::probe());
     match options.source {
         Some(Source::KvmStat) => statistics().map(boxed).map_err(explained),
+        Some(Source::Kernel) => kernel().map(boxed),
         Some(source) => bpf(source).map(boxed).map_err(explained),
         None if !kvmstat::kvm_exit_fires() => statistics().map(boxed).map_err(explained),
         None => bpf(Source::Btf).map(boxed).or_else(|first| {
@@ -145,6 +148,11 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
             plain.or_else(|_| {
                 // The better source's reason is the one to mend.
                 let first = explained(first);
+                if kernel::found() == Some(true)
+                    && let Ok(kernel) = kernel()
+                {
+                    return Ok(boxed(kernel.because(first.to_string())));
+                }
                 statistics().map(|stat| boxed(stat.because(first.to_string()))).map_err(|_| first)
             })
         }),

@@ -100,8 +100,11 @@ fn run_doctor() -> anyhow::Result<ExitCode> {
 
 fn generate(args: &cli::Generate) -> anyhow::Result<ExitCode> {
     let mut command = Cli::command();
-    if args.completions.is_none() && args.man.is_none() {
-        anyhow::bail!("nothing to generate: give --man or --completions");
+    if args.completions.is_none() && args.man.is_none() && !args.kernel_names {
+        anyhow::bail!("nothing to generate: give --man, --completions or --kernel-names");
+    }
+    if args.kernel_names {
+        io::stdout().write_all(crate::reason::kernel_names().as_bytes())?;
     }
     if let Some(shell) = args.completions {
         let mut script = Vec::new();

@@ -34,6 +34,8 @@ pub enum Source {
     Tracepoint,
     /// KVM's own statistics: totals and classes; no reasons, no times.
     KvmStat,
+    /// A KVM that counts its own exits: reasons and counts; no times.
+    Kernel,
 }
 
 /// The counters of one reason on one vCPU.

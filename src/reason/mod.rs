@@ -11,6 +11,7 @@ pub mod kvm;
 mod msrs;
 mod name;
 mod ports;
+mod rust;
 mod svm;
 mod table;
 #[cfg(test)]
@@ -23,5 +24,6 @@ pub use find::{Found, codes, find, nearest, neighbours, number};
 pub use msrs::TABLE as MSRS;
 pub use name::{modifiers, name};
 pub use ports::TABLE as PORTS;
+pub use rust::names as kernel_names;
 pub use svm::code_from_low_half as svm_code_from_low_half;
 pub use table::{Reason, all, get};

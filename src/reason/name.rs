@@ -9,15 +9,15 @@ const FAILED_ENTRY: i64 = 1 << 31;
 
 const FAILED_ENTRY_PREFIX: &str = "FAILED_ENTRY:";
 
-struct Modifier {
-    bit: i64,
-    name: &'static str,
+pub(super) struct Modifier {
+    pub(super) bit: i64,
+    pub(super) name: &'static str,
     what: &'static str,
 }
 
 /// VMX: what else the exit reason field may say beside its low 16 bits (SDM vol. 3, section
 /// "Basic VM-Exit Information"; `union vmx_exit_reason` in `arch/x86/kvm/vmx/`).
-const MODIFIERS: [Modifier; 5] = [
+pub(super) const MODIFIERS: [Modifier; 5] = [
     Modifier {
         bit: 1 << 25,
         name: "SHADOW_STACK_BUSY",

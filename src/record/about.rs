@@ -61,8 +61,12 @@ pub(super) fn left_out(left_out: LeftOut) -> [(&'static str, u64); 3] {
     ]
 }
 
-pub(super) const SOURCES: [(&str, Source); 3] =
-    [("btf", Source::Btf), ("tracepoint", Source::Tracepoint), ("kvm_stat", Source::KvmStat)];
+pub(super) const SOURCES: [(&str, Source); 4] = [
+    ("btf", Source::Btf),
+    ("tracepoint", Source::Tracepoint),
+    ("kvm_stat", Source::KvmStat),
+    ("kernel", Source::Kernel),
+];
 
 pub(super) const MEASURED: [(&str, Measured); 3] =
     [("counts", Measured::Counts), ("times", Measured::Times), ("split", Measured::Split)];

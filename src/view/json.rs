@@ -48,6 +48,7 @@ pub fn source(source: Source) -> &'static str {
         Source::Btf => "btf",
         Source::Tracepoint => "tracepoint",
         Source::KvmStat => "kvm_stat",
+        Source::Kernel => "kernel",
     }
 }
 

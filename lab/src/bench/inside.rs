@@ -26,7 +26,7 @@ const LOOKS: u32 = 150;
 /// second to the next.
 const PROBE: u32 = 2000;
 /// As above.
-const NOTICED: f64 = 40.0;
+const NOTICED: f64 = 10.0;
 /// As above.
 const ALIKE: f64 = 0.03;
 /// A tool that has not begun to count after so many seconds of the outer VM's time is given up.
@@ -57,6 +57,7 @@ pub fn measure(suite: Suite, command: &str) -> Result<(), Error> {
     // Before anything is measured: KVM's code for VMs with an APIC is shorter while there is none without one
     // (`kvm_has_noapic_vcpu` in `arch/x86/kvm/lapic.c`), and this one has none.
     let probe = Machines::new(1, 1, Work::Cpuid)?;
+    super::counters::switch(false)?;
     take(suite, "bare")?;
     let bare = median(&probe, Work::Cpuid, PROBE)?;
     let mut tool = start(command)?;

@@ -5,6 +5,7 @@
 //! repeats to within a few instructions on any machine, whatever else that machine does.
 
 mod code;
+mod counters;
 mod floor;
 mod guest;
 mod idle;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
+pub use counters::counters;
 pub use floor::floor;
 pub use inside::measure;
 pub use report::{Report, Row};

@@ -32,6 +32,7 @@ const KINDS: &[Entry] = &[
     ("no-split", "exitscope, without telling times apart", "exitscope stat --source btf --no-split", OURS),
     ("no-time", "exitscope, counting only", "exitscope stat --source btf --no-time", OURS),
     ("tracepoint", "exitscope on the plain tracepoints", "exitscope stat --source tracepoint", OURS),
+    ("kernel", "KVM's own counters, switched on", "lab bench-counters", LAB),
     ("floor", "two empty BPF programs: the floor", "lab bench-floor", LAB),
     (
         "bpftrace-count",

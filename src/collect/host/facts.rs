@@ -1,5 +1,6 @@
 //! One look at everything that decides what can be counted here.
 
+use super::super::kernel;
 use super::{Backend, backend, debugfs, tracefs};
 use libbpf_rs::libbpf_sys;
 use std::ffi::CStr;
@@ -39,6 +40,8 @@ pub struct Facts {
     pub debugfs: Option<PathBuf>,
     /// KVM's statistics in it can be read.
     pub kvm_debugfs: bool,
+    /// Whether KVM counts its own exits; `None`: it cannot.
+    pub counters: Option<bool>,
     /// `kernel.bpf_stats_enabled`: the kernel times each run of a BPF program, which costs time itself.
     pub bpf_stats: bool,
     /// How much memory may be locked, in bytes; `None`: any amount. Kernels before 5.11 take BPF tables for
@@ -109,6 +112,7 @@ impl Facts {
                     .all(|event| fs::read(events.join(event).join("format")).is_ok())
             }),
             kvm_debugfs: debugfs.as_ref().is_some_and(|place| fs::read(place.join("kvm/exits")).is_ok()),
+            counters: kernel::found(),
             tracefs,
             debugfs,
             bpf_stats: line("/proc/sys/kernel/bpf_stats_enabled").is_some_and(|value| value != "0"),

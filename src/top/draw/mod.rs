@@ -328,7 +328,7 @@ fn notes(state: &State, width: usize) -> Vec<(Kind, String)> {
 fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
     let first = match all.source {
         Source::KvmStat => prose::statistics_only(&state.explanation),
-        Source::Btf | Source::Tracepoint => prose::check(all, &state.explanation),
+        Source::Btf | Source::Tracepoint | Source::Kernel => prose::check(all, &state.explanation),
     };
     std::iter::once(first).chain(prose::losses(all)).map(|line| (line.kind, line.text)).collect()
 }

@@ -19,6 +19,9 @@ fn source(interval: &Interval) -> &'static str {
         Source::Tracepoint => {
             "BPF programs on the plain tracepoints kvm_exit and kvm_entry: every exit is counted, none sampled"
         }
+        Source::Kernel => {
+            "the counters of a KVM that counts its exits itself: every exit, by reason; no times"
+        }
         Source::KvmStat => {
             "KVM's own statistics: the number of exits, and classes of them that overlap; no reasons, no times"
         }

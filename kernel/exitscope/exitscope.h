@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the rest of KVM sees of exitscope: the hook in the exit path, and a vCPU's beginning and end. */
+#ifndef __KVM_X86_EXITSCOPE_H
+#define __KVM_X86_EXITSCOPE_H
+
+#include <linux/jump_label.h>
+#include <linux/kvm_host.h>
+
+DECLARE_STATIC_KEY_FALSE(exitscope_enabled);
+
+void exitscope_count(void *counters, u64 code, u64 kvm_exits);
+
+int exitscope_init(void);
+void exitscope_exit(void);
+int exitscope_vcpu_create(struct kvm_vcpu *vcpu);
+void exitscope_vcpu_destroy(struct kvm_vcpu *vcpu);
+
+/*
+ * Counts one exit of @vcpu. Interrupts are off, as they are where the hooks stand. Switched off, this is one no-op.
+ * KVM increments its own statistic later, so it is what that was before this exit.
+ */
+static __always_inline void exitscope_hook(struct kvm_vcpu *vcpu, u64 code)
+{
+	if (static_branch_unlikely(&exitscope_enabled))
+		exitscope_count(vcpu->exitscope, code, vcpu->stat.exits);
+}
+
+#endif

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vCPUs: those that live, and those that ended not long ago.
+
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use kernel::alloc::flags::{__GFP_ZERO, GFP_KERNEL, GFP_KERNEL_ACCOUNT};
+use kernel::prelude::*;
+
+use crate::count::{Counts, Tally};
+use crate::glue;
+
+/// So many vCPUs are kept when they have ended, for whoever reads the counts a little later. The oldest goes first.
+pub(crate) const ENDED: usize = 512;
+/// A vCPU that runs while it is read is read again, so many times at most.
+const TRIES: usize = 100;
+
+/// What the exit path writes. All zero is a valid value.
+#[repr(C)]
+pub(crate) struct Counters {
+    pub(crate) tally: Tally,
+    /// KVM's own statistic just before the last exit that was counted.
+    kvm_exits: AtomicU64,
+    /// Each vCPU has another one, in the order in which they were made.
+    pub(crate) serial: u64,
+}
+
+impl Counters {
+    /// Notes KVM's statistic.
+    #[inline(always)]
+    pub(crate) fn note(&self, kvm_exits: u64) {
+        self.kvm_exits.store(kvm_exits, Relaxed);
+    }
+}
+
+/// A process: `struct exitscope_owner` in glue.h. Its numbers are those of the first PID namespace.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Owner {
+    pub(crate) pid: c_int,
+    /// Its ancestors, nearest first, those below init; zero is none.
+    pub(crate) parents: [c_int; 15],
+    /// When it started, in nanoseconds since the host did.
+    pub(crate) started: u64,
+    /// Its name. Untrusted: any bytes, up to the first that is zero.
+    pub(crate) comm: [u8; 16],
+}
+
+/// A vCPU.
+pub(crate) struct Vcpu {
+    counters: KBox<Counters>,
+    /// Its VM: numbered by the first vCPU's serial.
+    pub(crate) vm: u64,
+    /// The process that made it.
+    pub(crate) owner: Owner,
+    /// Its number in the VM.
+    pub(crate) id: c_uint,
+    /// KVM's structures: the VM's to know it again, never to be followed.
+    kvm: usize,
+    life: Life,
+}
+
+enum Life {
+    /// KVM's vCPU, there until [`remove`].
+    Lives(*const c_void),
+    Ended {
+        kvm_exits: u64,
+        nested: bool,
+    },
+}
+
+// SAFETY: the pointer is followed under the lock alone, and by functions that any thread may call.
+unsafe impl Send for Vcpu {}
+
+struct All {
+    /// By serial.
+    live: KVVec<KBox<Vcpu>>,
+    /// In the order in which they ended.
+    ended: KVVec<KBox<Vcpu>>,
+    /// Where a vCPU is copied to, to be read in peace.
+    copy: Option<KBox<Counts>>,
+    next: u64,
+    vmx: bool,
+    evicted: u64,
+    resets: u64,
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: `start` does this before anything else is called.
+    unsafe(uninit) static ALL: Mutex<All> = All {
+        live: KVVec::new(), ended: KVVec::new(), copy: None, next: 0, vmx: false, evicted: 0, resets: 0,
+    };
+}
+
+/// Gets ready.
+pub(crate) fn start() -> Result {
+    // SAFETY: called once, by the module's initialisation.
+    unsafe { ALL.init() };
+    let mut all = ALL.lock();
+    // From here on a vCPU's end needs no memory.
+    all.ended.reserve(ENDED, GFP_KERNEL)?;
+    all.copy = Some(Counts::new()?);
+    Ok(())
+}
+
+/// Gives everything back.
+pub(crate) fn stop() {
+    let mut all = ALL.lock();
+    all.live = KVVec::new();
+    all.ended = KVVec::new();
+    all.copy = None;
+}
+
+/// A new vCPU; the memory is its owner's.
+pub(crate) fn add(
+    vcpu: *const c_void,
+    vm: *const c_void,
+    owner: Owner,
+    id: c_uint,
+    vmx: bool,
+) -> Result<*const Counters> {
+    let zeroed = KBox::<Counters>::new_uninit(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
+    // SAFETY: all zero is a valid value.
+    let mut counters = unsafe { zeroed.assume_init() };
+    let mut all = ALL.lock();
+    let serial = all.next;
+    counters.serial = serial;
+    let kvm = vm as usize;
+    // A VM's structure stays as long as it has a vCPU; most often the newest one is its.
+    let vm = all.live.iter().rev().find(|other| other.kvm == kvm).map_or(serial, |other| other.vm);
+    let pointer = &raw const *counters;
+    let new = Vcpu { counters, vm, owner, id, kvm, life: Life::Lives(vcpu) };
+    let new = KBox::new(new, GFP_KERNEL_ACCOUNT)?;
+    all.live.push(new, GFP_KERNEL)?;
+    all.next = serial.wrapping_add(1);
+    all.vmx = vmx;
+    Ok(pointer)
+}
+
+/// A vCPU's end; it will not run again.
+pub(crate) fn remove(serial: u64) {
+    let mut gone = None;
+    {
+        let mut all = ALL.lock();
+        let Ok(at) = all.live.binary_search_by_key(&serial, |vcpu| vcpu.counters.serial) else { return };
+        let Ok(mut vcpu) = all.live.remove(at) else { return };
+        let (kvm_exits, nested) = vcpu.now();
+        vcpu.life = Life::Ended { kvm_exits, nested };
+        // One that never ran has nothing to tell.
+        if vcpu.counters.tally.now.total() == 0 && kvm_exits == 0 {
+            return;
+        }
+        if all.ended.len() >= ENDED {
+            gone = all.ended.remove(0).ok();
+            all.evicted = all.evicted.wrapping_add(1);
+        }
+        // There is room: it was reserved.
+        let _ = all.ended.push_within_capacity(vcpu);
+    }
+    // Freed without the lock.
+    drop(gone);
+}
+
+impl Vcpu {
+    /// KVM's statistic now, and whether its guest has run guests.
+    fn now(&self) -> (u64, bool) {
+        match self.life {
+            // SAFETY: KVM's vCPU is there until `remove`, which needs the lock that the caller has.
+            Life::Lives(vcpu) => unsafe {
+                (glue::exitscope_kvm_exits(vcpu), glue::exitscope_has_nested(vcpu))
+            },
+            Life::Ended { kvm_exits, nested } => (kvm_exits, nested),
+        }
+    }
+}
+
+/// A vCPU as it was at one moment.
+pub(crate) struct Reading<'a> {
+    pub(crate) vmx: bool,
+    pub(crate) vcpu: &'a Vcpu,
+    pub(crate) serial: u64,
+    pub(crate) counts: &'a Counts,
+    pub(crate) tally: &'a Tally,
+    pub(crate) ended: bool,
+    /// KVM's own statistic at the same moment.
+    pub(crate) kvm_exits: u64,
+    pub(crate) nested: bool,
+    /// It ran all the while, so that its figures may be of slightly different moments.
+    pub(crate) torn: bool,
+}
+
+/// Shows the first vCPU whose serial is at least `serial`; whether there was one.
+pub(crate) fn read(serial: u64, show: impl FnOnce(&Reading<'_>)) -> bool {
+    let all = ALL.lock();
+    let Some(vcpu) = first(&all, serial) else { return false };
+    let Some(copy) = all.copy.as_deref() else { return false };
+    let counters = &*vcpu.counters;
+    let mut torn = true;
+    let mut before = 0;
+    for _ in 0..TRIES {
+        before = counters.kvm_exits.load(Relaxed);
+        copy.copy(&counters.tally.now);
+        if counters.kvm_exits.load(Relaxed) == before {
+            torn = false;
+            break;
+        }
+    }
+    let ended = matches!(vcpu.life, Life::Ended { .. });
+    let (kvm_exits, nested) = vcpu.now();
+    // While it lives, what belongs to the counts is what stood beside the last exit, and that exit.
+    let kvm_exits = if ended || copy.total() == 0 { kvm_exits } else { before.wrapping_add(1) };
+    let serial = counters.serial;
+    let (vmx, tally) = (all.vmx, &counters.tally);
+    show(&Reading { vmx, vcpu, serial, counts: copy, tally, ended, kvm_exits, nested, torn });
+    true
+}
+
+/// The serial of the first vCPU from `serial` on.
+pub(crate) fn next(serial: u64) -> Option<u64> {
+    first(&ALL.lock(), serial).map(|vcpu| vcpu.counters.serial)
+}
+
+fn first(all: &All, serial: u64) -> Option<&Vcpu> {
+    let at = all.live.partition_point(|vcpu| vcpu.counters.serial < serial);
+    let ended = all.ended.iter().filter(|vcpu| vcpu.counters.serial >= serial);
+    let ended = ended.min_by_key(|vcpu| vcpu.counters.serial);
+    let serial = |vcpu: &&KBox<Vcpu>| vcpu.counters.serial;
+    Iterator::chain(ended.into_iter(), all.live.get(at)).min_by_key(serial).map(|vcpu| &**vcpu)
+}
+
+/// What is to be said of all of them.
+pub(crate) struct Summary {
+    /// Whether the processor is Intel's.
+    pub(crate) vmx: bool,
+    /// vCPUs that ended and were kept no longer.
+    pub(crate) evicted: u64,
+    /// How often somebody has reset the counts.
+    pub(crate) resets: u64,
+}
+
+/// What is to be said of all of them.
+pub(crate) fn summary() -> Summary {
+    let all = ALL.lock();
+    Summary { vmx: all.vmx, evicted: all.evicted, resets: all.resets }
+}
+
+/// Begins anew.
+pub(crate) fn reset() {
+    let mut all = ALL.lock();
+    for vcpu in Iterator::chain(all.live.iter(), all.ended.iter()) {
+        vcpu.counters.tally.reset();
+    }
+    all.resets = all.resets.wrapping_add(1);
+}
