@@ -74,7 +74,7 @@ impl Shown {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let (rows, columns) = size(width, height);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
-        let ours = File::from(OwnedFd::from(ours));
+        let ours = File::from(ours);
         let (mut from, to) = (ours.try_clone().unwrap(), screen.clone());
         let reader = std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
@@ -158,10 +158,10 @@ impl Shown {
         };
         let settings = self.settings();
         // All that it wrote has been read when nobody has it open any more.
-        let reader = self.reader.take();
-        let Shown { ref mut theirs, .. } = self;
-        *theirs = File::open("/dev/null").unwrap().into();
-        reader.map(|reader| reader.join().unwrap());
+        self.theirs = File::open("/dev/null").unwrap().into();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         let screen = self.with(Clone::clone);
         (status, settings, screen)
     }
