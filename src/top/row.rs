@@ -39,8 +39,8 @@ impl Scope {
 /// Which reason, and whose.
 pub type Which = (Level, ExitCode);
 
-/// A reason of all vCPUs, or of one.
-type RowKey = (Option<(VmId, u32)>, Which);
+/// A reason, and on which vCPU; `None` where these are added up.
+type OnVcpu = (Option<(VmId, u32)>, Which);
 
 /// What a row is about: the same from one interval to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -243,7 +243,7 @@ impl Source<'_> {
     /// A row for each reason of a scope, or of each of its vCPUs.
     fn reason_rows(&self, scope: Scope, by_vcpu: bool) -> Vec<Row> {
         // All that occurred since the beginning stays, so that rows do not come and go.
-        let mut sums: BTreeMap<RowKey, (u64, Counters)> = BTreeMap::new();
+        let mut sums: BTreeMap<OnVcpu, (u64, Counters)> = BTreeMap::new();
         let key = |row: &ExitRow| (by_vcpu.then_some((row.vm, row.vcpu)), (row.level, row.code));
         let mut exits = 0;
         for vm in self.vms_of(scope) {
@@ -255,7 +255,7 @@ impl Source<'_> {
                 exits += row.counters.count;
             }
         }
-        let row = |((vcpu, which), (total, counters)): (RowKey, (u64, Counters))| {
+        let row = |((vcpu, which), (total, counters)): (OnVcpu, (u64, Counters))| {
             let of = vcpu.map(|(vm, _)| vm).or(scope.vm);
             let vm = of.and_then(|vm| self.all.vms.get(&vm));
             let (level, code) = which;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A hang is a failure, not a wait; nothing here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A program, and its terminal.
 pub struct Shown {
@@ -158,10 +158,8 @@ impl Shown {
         };
         let settings = self.settings();
         // All that it wrote has been read when nobody has it open any more.
-        let reader = self.reader.take();
-        let Shown { ref mut theirs, .. } = self;
-        *theirs = File::open("/dev/null").unwrap().into();
-        if let Some(reader) = reader {
+        self.theirs = File::open("/dev/null").unwrap().into();
+        if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
         let screen = self.with(Clone::clone);
