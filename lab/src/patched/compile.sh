@@ -8,6 +8,8 @@ if [ -e /applied.patch ] && ! cmp -s /applied.patch /new/kvm.patch; then
 	rm /applied.patch
 fi
 if [ ! -e /applied.patch ]; then
+	# All of it or nothing, so that a patch that does not fit leaves the sources as they were.
+	patch -p1 --forward --dry-run </new/kvm.patch
 	patch -p1 --forward --no-backup-if-mismatch </new/kvm.patch
 	cp /new/kvm.patch /applied.patch
 fi
