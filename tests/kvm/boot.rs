@@ -40,9 +40,10 @@ fn phases_and_a_burst_are_found() {
         assert!(line.is_some_and(|line| line.contains(most)), "{name}: {report}");
     }
     let told = report.split_whitespace().collect::<Vec<_>>().join(" ");
-    let burst =
-        told.split("; ").find(|spike| spike.contains("in initramfs, ") && spike.contains("more IOIO"));
+    let mut spikes = told.split("Spike ").skip(1);
+    let burst = spikes.find(|spike| spike.contains(" (initramfs): ") && spike.contains("more IOIO."));
     assert!(burst.is_some_and(|spike| spike.contains("Run /init")), "{report}");
+    assert!(report.contains("0x510 out"), "{report}");
     let left = Command::new("pgrep").args(["-f", "^sleep 98765"]).output().unwrap();
     assert_eq!(all(&left), "", "the machine was left running");
 }

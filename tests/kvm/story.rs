@@ -92,6 +92,15 @@ fn a_boot_recorded_twice_gives_the_same_phases() {
             let found = found.find(|found| found["reason"] == reason);
             assert_eq!(found.unwrap()["count"], count, "{phase}");
         }
+        // And the burst when it was.
+        let [from, to] = [0.0, 1.0].map(|end| {
+            let phase = phases.iter().find(|phase| phase["phase"] == "initramfs").unwrap();
+            phase["from"].as_f64().unwrap() + end * phase["seconds"].as_f64().unwrap()
+        });
+        let mut spikes = boot["spikes"].as_array().unwrap().iter();
+        let burst = spikes.find(|spike| spike["reasons"][0]["reason"] == "IOIO").unwrap();
+        let at = burst["from"].as_f64().unwrap();
+        assert!(from <= at && at < to && burst["phase"] == "initramfs", "{boot}");
         names.push(phases.iter().map(|phase| phase["phase"].clone()).collect::<Vec<_>>());
         assert_eq!(boot["exits"], boot["kvm_exits"], "{boot}");
         assert_eq!((&boot["end"], &boot["lost"]), (&"the mark \"done\"".into(), &0.into()));
