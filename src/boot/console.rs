@@ -36,13 +36,13 @@ pub struct Console {
 }
 
 impl Console {
-    /// Takes what came at `at`. `seen` is called with each line as far as it is known: with those that ended, and with the
-    /// last one, which may be a prompt.
-    pub fn take(&mut self, at: Duration, bytes: &[u8], mut seen: impl FnMut(&Line)) {
+    /// Takes what came at `at`. `seen` is called with each line as far as it is known, and whether it has ended: the last one
+    /// may be a prompt, or the first half of what comes next.
+    pub fn take(&mut self, at: Duration, bytes: &[u8], mut seen: impl FnMut(&Line, bool)) {
         for &byte in bytes {
             if byte == b'\n' {
                 if let Some(line) = self.end() {
-                    seen(&line);
+                    seen(&line, true);
                     self.keep(line);
                 }
                 continue;
@@ -57,7 +57,7 @@ impl Console {
             }
         }
         if !self.partial.is_empty() {
-            seen(&self.line());
+            seen(&self.line(), false);
         }
     }
 
@@ -117,8 +117,8 @@ mod tests {
     fn lines_have_the_time_of_their_first_byte_and_a_prompt_is_seen() {
         let mut console = Console::default();
         let mut seen = Vec::new();
-        console.take(at(1), b"\r\n\nSea", |line| seen.push((line.at, line.text.clone())));
-        console.take(at(2), b"BIOS\r\nlogin: ", |line| seen.push((line.at, line.text.clone())));
+        console.take(at(1), b"\r\n\nSea", |line, _| seen.push((line.at, line.text.clone())));
+        console.take(at(2), b"BIOS\r\nlogin: ", |line, _| seen.push((line.at, line.text.clone())));
         let text = |ms, text: &str| (at(ms), text.to_owned());
         assert_eq!(seen, [text(1, "Sea"), text(1, "SeaBIOS"), text(2, "login: ")]);
         let mut lines = || console.drain().into_iter().map(|line| (line.at, line.text)).collect::<Vec<_>>();
@@ -132,17 +132,17 @@ mod tests {
     #[test]
     fn a_hostile_console_is_bounded() {
         let mut console = Console::default();
-        console.take(at(0), &vec![b'a'; 1 << 20], |line| assert!(line.text.len() <= MAX_LINE));
+        console.take(at(0), &vec![b'a'; 1 << 20], |line, _| assert!(line.text.len() <= MAX_LINE));
         assert_eq!(console.bytes_left_out(), (1 << 20) - MAX_LINE as u64);
-        console.take(at(1), b"\n\xff\xfe<script>\x1b[2J\n", |_| {});
-        console.take(at(2), &b"x\n".repeat(MAX_LINES), |_| {});
+        console.take(at(1), b"\n\xff\xfe<script>\x1b[2J\n", |_, _| {});
+        console.take(at(2), &b"x\n".repeat(MAX_LINES), |_, _| {});
         let lines = console.drain();
         assert_eq!((lines.len(), console.lines_left_out()), (MAX_LINES, 2));
         assert_eq!(lines[1].text, "\u{fffd}\u{fffd}<script>\x1b[2J");
         assert!(lines.iter().all(|line| line.text.len() <= MAX_LINE));
         let mut console = Console::default();
         let line = [&b"y".repeat(MAX_LINE)[..], b"\n"].concat();
-        console.take(at(0), &line.repeat(MAX_BYTES / MAX_LINE + 3), |_| {});
+        console.take(at(0), &line.repeat(MAX_BYTES / MAX_LINE + 3), |_, _| {});
         assert_eq!((console.drain().len(), console.lines_left_out()), (MAX_BYTES / MAX_LINE, 3));
     }
 }

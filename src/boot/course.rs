@@ -153,10 +153,10 @@ impl Course {
             if self.current < kernel {
                 self.decompressed(begun);
             }
-        } else if was_low
-            && self.rules.named(DECOMPRESSION).is_some_and(|decompression| place < decompression)
-        {
-            self.low_is_firmware = true;
+        } else if self.rules.named(DECOMPRESSION).is_some_and(|decompression| place < decompression) {
+            // What began with the line, or just before it, is the line's, and what follows may be another's.
+            self.low_is_firmware |= was_low;
+            self.low_since = self.low_since.filter(|_| was_low);
         }
         self.begin(Some(place), to, begun);
     }
@@ -214,7 +214,7 @@ mod tests {
                 nested.counters.modes = Modes::new([0, 1, 1, 1, 1]);
                 interval.rows.push(nested);
             }
-            let told: Vec<usize> = lines.iter().filter_map(|line| rules.told(line)).collect();
+            let told: Vec<usize> = lines.iter().filter_map(|line| rules.told(line, true)).collect();
             let at = |number| Duration::from_millis(100 * number);
             all.extend(course.advance(at(number), at(number + 1), Some(&interval), &told));
         }

@@ -114,8 +114,9 @@ impl Rules {
     }
 
     /// The place of the phase that a line tells, whatever phase is on.
-    pub fn told(&self, line: &str) -> Option<usize> {
-        self.0.iter().position(|rule| rule.pattern.is_match(line))
+    pub fn told(&self, line: &str, ended: bool) -> Option<usize> {
+        let fits = |rule: &Rule| ended || rule.pattern.as_str().ends_with('$');
+        self.0.iter().position(|rule| fits(rule) && rule.pattern.is_match(line))
     }
 
     /// The place of the phase of this name, if there is one.
@@ -137,7 +138,7 @@ mod tests {
 
     fn phases(rules: &Rules, lines: &[&str]) -> Vec<String> {
         let mut course = Course::new(rules.clone());
-        let told = lines.iter().filter_map(|line| rules.told(line)).collect::<Vec<_>>();
+        let told = lines.iter().filter_map(|line| rules.told(line, true)).collect::<Vec<_>>();
         let begun = course.advance(Duration::ZERO, Duration::ZERO, None, &told);
         begun.into_iter().map(|begun| begun.name).collect()
     }

@@ -37,11 +37,12 @@ impl Heard {
         let Heard { console, told, found, last, count, over } = self;
         *over |= bytes.is_empty();
         let (before, had) = (told.len(), found.is_some());
-        console.take(at, bytes, |Line { text, .. }| {
+        console.take(at, bytes, |Line { text, .. }, ended| {
             if found.is_some() {
                 return;
             }
-            if let Some(place) = rules.told(text).filter(|place| *last != Some(*place) && *count < MOST_TOLD)
+            if let Some(place) =
+                rules.told(text, ended).filter(|place| *last != Some(*place) && *count < MOST_TOLD)
             {
                 *last = Some(place);
                 *count += 1;
@@ -98,6 +99,16 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_line_tells_of_nothing_but_a_prompt() {
+        let (mut heard, rules) = (Heard::default(), Rules::default());
+        for byte in b"Welcome to GRUB!\r\nWelcome to Debian!\r\ninner login: " {
+            heard.take(Duration::ZERO, &[*byte], &rules, None);
+        }
+        let places = ["boot loader", "user space", "login"].map(|name| rules.named(name).unwrap());
+        assert_eq!(heard.told, places);
+    }
 
     #[test]
     fn a_console_that_tells_of_phases_for_ever_is_bounded() {
