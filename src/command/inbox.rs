@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a recorder may take for an answer: its disk may be slow.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// How long nobody is heard after one could not be.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// So many may wait to be taken.
 const WAITING: usize = 64;
 
@@ -81,7 +84,12 @@ impl Inbox {
             .with_context(|| format!("cannot make the socket {}", path.display()))?;
         let (to, requests) = mpsc::sync_channel(WAITING);
         std::thread::Builder::new().name("marks".into()).spawn(move || {
-            for from in listener.incoming().flatten() {
+            for from in listener.incoming() {
+                let Ok(from) = from else {
+                    // Without a file descriptor to spare it would fail at once again.
+                    std::thread::sleep(BREATH);
+                    continue;
+                };
                 match read(&from) {
                     Ok(text) => {
                         let request = Request { monotonic_ns: collect::monotonic_ns(), text, from };
@@ -196,11 +204,15 @@ pub fn recorders(folder: &Path) -> anyhow::Result<Vec<Recorder>> {
 }
 
 impl Recorder {
-    /// Makes a mark, and waits until it is kept.
-    pub fn mark(mut self, text: &str) -> anyhow::Result<()> {
+    /// Makes a mark.
+    pub fn send(&mut self, text: &str) -> anyhow::Result<()> {
         self.stream.set_read_timeout(Some(ANSWER))?;
         self.stream.write_all(text.as_bytes())?;
-        self.stream.shutdown(Shutdown::Write)?;
+        Ok(self.stream.shutdown(Shutdown::Write)?)
+    }
+
+    /// Waits until the mark is kept.
+    pub fn answer(self) -> anyhow::Result<()> {
         let mut answer = String::new();
         self.stream.take(1000).read_to_string(&mut answer).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => anyhow::anyhow!("it has not answered in {} s", ANSWER.as_secs()),
@@ -217,6 +229,11 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tell(mut recorder: Recorder, text: &str) -> anyhow::Result<()> {
+        recorder.send(text)?;
+        recorder.answer()
+    }
 
     #[test]
     fn a_mark_gets_there_and_is_answered() {
@@ -241,7 +258,7 @@ mod tests {
         for (text, refused) in [("half way \u{1b}[2J", None), ("no", Some("full"))] {
             let told = std::thread::scope(|scope| {
                 let recorder = one();
-                let told = scope.spawn(move || recorder.mark(text).map_err(|error| error.to_string()));
+                let told = scope.spawn(move || tell(recorder, text).map_err(|error| error.to_string()));
                 let request = inbox.requests.recv().unwrap();
                 assert!(request.monotonic_ns >= before && request.text == text);
                 before = request.monotonic_ns;
@@ -254,12 +271,12 @@ mod tests {
             assert_eq!(told.err().as_deref(), refused);
         }
         for (text, why) in [("x".repeat(MAX_TEXT + 1), "at most 512 bytes"), (" \n".into(), "has a text")] {
-            let error = one().mark(&text).unwrap_err().to_string();
+            let error = tell(one(), &text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
         // One that ends with a mark that it has not kept.
         let recorder = one();
-        let told = std::thread::spawn(move || recorder.mark("late").unwrap_err().to_string());
+        let told = std::thread::spawn(move || tell(recorder, "late").unwrap_err().to_string());
         drop(inbox.requests.recv().unwrap());
         assert!(told.join().unwrap().contains("ended before"));
         drop(inbox);

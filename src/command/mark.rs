@@ -1,9 +1,9 @@
 //! `exitscope mark`.
 
-use super::inbox::{self, MAX_TEXT};
+use super::inbox::{self, MAX_TEXT, Recorder};
 use crate::cli;
 use crate::view::unit;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -30,17 +30,20 @@ pub fn run(args: &cli::Mark) -> anyhow::Result<ExitCode> {
             (pid, _) => bail!("process {} records nothing; there are {pids:?}", pid.unwrap_or(0)),
         }
     }
-    let mut kept = 0_u64;
-    let mut failed = None;
-    for recorder in recorders {
-        let pid = recorder.pid;
-        match recorder.mark(&text).with_context(|| format!("no mark in the recorder of process {pid}")) {
+    // All have it before the first is waited for: they mark the moment in which it comes.
+    let sent: Vec<_> = recorders
+        .into_iter()
+        .map(|mut recorder| (recorder.pid, recorder.send(&text).map(|()| recorder)))
+        .collect();
+    let (mut kept, mut failed) = (0_u64, Vec::new());
+    for (pid, sent) in sent {
+        match sent.and_then(Recorder::answer) {
             Ok(()) => kept += 1,
-            Err(error) => failed = Some(error),
+            Err(error) => failed.push(format!("no mark in the recorder of process {pid}: {error:#}")),
         }
     }
     if kept > 0 {
         writeln!(io::stdout(), "marked in {}", unit::counted(kept, "recorder"))?;
     }
-    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    if failed.is_empty() { Ok(ExitCode::SUCCESS) } else { bail!("{}", failed.join("; ")) }
 }

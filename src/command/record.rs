@@ -46,6 +46,7 @@ pub fn run(args: &cli::Record) -> anyhow::Result<ExitCode> {
         Err(error) if error.is::<record::Error>() && !args.command.is_empty() => {
             run.progress.clear();
             run.session.writer = None;
+            run.session.close();
             tell(&format!("{error:#}; the command runs on, unrecorded"))?;
             return Ok(counting.wait_for_command().code(false)?);
         }

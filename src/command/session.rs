@@ -9,7 +9,7 @@ use crate::boot::phase::FIRST;
 use crate::boot::series::Series;
 use crate::collect::host::Machine;
 use crate::collect::{PortMark, PortMarks};
-use crate::model::Interval;
+use crate::model::{Interval, Level, Mode, Row};
 use crate::record::{self, About, Notes, Writer};
 use crate::view::text;
 use regex::Regex;
@@ -147,7 +147,13 @@ impl Session {
     /// The marks that have come; whether one of them is worth an interval that ends here.
     fn take_marks(&mut self, ports: PortMarks) -> bool {
         let mut news = false;
-        for request in self.inbox.iter().flat_map(Inbox::take) {
+        let requests: Vec<Request> = self.inbox.iter().flat_map(Inbox::take).collect();
+        for request in requests {
+            if self.failed.is_some() {
+                request.refuse("it is not recorded any more");
+                continue;
+            }
+            self.ends_with(&request.text);
             if self.by_hand == MOST_MARKS {
                 self.left_out.marks += 1;
                 request.refuse(&format!("there are {MOST_MARKS} marks by hand already"));
@@ -160,25 +166,36 @@ impl Session {
             self.requests.push(request);
         }
         self.left_out.marks += ports.lost;
-        let has_kernel = self.course.as_ref().is_some_and(Course::has_kernel);
+        // Or it has come since the last interval that was complete.
+        let high = |row: &Row| row.level == Level::L1 && row.counters.modes.get(Mode::LongHigh) > 0;
+        let has_kernel = self.course.as_ref().is_some_and(|course| {
+            course.has_kernel() || self.block.iter().any(|block| block.rows.iter().any(high))
+        });
         for PortMark { monotonic_ns, port, value, .. } in ports.marks {
             if port == POST && (self.posted.replace(value) == Some(value) || has_kernel) {
                 continue;
             }
+            let mark = Mark::port(self.since(monotonic_ns), port, value);
+            // Also by one that is not kept.
+            news |= self.ends_with(&mark.text);
             if self.by_port == MOST_MARKS {
                 self.left_out.marks += 1;
                 continue;
             }
             self.by_port += 1;
-            self.marks.push(Mark::port(self.since(monotonic_ns), port, value));
-        }
-        let until = self.until_mark.as_ref().filter(|_| self.found_mark.is_none());
-        let found = until.and_then(|until| self.marks.iter().find(|mark| until.is_match(&mark.text)));
-        if let Some(found) = found {
-            self.found_mark = Some(found.text.clone());
-            news = true;
+            self.marks.push(mark);
         }
         news
+    }
+
+    /// Whether this mark, the first that does, ends it.
+    fn ends_with(&mut self, mark: &str) -> bool {
+        let ends =
+            self.found_mark.is_none() && self.until_mark.as_ref().is_some_and(|until| until.is_match(mark));
+        if ends {
+            self.found_mark = Some(mark.to_owned());
+        }
+        ends
     }
 
     fn since(&self, monotonic_ns: u64) -> Duration {
@@ -241,12 +258,20 @@ impl Session {
             listener.lock().console.finish();
             self.look(watch, false)?;
         }
-        self.complete(watch)
+        self.complete(watch)?;
+        self.close();
+        Ok(())
+    }
+
+    /// Takes no more marks by hand.
+    pub fn close(&mut self) {
+        self.inbox = None;
     }
 
     /// All that there is to tell, where it was kept; `end` is what it ended with.
     pub fn life(&mut self, end: String) -> Option<Life> {
-        let Kept { series, whole, told } = self.kept.take()?;
+        let Kept { series, whole, mut told } = self.kept.take()?;
+        told.marks.sort_by_key(|mark| mark.at);
         Some(Life {
             console: told.lines,
             left_out: self.left_out.lines,
