@@ -31,6 +31,8 @@ struct Outcome {
     length: Duration,
     seen_end: bool,
     end: End,
+    /// A signal came.
+    interrupted: bool,
     /// It was recorded, if that was asked for.
     recorded: bool,
 }
@@ -62,7 +64,7 @@ pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
     }
     let options = view::Options { answered: true, ..view::Options::default() };
     let mut output = Output::open(args.output.as_deref(), true, options)?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut wholes) = (Vec::new(), 0);
     let waits = args.until.is_some() || args.until_mark.is_some();
     for number in 1..=args.runs {
         if number > 1 && args.format == BootFormat::Table {
@@ -71,14 +73,16 @@ pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
         let Some(outcome) = once(&asked, number, &mut output)? else { return Ok(ExitCode::SUCCESS) };
         // What does not come to its end once will not twice, and a signal is for all of them.
         let ended_well = matches!(outcome.end, End::Command(status) if status.success()) && !waits;
-        let go_on = outcome.seen_end || ended_well;
+        let whole = outcome.seen_end || ended_well && !outcome.interrupted;
+        let go_on = whole && !outcome.interrupted;
+        wholes += usize::from(whole);
         outcomes.push(outcome);
         if !go_on {
             break;
         }
     }
-    if outcomes.len() > 1 && args.format == BootFormat::Table {
-        output.say(&spread(&outcomes))?;
+    if wholes > 1 && args.format == BootFormat::Table {
+        output.say(&spread(&outcomes[..wholes]))?;
     }
     let complete = output.is_complete() && outcomes.iter().all(|outcome| outcome.recorded);
     let Some(last) = outcomes.last() else { return Ok(ExitCode::SUCCESS) };
@@ -172,7 +176,9 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
         say(&format!("{error:#}; the boot went on, unrecorded"))?;
     }
     let life = session.life(words);
-    let mut outcome = Outcome { exits: 0, length: Duration::ZERO, seen_end: found.is_some(), end, recorded };
+    let interrupted = counting.was_interrupted();
+    let (seen_end, length) = (found.is_some(), Duration::ZERO);
+    let mut outcome = Outcome { exits: 0, length, seen_end, end, interrupted, recorded };
     if let Some(life) = life {
         let whole = life.series.whole();
         (outcome.exits, outcome.length) = (whole.exits, whole.length);

@@ -6,6 +6,7 @@ use crate::cli;
 use crate::collect::{Options, Select};
 use crate::view::unit;
 use signal_hook::consts::SIGTERM;
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -114,6 +115,7 @@ impl<'a> Plan<'a> {
             command: self.command,
             child: None,
             alone: false,
+            interrupted: Cell::new(false),
         }))
     }
 }
@@ -127,6 +129,7 @@ pub struct Counting<'a> {
     child: Option<libc::pid_t>,
     /// It has a process group of its own.
     alone: bool,
+    interrupted: Cell<bool>,
 }
 
 impl Counting<'_> {
@@ -173,7 +176,11 @@ impl Counting<'_> {
         loop {
             match self.events.until(deadline) {
                 Event::Ended(_) => return true,
-                Event::Signal(_) | Event::Time => return false,
+                Event::Signal(_) => {
+                    self.interrupted.set(true);
+                    return false;
+                }
+                Event::Time => return false,
                 Event::Look => {}
             }
         }
@@ -219,6 +226,11 @@ impl Counting<'_> {
         }
     }
 
+    /// Whether a signal came, which is for all that was asked for.
+    pub fn was_interrupted(&self) -> bool {
+        self.interrupted.get()
+    }
+
     /// Waits for the end of the command, without a look at the counters.
     pub fn wait_for_command(&self) -> End {
         let mut asked_to_stop = 0;
@@ -245,6 +257,7 @@ impl Counting<'_> {
                 if signal == SIGTERM || self.alone {
                     self.signal(signal);
                 }
+                self.interrupted.set(true);
                 *asked += 1;
                 (*asked > 1).then_some(End::Abandoned(signal))
             }
