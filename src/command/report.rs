@@ -8,12 +8,23 @@ use crate::view::report;
 use crate::view::{self, Explanation, Format, text, unit};
 use anyhow::bail;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
+
+/// Whether both are one file, by whatever names.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
 
 /// Reads, and prints.
 pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     page::check(args.format, args.print.output.as_deref())?;
     let recording = Recording::open(&args.file)?;
+    if let Some(output) = args.print.output.as_deref().filter(|output| is_same(output, &args.file)) {
+        bail!("{} is the recording itself; give -o another name", output.display());
+    }
     let Some((start, end, length)) = recording.span() else {
         bail!("{} has no interval: recording ended before the first was over", args.file.display());
     };

@@ -28,8 +28,7 @@ pub fn life(life: &Life, width: Option<usize>) -> String {
     }
     if life.left_out > 0 {
         let lines = unit::counted(life.left_out, "line");
-        said +=
-            &format!("{lines} of the console came after what is kept; no phase or spike knows of them.\n");
+        said += &format!("{lines} of the console came after what is kept; no spike knows of them.\n");
     }
     said
 }

@@ -11,7 +11,7 @@ use crate::boot::phase::FIRST;
 use crate::boot::series::{Series, Slice};
 use crate::boot::spike;
 use crate::model::Interval;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 /// No recorder writes more phases or marks.
@@ -114,13 +114,8 @@ fn phases(read: &Reader<'_>) -> Result<Vec<Phase>, Error> {
 impl Recording {
     /// The names of its phases, each once, in the order in which they began first; none where they were not recorded.
     pub fn phases(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for phase in &self.story.phases {
-            if !names.contains(&phase.name.as_str()) {
-                names.push(&phase.name);
-            }
-        }
-        names
+        let mut seen = HashSet::new();
+        self.story.phases.iter().map(|phase| phase.name.as_str()).filter(|name| seen.insert(*name)).collect()
     }
 
     /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,

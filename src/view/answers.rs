@@ -1,7 +1,7 @@
 //! What the figures of a boot say, in sentences.
 
 use super::{details, text, unit};
-use crate::boot::life::{Life, Mark};
+use crate::boot::life::{Life, Mark, Origin};
 use crate::boot::series::{Series, Slice, Stretch};
 use crate::boot::spike::Spike;
 use crate::model::{ExitCode, Source, float};
@@ -20,18 +20,19 @@ const CONSOLE: usize = 60;
 /// The answers, one sentence or a few each.
 pub fn answers(life: &Life) -> Vec<String> {
     let whole = life.series.whole();
+    let end = life.end.replace('`', "'");
     if whole.exits == 0 {
         return vec![format!(
             "There was no exit in {} until {}: did the command start a VM?",
             unit::duration(whole.length),
-            life.end
+            end
         )];
     }
     let mut answers = vec![format!(
         "{} in {} until {}: {} per second.",
         unit::counted(whole.exits, "exit"),
         unit::duration(whole.length),
-        life.end,
+        end,
         unit::rate(whole.rate())
     )];
     answers.extend(phases(&life.series, &whole));
@@ -52,7 +53,7 @@ fn phases(series: &Series, whole: &Slice) -> Option<String> {
     if stretches.len() < 2 {
         return None;
     }
-    let name = |stretch: &Stretch| text::clean(&stretch.name, CONSOLE);
+    let name = |stretch: &Stretch| theirs(&stretch.name);
     let most = stretches.iter().max_by_key(|stretch| stretch.whole.exits)?;
     let densest = stretches.iter().max_by(|a, b| a.whole.rate().total_cmp(&b.whole.rate()))?;
     let mut said = format!(
@@ -82,9 +83,14 @@ fn marks(life: &Life) -> Option<String> {
         .take(TOLD)
         .map(|marks| {
             let (first, times) = (&marks[0], marks.len());
-            let before = life.series.slices().iter().take_while(|slice| slice.end() <= first.at);
+            // A mark by hand ends an interval, which it is in for the time that a look takes.
+            let until = |slice: &&Slice| match first.origin {
+                Origin::Hand => slice.at < first.at,
+                Origin::Port { .. } => slice.end() <= first.at,
+            };
+            let before = life.series.slices().iter().take_while(until);
             let exits: u64 = before.map(|slice| slice.exits).sum();
-            let text = text::clean(first.text.trim(), CONSOLE);
+            let text = theirs(first.text.trim());
             let times =
                 if times > 1 { format!(" ({} times)", unit::count(times as u64)) } else { String::new() };
             format!(
@@ -104,6 +110,9 @@ fn marks(life: &Life) -> Option<String> {
 fn stability(series: &Series, whole: &Slice) -> String {
     let mean = whole.rate();
     let seconds = whole.length.as_secs_f64();
+    if seconds == 0.0 {
+        return "It took no time, so that there is no rate.".into();
+    }
     let variance: f64 = series
         .slices()
         .iter()
@@ -181,7 +190,7 @@ fn tell(life: &Life, number: usize, spike: &Spike) -> String {
     said.push('.');
     let line = |moment| {
         let line = life.line(moment)?;
-        Some(format!("\"{}\"", text::clean(text::on_terminal(&line.text).trim(), CONSOLE)))
+        Some(format!("\"{}\"", theirs(text::on_terminal(&line.text).trim())))
     };
     let (first, last) = (line(spike.at), line(spike.at + spike.length));
     match (first, last) {
@@ -196,8 +205,13 @@ fn tell(life: &Life, number: usize, spike: &Spike) -> String {
     said
 }
 
+/// What others chose, short and harmless; without the mark by which sentences set what is to be typed apart.
+fn theirs(text: &str) -> String {
+    text::clean(text, CONSOLE).replace('`', "'")
+}
+
 fn phase(stretches: &[Stretch], place: usize) -> String {
-    text::clean(stretches.get(place).map_or("", |stretch| &stretch.name), CONSOLE)
+    theirs(stretches.get(place).map_or("", |stretch| &stretch.name))
 }
 
 /// The most and the least frequent.
@@ -281,11 +295,12 @@ mod tests {
         }
         let mut life = Life::new(interval, series, "a signal".into());
         let mark = |seconds, text: &str| Mark {
-            at: Duration::from_secs(seconds),
+            // It comes a little before the interval that it ends is over.
+            at: Duration::from_secs(seconds) - Duration::from_millis(1),
             origin: Origin::Hand,
             text: text.into(),
         };
-        life.marks = vec![mark(10, "half\u{202e}"), mark(15, "again"), mark(16, "again")];
+        life.marks = vec![mark(10, "half\u{202e}"), mark(20, "again"), mark(20, "again")];
         insta::assert_snapshot!(answers(&life).join("\n"));
         life.whole.source = Source::KvmStat;
         assert!(!answers(&life).iter().any(|answer| answer.starts_with("Most frequent")), "classes overlap");

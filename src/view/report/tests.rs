@@ -344,13 +344,20 @@ fn nothing_and_too_much_have_a_page() {
 
     let mut life = life(fixture::many());
     for n in 0..20_000u64 {
-        life.series.add(&tenth(&[(0x7b, 100 + n % 50)]));
+        life.series.add(&tenth(&[(0x7b, if n % 45 == 44 { 5000 } else { 100 + n % 50 })]));
     }
     life.series.add(&tenth(&[(0x7b, 77_777)]));
     let said =
         |n: u64| Line { at: Duration::from_millis(20 * n), text: format!("a line like all of them: {n}") };
     life.console = (0..100_000).map(said).collect();
+    let mark = |n: u64| Mark {
+        at: Duration::from_millis(100 * n),
+        origin: Origin::Port { port: 0xf4, value: 1 },
+        text: format!("a mark like all of them: {n}"),
+    };
+    life.marks = (0..20_000).map(mark).collect();
     let life = Life { spikes: crate::boot::spike::find(&life.series), ..life };
+    assert!(life.spikes.len() > 400, "{}", life.spikes.len());
     let page = page(&life);
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
     let document = parse(&page);

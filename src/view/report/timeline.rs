@@ -363,9 +363,17 @@ impl<'a> Drawing<'a> {
         let mut largest: Vec<f64> = self.life.spikes.iter().map(|spike| spike.excess).collect();
         largest.sort_by(|a, b| b.total_cmp(a));
         let least = largest.get(NUMBERED.min(largest.len()).saturating_sub(1)).copied().unwrap_or(0.0);
-        let mut free = f64::MIN;
+        let (mut free, mut drawn) = (f64::MIN, f64::MIN);
         for (number, spike) in self.life.spikes.iter().enumerate() {
             let x = self.x(spike.at + spike.length / 2);
+            let name = (number + 1).to_string();
+            let half = width(&name) / 2.0 + 2.0;
+            let named = spike.excess >= least && x - half > free;
+            // One for each pixel is enough.
+            if !named && x.round() <= drawn {
+                continue;
+            }
+            drawn = x.round();
             let rate = unit::rate(float(spike.exits) / spike.length.as_secs_f64().max(1e-9));
             let path = format!("M{} {}h8l-4 6z", Px(x - 4.0), Px(y - 6.0));
             m.with("path", at!["class" = "spike", "d" = path, "data-at" = spike.at.as_secs_f64()], |m| {
@@ -377,9 +385,7 @@ impl<'a> Drawing<'a> {
                     ));
                 });
             });
-            let name = (number + 1).to_string();
-            let half = width(&name) / 2.0 + 2.0;
-            if spike.excess >= least && x - half > free {
+            if named {
                 m.tag("text", at!["class" = "number", "x" = Px(x), "y" = Px(y - 9.0)], &name);
                 free = x + half;
             }
@@ -402,8 +408,14 @@ impl<'a> Drawing<'a> {
 
     fn marks(&self, m: &mut Markup) {
         let Places { top, bottom, marks, .. } = self.places;
+        let mut drawn = f64::MIN;
         for (mark, label) in self.life.marks.iter().zip(&self.marks) {
             let x = self.x(mark.at);
+            // One for each pixel is enough.
+            if label.line.is_none() && x.round() <= drawn {
+                continue;
+            }
+            drawn = x.round();
             let y = label.line.map_or(bottom, |line| marks + float(line as u64) * LINE);
             let path = format!("M{} {}V{}", Px(x), Px(top), Px(bottom));
             m.with("path", at!["class" = "mark", "d" = path], |m| {
