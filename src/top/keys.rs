@@ -252,7 +252,7 @@ fn clear(state: &mut State) {
         return;
     }
     let gone = state.seen.forget_ended();
-    if state.is_frozen() {
+    if gone > 0 && state.is_frozen() {
         state.freeze(false);
     }
     state.update();

@@ -123,6 +123,10 @@ impl Run {
                     if moved != 0 {
                         self.go(moved)?;
                     }
+                    // However much comes, it is looked in time.
+                    if self.next.is_some_and(|next| Instant::now() >= next) {
+                        self.time()?;
+                    }
                 }
                 Event::Ended(_) => {}
             }

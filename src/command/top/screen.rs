@@ -5,7 +5,7 @@ use crate::top::{Look, State};
 use anyhow::{Context, bail};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
-use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event};
+use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event, MouseEventKind};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
@@ -52,12 +52,17 @@ fn give_back() {
     }
 }
 
+/// What is used of a terminal, in columns and lines: it can say that it has any number, and each cell takes memory.
+const WIDEST: u16 = 2000;
+const HIGHEST: u16 = 1000;
+
 /// The terminal, empty, as large as it is now. It is of a fixed size for ratatui: where that follows the terminal's size by
 /// itself, it asks the terminal where the cursor is, and reads the answer, which the thread that reads keys would take away.
 fn terminal() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
     execute!(io::stdout(), Clear(ClearType::All))?;
     let (width, height) = size()?;
-    let viewport = Viewport::Fixed(Rect { x: 0, y: 0, width: width.max(1), height: height.max(1) });
+    let area = Rect { x: 0, y: 0, width: width.clamp(1, WIDEST), height: height.clamp(1, HIGHEST) };
+    let viewport = Viewport::Fixed(area);
     Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })
 }
 
@@ -115,12 +120,13 @@ impl Screen {
                 let (input, is_last) = match event::read() {
                     // Heard as a signal, because among keys it is not always told of.
                     Ok(Event::Resize(..)) => continue,
+                    // Nothing happens by it, and there may be hundreds a second.
+                    Ok(Event::Mouse(mouse)) if mouse.kind == MouseEventKind::Moved => continue,
                     Ok(event) => (Input::Event(event), false),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => (Input::Gone(error), true),
                 };
-                push(&inputs, input);
-                waker.wake();
+                push(&inputs, input, &waker);
                 if is_last {
                     break;
                 }
@@ -139,8 +145,7 @@ impl Screen {
                     SIGCONT => Input::Continued,
                     _ => Input::Resized,
                 };
-                push(&inputs, input);
-                waker.wake();
+                push(&inputs, input, &waker);
             }
         })?;
         Ok(())
@@ -194,8 +199,13 @@ impl Drop for Screen {
     }
 }
 
-fn push(inputs: &Mutex<VecDeque<Input>>, input: Input) {
-    inputs.lock().unwrap_or_else(PoisonError::into_inner).push_back(input);
+/// Adds what came. The first of what is taken together is worth a look, and what follows is in it.
+fn push(inputs: &Mutex<VecDeque<Input>>, input: Input, waker: &Waker) {
+    let mut inputs = inputs.lock().unwrap_or_else(PoisonError::into_inner);
+    inputs.push_back(input);
+    if inputs.len() == 1 {
+        waker.wake();
+    }
 }
 
 /// Stops this process as SIGTSTP does where nobody handles it: not at all where no shell would continue it.
