@@ -116,12 +116,15 @@ ON_EXIT(on_exit_svm, svm_code, ISA_SVM)
 static __noinline int odd_on_entry(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
+	int l2;
 
 	if (!slot)
 		return 0;
-	if (config.guest && is_out(slot->state) && slot->mode == MODE_UNKNOWN && !slot->went_out && !slot->l2)
+	l2 = in_l2((u64)vcpu, slot->isa);
+	/* After an exit of the one and before an entry of the other, the register is not that of the one that exited. */
+	if (config.guest && is_out(slot->state) && slot->mode == MODE_UNKNOWN && !slot->went_out && !slot->l2 && !l2)
 		slot->mode = mode_at_entry(vcpu);
-	return odd_entry(slot, vcpu->stat.exits, 1, in_l2((u64)vcpu, slot->isa));
+	return odd_entry(slot, vcpu->stat.exits, 1, l2);
 }
 
 SEC("?tp_btf/kvm_entry")
