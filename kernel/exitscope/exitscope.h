@@ -6,6 +6,14 @@
 #include <linux/jump_label.h>
 #include <linux/kvm_host.h>
 
+/*
+ * struct kvm_vcpu is longer here than where it was not patched, and the vendor modules' structures begin with it. Debian's kernels
+ * have no MODVERSIONS to refuse a vendor module that was built with the other length: it would overwrite the counters' pointer
+ * with its own. So what every vendor module needs has another name here, and one that is not ours does not load. (Ours need
+ * exitscope_count(), which KVM elsewhere has not.)
+ */
+#define kvm_x86_vendor_init exitscope_x86_vendor_init
+
 DECLARE_STATIC_KEY_FALSE(exitscope_enabled);
 
 void exitscope_count(void *counters, u64 code, u64 kvm_exits);
