@@ -5,8 +5,9 @@
 //! [`count`] is the exit path. [`cpus`] and [`vcpus`] hold the counters, [`log`] reports to the kernel log, [`file`] writes
 //! `/sys/kernel/debug/exitscope/counts`. This file is the boundary: every function that C calls, see `glue.h`.
 
-// Of core's atomics only relaxed loads and stores are used, which LLVM folds into one `inc`; the kernel's own are calls of C
-// functions. Each counter has one writer, and no order is needed.
+// The atomics are core's; the kernel's own are calls of C functions. Each counter has one writer, so the hot path makes do with
+// loads and stores, of which LLVM makes one `inc`, and with fences that are no instructions on x86: readers need to know which
+// counts belong together, see `vcpus::Counters`. Elsewhere the CPUs share one sum, and really add to it (`log`).
 
 mod count;
 mod cpus;
@@ -34,15 +35,16 @@ const __LOG_PREFIX: &[u8] = b"exitscope\0";
 unsafe extern "C" fn exitscope_count(counters: *const vcpus::Counters, code: u64, kvm_exits: u64) {
     // SAFETY: by this function's contract the counters live.
     let counters = unsafe { &*counters };
-    counters.note(kvm_exits);
+    counters.begin(kvm_exits);
     match count::slot(code) {
         Some(slot) => {
             counters.tally.now.add(slot);
+            counters.done(kvm_exits);
             // SAFETY: interrupts are off, and a vCPU runs only after `exitscope_start`.
             unsafe { cpus::add(slot) };
         }
         // SAFETY: as above.
-        None => unsafe { count_rare(counters, code) },
+        None => unsafe { count_rare(counters, code, kvm_exits) },
     }
 }
 
@@ -53,8 +55,9 @@ unsafe extern "C" fn exitscope_count(counters: *const vcpus::Counters, code: u64
 /// As for [`exitscope_count`].
 #[cold]
 #[inline(never)]
-unsafe fn count_rare(counters: &vcpus::Counters, code: u64) {
+unsafe fn count_rare(counters: &vcpus::Counters, code: u64, kvm_exits: u64) {
     counters.tally.now.add_rare(code);
+    counters.done(kvm_exits);
     // SAFETY: by this function's contract.
     unsafe { cpus::add_rare(code) };
 }

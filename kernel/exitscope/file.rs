@@ -40,7 +40,7 @@ pub(crate) fn show(to: &SeqFile, item: *mut c_void) {
         HEAD => head(to),
         END => seq_print!(to, "end\n"),
         at => {
-            // One that has gone since is one that was evicted.
+            // One that has gone since was evicted, or never ran.
             vcpus::read((at - VCPUS) as u64, |reading| vcpu(to, reading));
         }
     }

@@ -3,7 +3,10 @@
 //! The vCPUs: those that live, and those that ended not long ago.
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    fence, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use kernel::alloc::flags::{__GFP_ZERO, GFP_KERNEL, GFP_KERNEL_ACCOUNT};
 use kernel::prelude::*;
 
@@ -15,21 +18,37 @@ pub(crate) const ENDED: usize = 512;
 /// A vCPU that runs while it is read is read again, so many times at most.
 const TRIES: usize = 100;
 
+/// KVM's statistic where no exit was counted yet.
+const NONE: u64 = u64::MAX;
+
 /// What the exit path writes. All zero is a valid value.
+///
+/// KVM's own statistic, as it was just before an exit, is another one for each exit. It is written before the exit is counted
+/// and after: whoever finds it in `done`, reads the counters, and finds the same in `begun` then, has read no exit half.
 #[repr(C)]
 pub(crate) struct Counters {
     pub(crate) tally: Tally,
-    /// KVM's own statistic just before the last exit that was counted.
-    kvm_exits: AtomicU64,
+    /// KVM's statistic before the last exit whose counting has begun.
+    begun: AtomicU64,
+    /// The same of the last one that was counted.
+    done: AtomicU64,
     /// Each vCPU has another one, in the order in which they were made.
     pub(crate) serial: u64,
 }
 
 impl Counters {
-    /// Notes KVM's statistic.
+    /// An exit will be counted.
     #[inline(always)]
-    pub(crate) fn note(&self, kvm_exits: u64) {
-        self.kvm_exits.store(kvm_exits, Relaxed);
+    pub(crate) fn begin(&self, kvm_exits: u64) {
+        self.begun.store(kvm_exits, Relaxed);
+        // Whoever sees the counter that is written after this sees the line above too.
+        fence(Release);
+    }
+
+    /// It has been counted.
+    #[inline(always)]
+    pub(crate) fn done(&self, kvm_exits: u64) {
+        self.done.store(kvm_exits, Release);
     }
 }
 
@@ -125,6 +144,8 @@ pub(crate) fn add(
     let mut all = ALL.lock();
     let serial = all.next;
     counters.serial = serial;
+    counters.begin(NONE);
+    counters.done(NONE);
     let kvm = vm as usize;
     // A VM's structure stays as long as it has a vCPU; most often the newest one is its.
     let vm = all.live.iter().rev().find(|other| other.kvm == kvm).map_or(serial, |other| other.vm);
@@ -189,30 +210,31 @@ pub(crate) struct Reading<'a> {
     pub(crate) torn: bool,
 }
 
-/// Shows the first vCPU whose serial is at least `serial`; whether there was one.
-pub(crate) fn read(serial: u64, show: impl FnOnce(&Reading<'_>)) -> bool {
+/// Shows the vCPU with this serial, if it is still there.
+pub(crate) fn read(serial: u64, show: impl FnOnce(&Reading<'_>)) {
     let all = ALL.lock();
-    let Some(vcpu) = first(&all, serial) else { return false };
-    let Some(copy) = all.copy.as_deref() else { return false };
+    let Some(vcpu) = first(&all, serial).filter(|vcpu| vcpu.counters.serial == serial) else { return };
+    let Some(copy) = all.copy.as_deref() else { return };
     let counters = &*vcpu.counters;
-    let mut torn = true;
-    let mut before = 0;
-    for _ in 0..TRIES {
-        before = counters.kvm_exits.load(Relaxed);
+    let mut tries = 0;
+    let (before, now, torn) = loop {
+        let before = counters.done.load(Acquire);
         copy.copy(&counters.tally.now);
-        if counters.kvm_exits.load(Relaxed) == before {
-            torn = false;
-            break;
+        let now = vcpu.now();
+        // What was read above was read before what follows.
+        fence(Acquire);
+        let torn = counters.begun.load(Relaxed) != before;
+        tries += 1;
+        if !torn || tries == TRIES {
+            break (before, now, torn);
         }
-    }
+    };
     let ended = matches!(vcpu.life, Life::Ended { .. });
-    let (kvm_exits, nested) = vcpu.now();
+    let (kvm_exits, nested) = now;
     // While it lives, what belongs to the counts is what stood beside the last exit, and that exit.
-    let kvm_exits = if ended || copy.total() == 0 { kvm_exits } else { before.wrapping_add(1) };
-    let serial = counters.serial;
+    let kvm_exits = if ended || before == NONE { kvm_exits } else { before.wrapping_add(1) };
     let (vmx, tally) = (all.vmx, &counters.tally);
     show(&Reading { vmx, vcpu, serial, counts: copy, tally, ended, kvm_exits, nested, torn });
-    true
 }
 
 /// The serial of the first vCPU from `serial` on.
