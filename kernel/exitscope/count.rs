@@ -2,7 +2,10 @@
 
 //! Counters by reason, of one vCPU or one CPU. One writer adds, anybody reads at any time.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use kernel::alloc::flags::{__GFP_ZERO, GFP_KERNEL};
 use kernel::prelude::*;
 
@@ -36,7 +39,7 @@ fn code(slot: usize) -> u64 {
     }
 }
 
-/// A code that has no slot.
+/// A code that has no slot. The code is written before the count that is no longer zero, and read after it.
 struct Rare {
     code: AtomicU64,
     count: AtomicU64,
@@ -77,7 +80,8 @@ impl Counts {
     /// Counts an exit whose code has no slot.
     #[cold]
     pub(crate) fn add_rare(&self, code: u64) {
-        increment(self.rare(code).unwrap_or(&self.rest));
+        let counter = self.rare(code).unwrap_or(&self.rest);
+        counter.store(counter.load(Relaxed).wrapping_add(1), Release);
     }
 
     /// The counter of a code that has no slot, at the first time a free one.
@@ -98,8 +102,8 @@ impl Counts {
             copy(to, from);
         }
         for (to, from) in self.rare.iter().zip(&other.rare) {
+            to.count.store(from.count.load(Acquire), Relaxed);
             copy(&to.code, &from.code);
-            copy(&to.count, &from.count);
         }
         copy(&self.rest, &other.rest);
     }
@@ -135,7 +139,10 @@ impl Counts {
             return (Some(code(place)), count.load(Relaxed));
         }
         match self.rare.get(place.wrapping_sub(SLOTS)) {
-            Some(rare) => (Some(rare.code.load(Relaxed)), rare.count.load(Relaxed)),
+            Some(rare) => {
+                let count = rare.count.load(Acquire);
+                (Some(rare.code.load(Relaxed)), count)
+            }
             None => (None, self.rest.load(Relaxed)),
         }
     }
