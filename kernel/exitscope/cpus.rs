@@ -23,6 +23,8 @@ static CPUS: AtomicUsize = AtomicUsize::new(0);
 
 /// At most so many exits pass on a CPU without being told to [`log`].
 const LONGEST: u64 = 1000;
+/// And so many do, where the period is not shorter: all CPUs write where they tell it.
+const SHORTEST: u64 = 64;
 
 /// Makes the counters.
 pub(crate) fn start() -> Result {
@@ -97,9 +99,12 @@ fn refill() {
     log::passed(batch);
 }
 
-/// A report comes at most an eighth of its period late, however the exits are spread over the CPUs.
+/// A report comes at most an eighth of its period late, or [`SHORTEST`] exits of each CPU, however they are spread over the CPUs.
 fn batch() -> u64 {
-    (glue::every() / 8 / glue::online_cpus().max(1)).clamp(1, LONGEST)
+    match glue::every() {
+        0 => LONGEST,
+        every => (every / 8 / glue::online_cpus().max(1)).clamp(every.min(SHORTEST), LONGEST),
+    }
 }
 
 /// # Safety

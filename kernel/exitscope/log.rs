@@ -9,13 +9,17 @@ use crate::count::Counts;
 use crate::name::{Name, Number};
 use crate::{cpus, glue, vcpus};
 
+/// A cache line of its own: what every CPU writes shares none with what every exit reads.
+#[repr(align(64))]
+struct Apart(AtomicU64);
+
 /// Exits that the CPUs have told of.
-static PASSED: AtomicU64 = AtomicU64::new(0);
+static PASSED: Apart = Apart(AtomicU64::new(0));
 
 /// So many more exits have happened. Called in the exit path, now and then.
 pub(crate) fn passed(exits: u64) {
     let every = glue::every();
-    let before = PASSED.fetch_add(exits, Relaxed);
+    let before = PASSED.0.fetch_add(exits, Relaxed);
     let periods = |exits: u64| exits.checked_div(every);
     if periods(before) != periods(before.wrapping_add(exits)) {
         glue::report_soon();
