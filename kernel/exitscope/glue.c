@@ -17,8 +17,8 @@
 #include "x86.h"
 #include "glue.h"
 
-/* At most one report in so long a time. */
-#define QUIET	HZ
+/* From the end of a report to the next one: a second, and the rest of the tick in which it ended. */
+#define QUIET	(HZ + 1)
 
 DEFINE_STATIC_KEY_FALSE(exitscope_enabled);
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(exitscope_enabled);
@@ -61,18 +61,33 @@ MODULE_PARM_DESC(exitscope_every, "Report to the kernel log after so many exits,
 /* The report. The due time is written by the work alone, which runs once at a time. */
 static unsigned long due;
 
-static void report(struct work_struct *work)
-{
-	exitscope_report();
-	WRITE_ONCE(due, jiffies + QUIET);
-}
+static void report(struct work_struct *work);
 static DECLARE_DELAYED_WORK(report_work, report);
 
-void exitscope_report_soon(void)
+/* Whether it is due; if not, it is asked for again when it is. */
+static bool is_due(void)
 {
 	unsigned long now = jiffies, then = READ_ONCE(due);
 
-	schedule_delayed_work(&report_work, time_before(now, then) ? then - now : 0);
+	if (!time_before(now, then))
+		return true;
+	schedule_delayed_work(&report_work, then - now);
+	return false;
+}
+
+static void report(struct work_struct *work)
+{
+	/* Who asked while the last report was being printed did not know when that would end. */
+	if (!is_due())
+		return;
+	exitscope_report();
+	WRITE_ONCE(due, jiffies + QUIET);
+}
+
+void exitscope_report_soon(void)
+{
+	if (is_due())
+		schedule_delayed_work(&report_work, 0);
 }
 
 /* Memory for each CPU, by its offset. */
