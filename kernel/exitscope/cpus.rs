@@ -16,6 +16,15 @@ struct Cpu {
     tally: Tally,
     /// So many exits are left until [`refill`].
     left: AtomicU64,
+    /// So many there were at the last one.
+    batch: AtomicU64,
+}
+
+impl Cpu {
+    fn refill(&self, batch: u64) -> u64 {
+        self.left.store(batch, Relaxed);
+        self.batch.swap(batch, Relaxed)
+    }
 }
 
 /// Per-CPU memory: an offset for `gs:`, not an address; 0 is none.
@@ -34,7 +43,9 @@ pub(crate) fn start() -> Result {
     }
     CPUS.store(memory, Relaxed);
     let batch = batch();
-    each(|_, cpu| cpu.left.store(batch, Relaxed));
+    each(|_, cpu| {
+        cpu.refill(batch);
+    });
     Ok(())
 }
 
@@ -92,11 +103,9 @@ pub(crate) unsafe fn add_rare(code: u64) {
 #[cold]
 #[inline(never)]
 fn refill() {
-    let batch = batch();
     // SAFETY: interrupts are off, so this stays our CPU.
     let cpu = unsafe { here() };
-    cpu.left.store(batch, Relaxed);
-    log::passed(batch);
+    log::passed(cpu.refill(batch()));
 }
 
 /// A report comes at most an eighth of its period late, or [`SHORTEST`] exits of each CPU, however they are spread over the CPUs.
