@@ -2,6 +2,7 @@
 
 use super::tool::{Report, Scratch, all, built, exitscope, guest_program, succeed};
 use super::{counts, cpus, vcpus};
+use serde_json::Value;
 use std::process::Command;
 
 #[test]
@@ -64,8 +65,8 @@ fn a_linux_boot_is_counted_exactly() {
     assert!(came_up, "no guest came up");
 }
 
-/// VMs that come and go by the hundred, their files read all the while: nothing is lost, memory is bounded, and a VM that
-/// nobody looked at in time is told of.
+/// VMs that come and go by the hundred, their files read all the while: the CPUs' sum is what KVM counted of all of them, memory
+/// is bounded, and a VM that nobody looked at in time is told of.
 #[test]
 fn vms_come_and_go_while_the_counts_are_read() {
     let (_, before) = cpus(&counts());
@@ -73,7 +74,7 @@ fn vms_come_and_go_while_the_counts_are_read() {
     let guest = guest_program();
     let script = format!(
         "while :; do cat /sys/kernel/debug/exitscope/counts; done >/dev/null 2>&1 & reader=$!\n\
-         seq 400 | {} churn 3; status=$?\nkill $reader; exit $status",
+         {{ seq 400; echo show; }} | {} churn 3; status=$?\nkill $reader; exit $status",
         guest.display()
     );
     let said = succeed(Command::new("sh").args(["-c", &script]));
@@ -86,7 +87,19 @@ fn vms_come_and_go_while_the_counts_are_read() {
     for (line, _, ever) in &listed {
         assert!(line.contains(" ended=1 ") && line.contains(&format!(" kvm={ever} ")), "{line}: {ever}");
     }
-    // The guest tells what it did, VM by VM, and the CPUs' sum is at least that; the rest is KVM's own doing.
+    // The guest tells of each VM that ended, in the end of those that were left, and what KVM's statistic was of each vCPU.
+    let vms: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let vcpus = || vms.iter().filter_map(|vm| vm["vcpus"].as_array()).flatten();
+    assert_eq!(vms.iter().filter(|vm| !vm.is_null()).count(), 400, "{said}");
+    let told = |vcpu: &Value| match vcpu["kvm_exits"].as_u64() {
+        // The newest have not run yet.
+        None => assert_eq!(vcpu["turns"], 0, "{vcpu}"),
+        Some(exits) => {
+            assert!(exits >= vcpu["codes"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum())
+        }
+    };
+    vcpus().for_each(told);
+    let exits: u64 = vcpus().filter_map(|vcpu| vcpu["kvm_exits"].as_u64()).sum();
     let (_, after) = cpus(&text);
-    assert!(said.lines().count() == 400 && after > before, "{before} {after}");
+    assert_eq!(after - before, exits, "the CPUs' sum, and KVM's of {} vCPUs", vcpus().count());
 }

@@ -5,7 +5,7 @@ use super::{counts, cpus, set, vendor};
 use std::fs;
 use std::process::Command;
 
-fn remove() -> std::process::Output {
+pub fn remove() -> std::process::Output {
     Command::new("modprobe").args(["-r", vendor(), "kvm"]).output().unwrap()
 }
 
