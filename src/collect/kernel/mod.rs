@@ -158,6 +158,12 @@ impl Collect for Kernel {
                 self.tracker.cut_off
             ));
         }
+        let unseen = self.tracker.unseen();
+        if unseen > 0 {
+            notes.push(format!(
+                "up to {unseen} vCPUs, of whatever VM, came and went between two looks uncounted"
+            ));
+        }
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 }

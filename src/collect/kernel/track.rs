@@ -17,9 +17,14 @@ pub struct Tracker {
     last: HashMap<u64, Vcpu>,
     /// Those that are never meant, or have been told of for the last time.
     done: HashSet<u64>,
-    /// Ended, and gone from the list before anybody looked.
+    /// Were meant, and left the list before they were seen ended.
     pub cut_off: u64,
-    evicted: u64,
+    /// Those of the last look, anybody's, and whether they had run: what has run leaves the list by eviction alone.
+    listed: HashMap<u64, bool>,
+    /// How many of those have left it.
+    left: u64,
+    /// KVM's count of evictions at the start, and at the last look.
+    evicted: (u64, u64),
     /// What is missing of a vCPU, ended or not: what was lost stays lost.
     losses: HashMap<u64, Loss>,
     torn: u64,
@@ -44,7 +49,9 @@ impl Tracker {
             last: HashMap::new(),
             done: HashSet::new(),
             cut_off: 0,
-            evicted: counts.evicted,
+            listed: listed(counts),
+            left: 0,
+            evicted: (counts.evicted, counts.evicted),
             losses: HashMap::new(),
             torn: 0,
         };
@@ -53,6 +60,7 @@ impl Tracker {
                 tracker.done.insert(vcpu.serial);
             } else {
                 tracker.bases.insert(vcpu.serial, vcpu.clone());
+                tracker.last.insert(vcpu.serial, vcpu.clone());
             }
         }
         tracker
@@ -75,23 +83,20 @@ impl Tracker {
 
     /// Those that are meant. One that has ended is in one more look, then gone.
     pub fn look(&mut self, counts: Counts) -> Vec<Seen> {
-        let listed: HashSet<u64> = counts.vcpus.iter().map(|vcpu| vcpu.serial).collect();
+        let listed = listed(&counts);
         let living: HashSet<u64> =
             counts.vcpus.iter().filter(|vcpu| !vcpu.ended).map(|vcpu| vcpu.vm).collect();
-        // One that was evicted unseen may have been anybody's, where there are such.
-        self.cut_off += counts.evicted.saturating_sub(self.evicted).saturating_sub(
-            u64::try_from(self.done.iter().filter(|serial| !listed.contains(serial)).count()).unwrap_or(0),
-        );
-        self.evicted = counts.evicted;
-        self.done.retain(|serial| listed.contains(serial));
+        let left = self.listed.iter().filter(|(serial, ran)| **ran && !listed.contains_key(serial)).count();
+        self.left += u64::try_from(left).unwrap_or(u64::MAX);
+        self.evicted.1 = counts.evicted;
+        self.done.retain(|serial| listed.contains_key(serial));
         let mut seen = Vec::new();
         for vcpu in counts.vcpus {
             let serial = vcpu.serial;
             if self.done.contains(&serial) {
                 continue;
             }
-            let known = self.last.contains_key(&serial) || self.bases.contains_key(&serial);
-            if !known && !self.wants(&vcpu) {
+            if !self.last.contains_key(&serial) && !self.wants(&vcpu) {
                 self.done.insert(serial);
                 continue;
             }
@@ -102,13 +107,22 @@ impl Tracker {
         }
         self.last.retain(|serial, vcpu| {
             // Gone without a word: what was seen last is all that is known.
-            let gone = !listed.contains(serial);
+            let gone = !listed.contains_key(serial);
+            // One that had not run then, and has since, is among the unseen.
+            self.cut_off += u64::from(gone && has_run(vcpu));
             let vm_ended = !living.contains(&vcpu.vm);
             seen.push(Seen { vcpu: vcpu.clone(), vm_ended });
             !gone && !vcpu.ended
         });
         seen.sort_by_key(|seen| (seen.vcpu.vm, seen.vcpu.id));
+        self.listed = listed;
         seen
+    }
+
+    /// So many at most ran, ended and left the list between two looks, anybody's: KVM's count does not say whose they were.
+    pub fn unseen(&self) -> u64 {
+        // KVM's count is of the beginning of a look, and what left during it is in the next look's.
+        self.evicted.1.saturating_sub(self.evicted.0).saturating_sub(self.left)
     }
 
     /// What was missed since the start.
@@ -144,6 +158,14 @@ impl Tracker {
         }
         VcpuSample { vm: VmId(vcpu.vm), vcpu: vcpu.id, exits, kvm_exits, time: None, reasons }
     }
+}
+
+fn listed(counts: &Counts) -> HashMap<u64, bool> {
+    counts.vcpus.iter().map(|vcpu| (vcpu.serial, has_run(vcpu))).collect()
+}
+
+fn has_run(vcpu: &Vcpu) -> bool {
+    vcpu.kvm_exits > 0
 }
 
 #[cfg(test)]
@@ -198,9 +220,36 @@ mod tests {
         assert_eq!(figures(&mut tracker, &seen), [(1, 1, Some(1), false)]);
         let seen = tracker.look(counts(6, Vec::new()));
         assert_eq!(figures(&mut tracker, &seen), [(1, 1, Some(1), true)]);
-        assert_eq!(tracker.cut_off, 1);
+        assert_eq!((tracker.cut_off, tracker.unseen()), (1, 0));
         assert!(tracker.look(counts(6, Vec::new())).is_empty());
-        assert_eq!(tracker.cut_off, 1);
+        assert_eq!((tracker.cut_off, tracker.unseen()), (1, 0));
+    }
+
+    /// Others' vCPUs, one that never ran, and one that was evicted between the list's head and its place in it.
+    #[test]
+    fn what_is_told_of_one_is_not_told_of_another() {
+        let start = counts(5, vec![vcpu(1, 51, true, 9), vcpu(2, 52, false, 0), vcpu(3, 53, false, 4)]);
+        let mut tracker = Tracker::new(Select::Pids(vec![53, 54]), 1, &start);
+        let told = |tracker: &mut Tracker, evicted, vcpus| {
+            tracker.look(counts(evicted, vcpus));
+            (tracker.cut_off, tracker.unseen())
+        };
+        // 1 was evicted, which the head says in the next look; 2 never ran.
+        assert_eq!(told(&mut tracker, 5, vec![vcpu(3, 53, false, 5)]), (0, 0));
+        assert_eq!(told(&mut tracker, 6, vec![vcpu(3, 53, false, 5), vcpu(4, 54, false, 0)]), (0, 0));
+        // Two that nobody saw.
+        assert_eq!(told(&mut tracker, 8, vec![vcpu(3, 53, false, 5), vcpu(4, 54, false, 0)]), (0, 2));
+        // 3 was seen, and 4 before it ran: it has run, or has not.
+        assert_eq!(told(&mut tracker, 9, Vec::new()), (1, 2));
+        assert_eq!(told(&mut tracker, 10, Vec::new()), (1, 3));
+    }
+
+    #[test]
+    fn one_that_went_before_the_first_look_is_told() {
+        let mut tracker = Tracker::new(Select::All, 1, &counts(0, vec![vcpu(1, 51, false, 100)]));
+        let seen = tracker.look(counts(1, Vec::new()));
+        assert_eq!(figures(&mut tracker, &seen), [(1, 0, Some(0), true)]);
+        assert_eq!((tracker.cut_off, tracker.unseen()), (1, 0));
     }
 
     #[test]
