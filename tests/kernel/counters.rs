@@ -1,6 +1,6 @@
 //! What KVM counts is what happened, what BPF counts, and what KVM's own statistic says.
 
-use super::tool::{Report, Scratch, all, built, exitscope, guest_program, succeed};
+use super::tool::{Background, Report, Scratch, all, built, exitscope, guest_program};
 use super::{counts, cpus, vcpus};
 use serde_json::Value;
 use std::process::Command;
@@ -65,19 +65,33 @@ fn a_linux_boot_is_counted_exactly() {
     assert!(came_up, "no guest came up");
 }
 
-/// VMs that come and go by the hundred, their files read all the while: the CPUs' sum is what KVM counted of all of them, memory
-/// is bounded, and a VM that nobody looked at in time is told of.
+/// VMs that come and go by the hundred, their files read all the while: each reading agrees with KVM's statistic, the CPUs' sum
+/// is what KVM counted of all of them, memory is bounded, and a VM that nobody looked at in time is told of.
 #[test]
 fn vms_come_and_go_while_the_counts_are_read() {
     let (_, before) = cpus(&counts());
     let first = vcpus(&counts()).len();
     let guest = guest_program();
-    let script = format!(
-        "while :; do cat /sys/kernel/debug/exitscope/counts; done >/dev/null 2>&1 & reader=$!\n\
-         {{ seq 400; echo show; }} | {} churn 3; status=$?\nkill $reader; exit $status",
-        guest.display()
-    );
-    let said = succeed(Command::new("sh").args(["-c", &script]));
+    let said = Scratch::new("churn");
+    let out = said.as_ref().to_str().unwrap();
+    let script = format!("{{ seq 400; echo show; }} | {} churn 3 >{out}", guest.display());
+    let mut guests = Background::start(Command::new("sh").args(["-c", &script]));
+    let mut running = 0;
+    let status = loop {
+        let over = guests.0.try_wait().unwrap();
+        for (line, _, ever) in vcpus(&counts()) {
+            if line.contains(" torn=0 ") {
+                assert!(line.contains(&format!(" kvm={ever} ")), "{line}: {ever}");
+                running += u32::from(line.contains(" ended=0 ") && ever > 0);
+            }
+        }
+        if let Some(status) = over {
+            break status;
+        }
+    };
+    assert!(status.success(), "{status}");
+    assert!(running > 0, "none was read while it ran");
+    let said = said.read();
     let text = counts();
     let listed = vcpus(&text);
     assert!(listed.len() > first.min(500) && listed.len() <= 512, "{} vCPUs are listed", listed.len());
