@@ -143,8 +143,8 @@ OURS := --kernel $(CURDIR)/target/kernel/vmlinuz --modules $(CURDIR)/target/kern
 on-ours = echo "== on KVM that counts: $(1)" && $(RUNNER)="$(LAB) run $(OURS) $(2) --attempts 3 -n --" \
 	cargo test $(LAB_TESTS) --test kernel -- --test-threads=1 $(3)
 test-kernel: build-test kernel
-	@$(call on-ours,SVM$(comma) 4 CPUs,--smp 4 --time-limit 600,--skip linux_boot)
-	@$(call on-ours,SVM$(comma) a Linux boot,--time-limit 600,linux_boot)
+	@$(call on-ours,SVM$(comma) 4 CPUs,--smp 4 --time-limit 300,--skip linux_boot)
+	@$(call on-ours,SVM$(comma) a Linux boot,--time-limit 300,linux_boot)
 	@$(call on-ours,VMX,--machine vmx $(BRING) --time-limit 1800,)
 comma := ,
 
