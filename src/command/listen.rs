@@ -41,14 +41,16 @@ impl Heard {
             if found.is_some() {
                 return;
             }
+            // Of the line that it ends with nothing more is heard.
+            let ends = until.is_some_and(|until| until.is_match(text));
             if let Some(place) =
-                rules.told(text, ended).filter(|place| *last != Some(*place) && *count < MOST_TOLD)
+                rules.told(text, ended || ends).filter(|place| *last != Some(*place) && *count < MOST_TOLD)
             {
                 *last = Some(place);
                 *count += 1;
                 told.push(place);
             }
-            if until.is_some_and(|until| until.is_match(text)) {
+            if ends {
                 *found = Some(text.clone());
             }
         });
@@ -108,6 +110,10 @@ mod tests {
         }
         let places = ["boot loader", "user space", "login"].map(|name| rules.named(name).unwrap());
         assert_eq!(heard.told, places);
+        // What is waited for tells of its phase as far as it is there.
+        let (mut heard, until) = (Heard::default(), Regex::new("Run /init as").unwrap());
+        assert!(heard.take(Duration::ZERO, b"[ 1.0] Run /init as init process", &rules, Some(&until)));
+        assert_eq!(heard.told, [rules.named("initramfs").unwrap()]);
     }
 
     #[test]
