@@ -320,39 +320,31 @@ const BUSY: Column = Column {
     weight: |row| ns(row.group.as_ref().map(|group| group.counters.busy_ns())),
 };
 
-const VMS: &[Column] = &[
-    VM,
-    PID,
-    VCPUS,
-    RATE,
-    MINUTE,
-    TOTAL,
-    TIME,
-    part!("guest", 0, 9, Times, "part of the time in the guest"),
-    part!("host", 1, 9, WholeTimes, "part of the time out of the guest"),
-    part!("kernel", 1, 9, Split, "part of the time in KVM"),
-    part!("user", 2, 9, Split, "part of the time in the VMM, in user space"),
-    part!("waiting", 3, 9, Split, "part of the time in which it could run and had no CPU"),
-    part!("halted", 4, 9, Split, "part of the time in which it waited for an event"),
-    TOP,
-];
+/// The columns of machines, each told by which VM it is and by this.
+macro_rules! machines {
+    ($which:expr) => {
+        &[
+            VM,
+            PID,
+            $which,
+            RATE,
+            MINUTE,
+            TOTAL,
+            TIME,
+            part!("guest", 0, 9, Times, "part of the time in the guest"),
+            part!("host", 1, 9, WholeTimes, "part of the time out of the guest"),
+            part!("kernel", 1, 9, Split, "part of the time in KVM"),
+            part!("user", 2, 9, Split, "part of the time in the VMM, in user space"),
+            part!("waiting", 3, 9, Split, "part of the time in which it could run and had no CPU"),
+            part!("halted", 4, 9, Split, "part of the time in which it waited for an event"),
+            TOP,
+        ]
+    };
+}
 
-const VCPU_LIST: &[Column] = &[
-    VM,
-    PID,
-    VCPU,
-    RATE,
-    MINUTE,
-    TOTAL,
-    TIME,
-    part!("guest", 0, 9, Times, "part of the time in the guest"),
-    part!("host", 1, 9, WholeTimes, "part of the time out of the guest"),
-    part!("kernel", 1, 9, Split, "part of the time in KVM"),
-    part!("user", 2, 9, Split, "part of the time in the VMM, in user space"),
-    part!("waiting", 3, 9, Split, "part of the time in which it could run and had no CPU"),
-    part!("halted", 4, 9, Split, "part of the time in which it waited for an event"),
-    TOP,
-];
+const VMS: &[Column] = machines!(VCPUS);
+
+const VCPU_LIST: &[Column] = machines!(VCPU);
 
 const REASONS: &[Column] = &[
     REASON,
