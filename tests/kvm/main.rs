@@ -20,3 +20,4 @@ mod story;
 mod tool;
 mod top;
 mod trace;
+mod turns;

@@ -1,10 +1,9 @@
 //! What is recorded is what happened, up to the last interval, however the recording ends.
 
 use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for};
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use super::turns::Turns;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 fn path(file: &Scratch, suffix: &str) -> PathBuf {
     let mut name = std::ffi::OsStr::new(file).to_owned();
@@ -19,35 +18,6 @@ fn report(file: &Scratch, words: &[&str]) -> Result<Report, String> {
         return Err(all(&output));
     }
     Ok(Report::parse(&String::from_utf8(output.stdout).unwrap()))
-}
-
-/// A guest whose VM runs a turn of 1000 CPUIDs when it is told to.
-struct Turns {
-    guest: Background,
-    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Turns {
-    fn start() -> Turns {
-        let mut command = Command::new(guest_program());
-        command.args(["many", "1", "1000"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        Turns { guest: Background(child), answers }
-    }
-
-    fn say(&mut self, line: &str) -> Value {
-        writeln!(self.guest.0.stdin.as_mut().unwrap(), "{line}").unwrap();
-        serde_json::from_str(&self.answers.next().unwrap().unwrap()).unwrap()
-    }
-
-    /// KVM's own count of its exits since it began, as its VMM reads it.
-    fn kvm_exits(&mut self) -> u64 {
-        let vm = self.say("show");
-        // The answer ends with null.
-        assert_eq!(self.answers.next().unwrap().unwrap(), "null");
-        vm["vcpus"][0]["kvm_exits"].as_u64().unwrap_or_else(|| panic!("{vm}"))
-    }
 }
 
 #[test]
@@ -99,7 +69,7 @@ fn a_recorder_that_is_killed_loses_the_last_interval_at_most() {
     let mut turns = Turns::start();
     turns.say("round");
     let before = turns.kvm_exits();
-    let pid = turns.guest.pid().to_string();
+    let pid = turns.pid().to_string();
     let recorder = Background::start(exitscope().args(["record", "-i", "20ms", "-p", &pid, "-o"]).arg(&file));
     // It is read while it is written.
     wait_for("an interval", || report(&file, &[]).is_ok());
@@ -110,19 +80,19 @@ fn a_recorder_that_is_killed_loses_the_last_interval_at_most() {
     wait_for("what was done", || report(&file, &[]).is_ok_and(|report| report.number("total") == done));
     // And once more while it is killed in the middle of it.
     let output = {
-        writeln!(turns.guest.0.stdin.as_mut().unwrap(), "round").unwrap();
+        turns.begin("round");
         recorder.signal(libc::SIGKILL);
         recorder.finish()
     };
     assert!(!output.status.success(), "it was killed: {}", all(&output));
-    turns.answers.next().unwrap().unwrap();
+    turns.answer();
     let after = turns.kvm_exits() - before;
 
     let killed = report(&file, &[]).unwrap();
     killed.assert_proven();
     let total = killed.number("total");
     assert!((done..=after).contains(&total), "{total} of {done} and then {after}");
-    assert!(killed.count(turns.guest.pid(), "CPUID") >= 5000, "{}", killed.0);
+    assert!(killed.count(turns.pid(), "CPUID") >= 5000, "{}", killed.0);
     let said = all(&exitscope().arg("report").arg(&file).output().unwrap());
     assert!(said.contains("has no end") && said.contains("equal"), "{said}");
     for suffix in ["-wal", "-shm"] {

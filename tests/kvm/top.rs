@@ -1,43 +1,10 @@
 //! `exitscope top`, driven as a person would, with two VMs running.
 
 use super::screen::Shown;
-use super::tool::{Background, exitscope, guest_program};
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{ChildStdout, Command, Stdio};
+use super::tool::exitscope;
+use super::turns::Turns;
+use std::process::Command;
 use std::time::Duration;
-
-/// A guest whose VM runs a turn of 1000 CPUIDs when it is told to.
-struct Guest {
-    process: Background,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl Guest {
-    fn start() -> Guest {
-        let mut command = Command::new(guest_program());
-        command.args(["many", "1", "1000"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        Guest { process: Background(child), answers }
-    }
-
-    fn say(&mut self, line: &str) -> Value {
-        writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
-        serde_json::from_str(&self.answers.next().unwrap().unwrap()).unwrap()
-    }
-
-    /// KVM's own count of its exits, as its VMM reads it.
-    fn kvm_exits(&mut self) -> u64 {
-        let vm = self.say("show");
-        assert_eq!(self.answers.next().unwrap().unwrap(), "null");
-        vm["vcpus"][0]["kvm_exits"].as_u64().unwrap_or_else(|| panic!("{vm}"))
-    }
-
-    fn pid(&self) -> String {
-        self.process.pid().to_string()
-    }
-}
 
 fn thousands(number: u64) -> String {
     exitscope::view::unit::count(number)
@@ -52,14 +19,15 @@ fn line<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 fn two_vms_are_seen_opened_and_seen_to_end() {
     let mut shown = Shown::start(exitscope().args(["top", "-i", "200ms"]), 120, 40);
     shown.wait_for("All VMs: ");
-    let (mut one, mut other) = (Guest::start(), Guest::start());
+    let (mut one, mut other) = (Turns::start(), Turns::start());
     one.say("round");
     for _ in 0..3 {
         other.say("round");
     }
     // What each VMM reads of KVM is what stands in its line.
+    let first = one.pid().to_string();
     for guest in [&mut one, &mut other] {
-        let (pid, exits) = (guest.pid(), thousands(guest.kvm_exits()));
+        let (pid, exits) = (guest.pid().to_string(), thousands(guest.kvm_exits()));
         let found = |text: &str| line(text, &pid).is_some_and(|line| line.contains(&format!(" {exits} ")));
         shown.wait(&format!("{exits} exits of {pid}"), found);
     }
@@ -81,7 +49,7 @@ fn two_vms_are_seen_opened_and_seen_to_end() {
     shown.wait("as it was", |text| shape(text) == shape(&still));
     shown.keys(" ");
     let exits = thousands(other.kvm_exits());
-    let pid = other.pid();
+    let pid = other.pid().to_string();
     shown.wait("what happened meanwhile", |text| line(text, &pid).is_some_and(|line| line.contains(&exits)));
 
     // By total the second is the first; its reasons, and one of them.
@@ -100,16 +68,16 @@ fn two_vms_are_seen_opened_and_seen_to_end() {
     shown.keys("v");
     shown.wait_for("vCPUs of ");
     shown.keys("\t\x1b[Z");
-    shown.wait("both", |text| line(text, &one.pid()).is_some() && line(text, &pid).is_some());
+    shown.wait("both", |text| line(text, &first).is_some() && line(text, &pid).is_some());
 
     // At the usual size of a terminal it is all there too.
     shown.resize(80, 24);
     shown.wait("a smaller screen", |text| {
-        text.lines().count() <= 24 && line(text, &one.pid()).is_some() && line(text, &pid).is_some()
+        text.lines().count() <= 24 && line(text, &first).is_some() && line(text, &pid).is_some()
     });
 
     // One ends, and stays until it is cleared.
-    let gone = one.pid();
+    let gone = first;
     drop(one);
     shown.wait("its end", |text| line(text, &gone).is_some_and(|line| line.contains("ended")));
     shown.keys("c");
