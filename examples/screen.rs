@@ -5,6 +5,7 @@
 //! Steps: `wait=REGEX`, until a line of the screen has that; `keys=TEXT`, with `\r`, `\e` and `\t`; `size=WIDTHxHEIGHT`; `svg=TITLE`, which prints the
 //! screen as SVG; `text`, which prints it as text. In the end the program is ended. `scripts/top-picture` uses it.
 
+// Shared with the tests on terminals; not all of it is used here.
 #[allow(dead_code)]
 #[path = "../tests/common/screen.rs"]
 mod screen;

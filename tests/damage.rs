@@ -9,7 +9,7 @@ use exitscope::model::{
     Modes, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use exitscope::record::{About, Error, Notes, Part, Recording, Writer};
-use exitscope::view::report::{Facts, Story};
+use exitscope::view::report::Story;
 use exitscope::view::{self, Explanation, Format};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -208,8 +208,8 @@ fn report(path: &Path) -> Result<Option<Read>, Error> {
         view::life::render(life).unwrap();
     }
     if let Some(life) = &life {
-        let (facts, explanation) = (Facts::default(), Explanation::default());
-        view::report::html(&Story { life, facts: &facts, explanation: &explanation });
+        let (facts, explanation) = (recording.about(), Explanation::default());
+        view::report::html(&Story { life, facts, explanation: &explanation });
     }
     let whole = life.as_ref().map(|life| &life.whole);
     if let Some(whole) = whole {

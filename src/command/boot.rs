@@ -115,13 +115,8 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
     let Some(mut counting) = plan.start()? else { return Ok(None) };
     let mut terminal = Terminal::open()?;
     let file = file(args, number);
-    let mut writer = match &file {
-        Some(file) => {
-            let about = session::about(&args.command, args.interval, &counting.watch);
-            Some(Writer::create(file, args.force, &about)?)
-        }
-        None => None,
-    };
+    let about = session::about(&args.command, args.interval, &counting.watch);
+    let mut writer = file.as_ref().map(|file| Writer::create(file, args.force, &about)).transpose()?;
     // What happened until now is no part of the boot, and there was nothing to watch.
     counting.watch.next()?;
     counting.watch.take_marks()?;
@@ -191,8 +186,7 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
             BootFormat::Json => output.say(&view::life::render(&life)?)?,
         }
         if let Some(file) = &args.html {
-            let facts = page::facts(&session::about(&args.command, args.interval, &counting.watch));
-            page::write(Format::Html, false, (&life, &facts, &explanation), Some(file))?;
+            page::write(Format::Html, false, (&life, &about, &explanation), Some(file))?;
         }
     }
     Ok(Some(outcome))

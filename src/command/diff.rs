@@ -3,9 +3,9 @@
 use super::output;
 use crate::cli;
 use crate::model::{Interval, compare};
-use crate::record::{Part, Recording};
+use crate::record::{Error, Part, Recording};
 use crate::view;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,8 +39,6 @@ pub fn run(args: &cli::Diff) -> anyhow::Result<ExitCode> {
 }
 
 fn whole(path: &Path) -> anyhow::Result<Interval> {
-    match Recording::open(path)?.whole(Part::default())? {
-        Some(whole) => Ok(whole),
-        None => bail!("{} has no interval: recording ended before the first was over", path.display()),
-    }
+    let whole = Recording::open(path)?.whole(Part::default())?;
+    Ok(whole.ok_or_else(|| Error::NoInterval(path.to_owned()))?)
 }

@@ -1,27 +1,13 @@
 //! Pages and pictures of a machine's life, and where they go.
 
 use crate::boot::life::Life;
-use crate::record::About;
+use crate::model::About;
 use crate::view::Explanation;
-use crate::view::report::{self, Facts, Format, Story, Theme};
+use crate::view::report::{self, Format, Story, Theme};
 use anyhow::{Context, bail};
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-
-/// What a recording says of where and how it was made.
-pub fn facts(about: &About) -> Facts {
-    Facts {
-        tool: about.tool.clone(),
-        host: about.host.clone(),
-        kernel: about.kernel.clone(),
-        cpu: about.cpu.clone(),
-        cpus: about.cpus,
-        kvm: about.kvm.clone(),
-        command: about.command.clone(),
-        interval: about.interval,
-    }
-}
 
 /// Refuses to put what only a program can read on a terminal.
 pub fn check(format: Format, file: Option<&Path>) -> anyhow::Result<()> {
@@ -44,7 +30,7 @@ pub fn check_file(file: &Path) -> anyhow::Result<()> {
 pub fn write(
     format: Format,
     dark: bool,
-    (life, facts, explanation): (&Life, &Facts, &Explanation),
+    (life, facts, explanation): (&Life, &About, &Explanation),
     file: Option<&Path>,
 ) -> anyhow::Result<()> {
     let story = Story { life, facts, explanation };

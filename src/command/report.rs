@@ -25,9 +25,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     if let Some(output) = args.print.output.as_deref().filter(|output| is_same(output, &args.file)) {
         bail!("{} is the recording itself; give -o another name", output.display());
     }
-    let Some((start, end, length)) = recording.span() else {
-        bail!("{} has no interval: recording ended before the first was over", args.file.display());
-    };
+    let (start, end, length) = recording.span()?;
     let known = recording.phases();
     if let Some(unknown) = args.phase.iter().find(|phase| !known.contains(&phase.as_str())) {
         let name = |name: &str| format!("{:?}", text::clean(name, 60));
@@ -68,8 +66,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     let (explanation, file) = (explanation(recording.notes()), args.print.output.as_deref());
     let complete = match (rows, &life) {
         (None, Some(life)) => {
-            let facts = page::facts(recording.about());
-            page::write(args.format, args.dark, (life, &facts, &explanation), file)?;
+            page::write(args.format, args.dark, (life, recording.about(), &explanation), file)?;
             true
         }
         (rows, life) => {

@@ -1,6 +1,7 @@
 //! Plain data, no input or output: what was counted up to a moment ([`Sample`]), what happened
 //! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
 
+mod about;
 mod compare;
 mod detail;
 mod group;
@@ -11,6 +12,7 @@ mod nested;
 mod sample;
 mod time;
 
+pub use about::About;
 pub use compare::{Comparison, Difference, Pair, Side, compare};
 pub use detail::{Detail, Details};
 pub use group::{By, Group, Sort, UnknownWord, group, sort};

@@ -2,33 +2,6 @@
 
 use crate::boot::life::LeftOut;
 use crate::model::{Isa, Level, Measured, Source};
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// Where, with what and how was recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
-    /// The version of exitscope.
-    pub tool: String,
-    /// The host's name.
-    pub host: String,
-    /// The kernel's release and version.
-    pub kernel: String,
-    /// The CPU's model.
-    pub cpu: String,
-    /// How many CPUs the host has.
-    pub cpus: u32,
-    /// The parameters of KVM's modules, by module and name.
-    pub kvm: BTreeMap<(String, String), String>,
-    /// The command whose VMs were recorded; empty where there was none.
-    pub command: Vec<String>,
-    /// How long an interval was meant to be.
-    pub interval: Duration,
-    /// Where the numbers come from.
-    pub source: Source,
-    /// What was measured beside the number of exits.
-    pub measured: Measured,
-}
 
 /// What the one who recorded knew about the numbers, in words that continue a sentence. Untrusted, as all that is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -94,6 +94,9 @@ pub enum Error {
         /// What SQLite says.
         cause: rusqlite::Error,
     },
+    /// It ended before the first interval was over.
+    #[error("{} has no interval: recording ended before the first was over", .0.display())]
+    NoInterval(PathBuf),
     /// A figure is greater than SQLite's integers.
     #[error("the figure {0} is too large for a recording; please report this as a bug")]
     TooLarge(u64),

@@ -24,9 +24,10 @@ mod size_tests;
 #[cfg(test)]
 mod story_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub use about::{About, Notes};
+pub use crate::model::About;
+pub use about::Notes;
 pub use error::Error;
 pub use reader::{Part, Recording, When};
 pub use schema::VERSION;

@@ -1,10 +1,10 @@
 //! What is in a recording once: where it was made, and what its rows refer to.
 
-use super::about::{self, About};
+use super::about;
 use super::rows::{Columns, Order};
 use super::uses::{self, Use};
 use super::{Error, schema, text};
-use crate::model::{ExitCode, Level, Vm, VmId};
+use crate::model::{About, ExitCode, Level, Vm, VmId};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -4,12 +4,12 @@
 //! believed: SQLite is bounded in what it hands out, rows must come in the order of their keys, which no page can be in
 //! twice, and whatever is added up later fits its type.
 
-use super::about::{About, Notes};
+use super::about::Notes;
 use super::once::{Moment, Reader, Uses, VcpuLife, VmLife};
 use super::rows::{Present, Rows};
 use super::story::Story;
 use super::{Error, open};
-use crate::model::{ExitCode, Interval, Level, Vm};
+use crate::model::{About, ExitCode, Interval, Level, Vm};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -120,10 +120,15 @@ impl Recording {
         self.moments.is_empty()
     }
 
-    /// Begin and end by the host's clock, and the length; `None` where there is no interval.
-    pub fn span(&self) -> Option<(SystemTime, SystemTime, Duration)> {
-        let (first, last) = (self.moments.first()?, self.moments.last()?);
-        Some((first.start, last.end, last.offset + last.length))
+    /// Begin and end by the host's clock, and the length.
+    ///
+    /// # Errors
+    /// [`Error::NoInterval`] where there is no interval.
+    pub fn span(&self) -> Result<(SystemTime, SystemTime, Duration), Error> {
+        match (self.moments.first(), self.moments.last()) {
+            (Some(first), Some(last)) => Ok((first.start, last.end, last.offset + last.length)),
+            _ => Err(Error::NoInterval(self.path.clone())),
+        }
     }
 
     /// Of each interval when it began, since the recording did, and how long it was.

@@ -152,20 +152,22 @@ impl Recording {
         )?;
         begin(&mut all, &mut series, i64::MAX);
         let Some(whole) = whole else { return Ok(None) };
+        let last = |series: &Series| series.slices().last().map(Slice::end);
+        let end = match until {
+            _ if last(&series) != last(&all) => "the end of this part".to_owned(),
+            Some(until) => until.clone(),
+            None => self.ended().to_owned(),
+        };
         let mut life = Life {
+            whole,
+            series,
             spikes: spike::find(&all),
             console: console.clone(),
             left_out: left_out.lines,
             bytes_left_out: left_out.bytes,
             marks: marks.clone(),
             marks_left_out: left_out.marks,
-            ..Life::new(whole, series, String::new())
-        };
-        let last = |series: &Series| series.slices().last().map(Slice::end);
-        life.end = match until {
-            _ if last(&life.series) != last(&all) => "the end of this part".to_owned(),
-            Some(until) => until.clone(),
-            None => self.ended().to_owned(),
+            end,
         };
         if life.series.whole().length != all.whole().length {
             life.cut();

@@ -1,13 +1,13 @@
 //! Intervals into a recording.
 
-use super::about::{self, About, Notes};
+use super::about::{self, Notes};
 use super::files::{beside, in_the_way, remove};
 use super::keys::{At, Keys};
 use super::{Error, histogram, schema, text, uses};
 use crate::boot::console::Line;
 use crate::boot::course::Begun;
 use crate::boot::life::{LeftOut, Mark, Origin, Told};
-use crate::model::{Counters, Interval, Measured, Nested, VcpuSpan, VcpuTime};
+use crate::model::{About, Counters, Interval, Measured, Nested, VcpuSpan, VcpuTime};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

@@ -32,7 +32,7 @@ pub fn render(stretches: &[Stretch], whole: &Slice, width: Option<usize>) -> Str
 }
 
 /// The two most frequent reasons with their shares.
-fn most(slice: &Slice) -> String {
+pub(super) fn most(slice: &Slice) -> String {
     let kinds = slice.by_frequency().into_iter().take(2);
     let said: Vec<_> = kinds
         .map(|(code, count)| format!("{} {}", reason::name(code), unit::share(slice.part(count))))

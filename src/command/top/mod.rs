@@ -53,9 +53,7 @@ fn live(args: &cli::Top) -> anyhow::Result<ExitCode> {
 
 fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
     let recording = Recording::open(file)?;
-    let Some((.., length)) = recording.span() else {
-        bail!("{} has no interval: recording ended before the first was over", file.display());
-    };
+    let (.., length) = recording.span()?;
     let (pids, guests) = (args.watch.pid.clone(), args.watch.guest.clone());
     let keep = move |vm: &crate::model::Vm| {
         (pids.is_empty() && guests.is_empty()) || pids.contains(&vm.pid) || guests.contains(&vm.name)

@@ -222,6 +222,7 @@ fn stop() {
     }
 }
 
+// Shared with the tests on terminals; not all of it is used here.
 #[cfg(test)]
 #[allow(dead_code)]
 #[path = "../../../tests/common/screen.rs"]

@@ -104,28 +104,16 @@ fn mark_here(marks: &mut Vec<(usize, Seen)>, stride: &mut usize, number: usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{About, Notes, Writer};
+    use crate::record::tests::about;
+    use crate::record::{Notes, Writer};
     use crate::view::fixture;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     /// A recording of so many seconds, each of which has exits of its own.
     fn record(path: &std::path::Path, seconds: u32) -> Vec<Interval> {
         let mut first = fixture::busy();
         first.rows.iter_mut().for_each(|row| row.counters.details = Default::default());
-        let about = About {
-            tool: "test".into(),
-            host: "test".into(),
-            kernel: String::new(),
-            cpu: String::new(),
-            cpus: 2,
-            kvm: BTreeMap::new(),
-            command: Vec::new(),
-            interval: Duration::from_secs(1),
-            source: first.source,
-            measured: first.measured,
-        };
-        let mut writer = Writer::create(path, true, &about).unwrap();
+        let mut writer = Writer::create(path, true, &about(&first)).unwrap();
         let mut all = Vec::new();
         for second in 0..seconds {
             let mut interval = first.clone();

@@ -26,8 +26,7 @@ mod tests;
 
 use super::Explanation;
 use crate::boot::life::Life;
-use std::collections::BTreeMap;
-use std::time::Duration;
+use crate::model::About;
 
 pub use format::{Format, UnknownFormat};
 pub use page::html;
@@ -36,34 +35,13 @@ pub use picture::svg;
 pub use png::{Error as PngError, png};
 pub use theme::Theme;
 
-/// Where, with what and how something was counted. It may be anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The version of exitscope.
-    pub tool: String,
-    /// The host's name.
-    pub host: String,
-    /// The kernel's release and version.
-    pub kernel: String,
-    /// The CPU's model.
-    pub cpu: String,
-    /// How many CPUs the host has.
-    pub cpus: u32,
-    /// The parameters of KVM's modules, by module and name.
-    pub kvm: BTreeMap<(String, String), String>,
-    /// The command whose VMs were watched; empty where there was none.
-    pub command: Vec<String>,
-    /// How long an interval was meant to be.
-    pub interval: Duration,
-}
-
 /// All that a report tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Story<'a> {
     /// What happened.
     pub life: &'a Life,
     /// How that is known.
-    pub facts: &'a Facts,
+    pub facts: &'a About,
     /// What is known about the numbers.
     pub explanation: &'a Explanation,
 }

@@ -9,7 +9,7 @@ use crate::boot::series::Slice;
 use crate::boot::spike::Spike;
 use crate::model::{By, Detail, Group, VmId, float, group};
 use crate::reason;
-use crate::view::{details, prose, text, unit};
+use crate::view::{details, phases, prose, text, unit};
 
 /// The longest name, in columns.
 const NAME: usize = 40;
@@ -50,15 +50,6 @@ pub fn cell(m: &mut Markup, text: &str) {
 /// A cell with a number.
 pub fn number(m: &mut Markup, text: &str) {
     m.tag("td", at!["class" = "n"], text);
-}
-
-/// The two most frequent reasons with their shares.
-fn most(slice: &Slice) -> String {
-    let kinds = slice.by_frequency().into_iter().take(2);
-    let said: Vec<_> = kinds
-        .map(|(code, count)| format!("{} {}", reason::name(code), unit::share(slice.part(count))))
-        .collect();
-    said.join(", ")
 }
 
 /// The times that stand out.
@@ -164,7 +155,7 @@ pub fn phases(m: &mut Markup, life: &Life) {
                 number(m, &unit::count(slice.exits));
                 number(m, &unit::share(whole.part(slice.exits)));
                 number(m, &unit::rate(slice.rate()));
-                cell(m, &most(slice));
+                cell(m, &phases::most(slice));
             };
             for stretch in stretches.iter().take(MOST) {
                 let at = format!("{:.3}", stretch.whole.at.as_secs_f64());

@@ -4,14 +4,17 @@ use super::*;
 use crate::boot::console::Line;
 use crate::boot::life::{Mark, Origin};
 use crate::boot::series::Series;
-use crate::model::{By, Counters, ExitCode, Interval, Isa, Level, Row, VcpuSpan, VmId, float, group};
+use crate::model::{
+    By, Counters, ExitCode, Interval, Isa, Level, Measured, Row, Source, VcpuSpan, VmId, float, group,
+};
 use crate::view::{fixture, unit};
 use proptest::prelude::*;
 use roxmltree::{Document, Node, ParsingOptions};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> About {
+    About {
         tool: "0.1.0".into(),
         host: "outer".into(),
         kernel: "6.1.0-50-amd64 #1 SMP".into(),
@@ -20,6 +23,8 @@ fn facts() -> Facts {
         kvm: [(("kvm_amd".into(), "npt".into()), "Y".into())].into(),
         command: vec!["qemu-system-x86_64".into(), "-nographic".into()],
         interval: Duration::from_millis(100),
+        source: Source::Btf,
+        measured: Measured::Split,
     }
 }
 
@@ -214,7 +219,7 @@ fn areas_are_as_large_as_exits_are_many() {
 }
 
 /// All that somebody else may have written, written as `text`.
-fn told_by(text: &str) -> (Life, Facts, Explanation) {
+fn told_by(text: &str) -> (Life, About, Explanation) {
     let mut life = life(fixture::busy());
     for vm in life.whole.vms.values_mut() {
         (vm.name, vm.vmm, vm.command) = (text.into(), text.into(), text.into());
@@ -230,7 +235,7 @@ fn told_by(text: &str) -> (Life, Facts, Explanation) {
         Life { console: life.console, marks: life.marks, ..Life::new(life.whole, series, "a signal".into()) };
     life.console.iter_mut().for_each(|line| line.text = text.into());
     life.marks.iter_mut().for_each(|mark| mark.text = text.into());
-    let facts = Facts {
+    let facts = About {
         tool: text.into(),
         host: text.into(),
         kernel: text.into(),
@@ -417,19 +422,4 @@ fn a_picture_in_pixels_has_the_colours_of_the_drawing() {
     assert!(count([0x00, 0x72, 0xb2]) > 5_000);
     assert!(count([0x1b, 0x1f, 0x24]) > 500, "no text is drawn");
     assert!(count([0xff, 0xff, 0xff]) > pixels.pixels().len() / 2);
-}
-
-#[test]
-#[ignore = "writes pages to look at into the directory that PAGES names"]
-fn pages_to_look_at() {
-    let folder = std::path::PathBuf::from(std::env::var("PAGES").unwrap());
-    for (name, whole) in
-        ["busy", "single", "hostile", "statistics", "idle", "lossy", "whole", "counts", "many", "nested"]
-            .into_iter()
-            .zip(fixture::all())
-    {
-        let life = life(whole);
-        std::fs::write(folder.join(format!("{name}.html")), page(&life)).unwrap();
-        std::fs::write(folder.join(format!("{name}.svg")), picture(&life)).unwrap();
-    }
 }

@@ -1,0 +1,30 @@
+//! How figures came about.
+
+use super::{Measured, Source};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where, with what and how something was counted. Out of a recording it may be anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The version of exitscope.
+    pub tool: String,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release and version.
+    pub kernel: String,
+    /// The CPU's model.
+    pub cpu: String,
+    /// How many CPUs the host has.
+    pub cpus: u32,
+    /// The parameters of KVM's modules, by module and name.
+    pub kvm: BTreeMap<(String, String), String>,
+    /// The command whose VMs were watched; empty where there was none.
+    pub command: Vec<String>,
+    /// How long an interval was meant to be.
+    pub interval: Duration,
+    /// Where the numbers come from.
+    pub source: Source,
+    /// What was measured beside the number of exits.
+    pub measured: Measured,
+}
