@@ -1,0 +1,311 @@
+//! Loads and attaches the BPF programs. The only module that talks to libbpf.
+
+use super::super::Error;
+use super::super::host;
+use super::patch;
+use super::wire;
+use crate::skipped::skipped_runs;
+use exitscope_model::{Measured, Source};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+/// A compiled object, at an address that an ELF reader can work with.
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static EXITS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o")));
+static PLAIN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain.bpf.o")));
+
+/// The sizes of the kernel's tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub rows: u32,
+    pub vcpus: u32,
+    pub vms: u32,
+    pub returns: u32,
+    pub details: u32,
+    pub selected: u32,
+    /// Bytes of the ring buffer for marks: a power of two, and whole pages.
+    pub marks: u32,
+}
+
+/// How long a table for so many elements is: see `config` in bpf/wire.h.
+pub fn table_len(elements: u32) -> u32 {
+    elements.next_power_of_two()
+}
+
+/// What to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// With which programs.
+    pub source: Source,
+    /// What to measure beside the number of exits.
+    pub measured: Measured,
+    /// Count the VMs of selected processes alone.
+    pub only_selected: bool,
+    /// The processes that a selected one starts are selected too.
+    pub follow: bool,
+    /// Look at the guest: its mode, and the bytes that it writes to ports for marks. With [`Source::Btf`] and
+    /// [`Measured::Split`] alone.
+    pub guest: bool,
+}
+
+/// Runs of programs that the kernel skipped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Skipped {
+    /// Of those that count.
+    pub counting: u64,
+    /// Of those that only tell apart where host time goes.
+    pub split: u64,
+    /// Of the one that hears marks.
+    pub marks: u64,
+}
+
+/// Programs that are counting. They stop when this is dropped.
+pub struct Loaded {
+    /// They detach when dropped, and before the object does.
+    links: Vec<Link>,
+    object: Object,
+}
+
+impl Loaded {
+    /// Loads the programs for a task.
+    pub fn load(task: Task, sizes: Sizes) -> Result<Loaded, Error> {
+        let said = Said::listen();
+        Self::try_load(task, sizes).map_err(|(what, error)| said.explain(what, &error))
+    }
+
+    fn try_load(task: Task, sizes: Sizes) -> Result<Loaded, (String, String)> {
+        let Task { source, measured, only_selected, follow, guest } = task;
+        let at = |what: &str| {
+            let what = what.to_owned();
+            move |error: libbpf_rs::Error| (what, format!("{error:#}"))
+        };
+        let mut config = wire::config {
+            only_selected: only_selected.into(),
+            max_rows: sizes.rows,
+            max_vcpus: sizes.vcpus,
+            max_vms: sizes.vms,
+            max_returns: sizes.returns,
+            max_details: sizes.details,
+            details: (source == Source::Btf && measured == Measured::Split).into(),
+            guest: guest.into(),
+            ..wire::config::default()
+        };
+        let image = if source == Source::Tracepoint {
+            let field = |event: &str, name: &str| {
+                let (offset, size) = host::tracepoint_field(event, name).map_err(|error| {
+                    (format!("reading the fields of the tracepoint {event}"), error.to_string())
+                })?;
+                Ok::<_, (String, String)>(wire::field { offset, size })
+            };
+            config.exit_reason = field("kvm/kvm_exit", "exit_reason")?;
+            config.exit_isa = field("kvm/kvm_exit", "isa")?;
+            config.exit_vcpu_id = field("kvm/kvm_exit", "vcpu_id")?;
+            config.entry_vcpu_id = field("kvm/kvm_entry", "vcpu_id")?;
+            if follow {
+                config.fork_child = field("sched/sched_wakeup_new", "pid")?;
+            }
+            &PLAIN.0
+        } else {
+            &EXITS.0
+        };
+
+        let [rows, vcpus, returns, details] =
+            [sizes.rows, sizes.vcpus, sizes.returns, sizes.details].map(table_len);
+        let image = patch::with_masks(image, &patch::masks(rows, vcpus, returns, details));
+        let mut open =
+            ObjectBuilder::default().open_memory(&image).map_err(at("opening the BPF programs"))?;
+        for mut map in open.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let entries = match name.as_str() {
+                "free_rows" => sizes.rows,
+                "free_vcpus" | "vcpu_by_key" | "vcpu_by_thread" | "vcpu_by_task" => sizes.vcpus,
+                "vms" | "free_vms" | "vm_by_key" => sizes.vms,
+                "free_returns" => sizes.returns,
+                "free_details" => sizes.details,
+                "selected" => sizes.selected,
+                "marks" => sizes.marks,
+                _ => 0,
+            };
+            let bytes = match name.rsplit('.').next() {
+                Some("rows") => bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS),
+                Some("vcpus") => bytes::<wire::vcpu_slot>(sizes.vcpus, 0),
+                Some("returns") => bytes::<wire::user_return>(sizes.returns, 0),
+                Some("details") => bytes::<wire::detail>(sizes.details, 0),
+                _ => 0,
+            };
+            if entries != 0 {
+                map.set_max_entries(entries).map_err(at("sizing the BPF tables"))?;
+            } else if bytes != 0 {
+                map.set_value_size(bytes).map_err(at("sizing the BPF tables"))?;
+            } else if name.ends_with(".rodata.config") {
+                map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
+            }
+        }
+        let timed = measured != Measured::Counts;
+        let vmx = host::backend() == host::Backend::Vendor("kvm_intel".to_owned());
+        for mut program in open.progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            let wanted = match name.as_str() {
+                "on_fork" => follow,
+                // The plain source learns from it that a vCPU ended; the other has a better sign for that.
+                "on_leave" => follow || source == Source::Tracepoint,
+                "on_entry" => timed && !guest,
+                "on_entry_guest" => guest,
+                "on_pio" => guest,
+                "on_exit" => timed,
+                "on_exit_only" => !timed,
+                "on_exit_vmx" => timed && vmx && !guest,
+                "on_exit_vmx_guest" => guest && vmx,
+                "on_exit_vmx_only" => !timed && vmx,
+                "on_exit_svm" => timed && !vmx && !guest,
+                "on_exit_svm_guest" => guest && !vmx,
+                "on_exit_svm_only" => !timed && !vmx,
+                name if is_split(name) => measured == Measured::Split,
+                _ => true,
+            };
+            program.set_autoload(wanted);
+        }
+        let object = open.load().map_err(at("loading the BPF programs"))?;
+        Ok(Loaded { links: Vec::new(), object })
+    }
+
+    /// Attaches the programs: from here on they count.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        let said = Said::listen();
+        // Exits last: only an exit makes a vCPU known, so that none is ever seen without what belongs to it.
+        let mut programs: Vec<_> = self.object.progs_mut().filter(|program| program.autoload()).collect();
+        programs.sort_by_key(|program| program.name().to_string_lossy().starts_with("on_exit"));
+        for program in programs {
+            let what = format!("attaching the BPF program {}", program.name().display());
+            self.links.push(program.attach().map_err(|error| said.explain(what, &format!("{error:#}")))?);
+        }
+        Ok(())
+    }
+
+    /// A handle of one map.
+    pub fn map(&self, name: &str) -> Result<MapHandle, Error> {
+        let map = self
+            .object
+            .maps()
+            .find(|map| map.name().to_str().is_some_and(|found| found == name || found.ends_with(name)));
+        let map = map.ok_or_else(|| kernel(&format!("looking for the BPF map {name}"), "there is none"))?;
+        MapHandle::try_from(&map)
+            .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
+    }
+
+    /// How often the kernel skipped a program because it was running already on that CPU.
+    pub fn skipped(&self) -> Result<Skipped, Error> {
+        let mut skipped = Skipped::default();
+        for program in self.object.progs() {
+            if !program.autoload() {
+                continue;
+            }
+            let runs = skipped_runs(program.as_fd())
+                .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))?;
+            *match &*program.name().to_string_lossy() {
+                "on_pio" => &mut skipped.marks,
+                name if is_split(name) => &mut skipped.split,
+                _ => &mut skipped.counting,
+            } += runs;
+        }
+        Ok(skipped)
+    }
+}
+
+/// Gives an index back to the programs.
+pub fn give_back(list: &MapHandle, index: u32) -> Result<(), Error> {
+    list.update(&[], &index.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| kernel("giving a table's place back", &error.to_string()))
+}
+
+/// Whether nothing was given back that the programs have not taken.
+pub fn is_empty(list: &MapHandle) -> bool {
+    !matches!(list.lookup(&[], MapFlags::ANY), Ok(Some(_)))
+}
+
+/// The index that the programs have for a key.
+pub fn find(map: &MapHandle, key: u64) -> Result<Option<u32>, Error> {
+    let found = map
+        .lookup(&key.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| kernel("looking a VM up", &error.to_string()))?;
+    Ok(found.and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?))))
+}
+
+/// Adds a process to those whose VMs are counted.
+pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
+    selected
+        .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+        .map_err(|error| kernel("choosing a process", &error.to_string()))
+}
+
+/// Takes a process back out of those.
+pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
+    selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
+}
+
+/// Whether a program is one of bpf/split.bpf.h.
+fn is_split(program: &str) -> bool {
+    ["on_return", "on_run", "on_load", "on_block", "on_wakeup"].contains(&program)
+}
+
+/// The size of a table of elements of this type, with some more after the last.
+fn bytes<T>(elements: u32, more: u32) -> u32 {
+    (table_len(elements) + more).saturating_mul(u32::try_from(size_of::<T>()).unwrap_or(u32::MAX))
+}
+
+fn kernel(what: &str, cause: &str) -> Error {
+    Error::Kernel { what: what.to_owned(), cause: cause.to_owned() }
+}
+
+fn bytes_of(config: &wire::config) -> &[u8] {
+    // SAFETY: a struct of 32-bit integers has no padding, and any bytes may be looked at.
+    unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }
+}
+
+/// What libbpf says while it works, kept instead of printed: its warnings belong to the error they explain.
+struct Said;
+
+static SAID: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+impl Said {
+    fn listen() -> Said {
+        SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+            let mut said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            said.extend(text.lines().map(str::to_owned));
+            let surplus = said.len().saturating_sub(200);
+            said.drain(..surplus);
+        })));
+        Said
+    }
+
+    /// An error with the words that explain it.
+    fn explain(&self, what: String, error: &str) -> Error {
+        let cause = match self.last() {
+            Some(line) => format!("{error} (libbpf: {line})"),
+            None => error.to_owned(),
+        };
+        Error::Kernel { what, cause }
+    }
+
+    /// The line that tells most: the verifier's reason or last words, or the first warning.
+    fn last(&self) -> Option<String> {
+        let said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let telling = |line: &&String| {
+            let frame = line.contains("-- BEGIN PROG LOAD LOG --") || line.starts_with("processed ");
+            !frame && !line.trim().is_empty()
+        };
+        // Newer kernels explain at length, and give the reason a heading.
+        let reason = said.iter().skip_while(|line| line.trim() != "Reason:").nth(1);
+        let verifier = said.iter().position(|line| line.contains("-- END PROG LOAD LOG --"));
+        let line = reason.or_else(|| match verifier {
+            Some(end) => said.iter().take(end).rev().find(telling),
+            None => said.iter().find(telling),
+        });
+        line.map(|line| line.trim_start_matches("libbpf: ").trim().to_owned())
+    }
+}

@@ -1,0 +1,218 @@
+//! KVM's statistics out of the kernel's memory: a BPF program walks over all open files.
+
+use super::track::{CLASSES, Event, Figures, Process, Reading};
+use super::wire;
+use crate::skipped::skipped_runs;
+use libbpf_rs::{
+    Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder,
+};
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+
+/// At an address that an ELF reader can work with.
+static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kvmstat.bpf.o")));
+
+/// The loaded programs.
+pub struct Walk {
+    walk: Link,
+    changes: RingBuffer<'static>,
+    changed: Rc<RefCell<Vec<Reading>>>,
+    selected: MapHandle,
+    lost: MapHandle,
+    /// A vCPU's first and last moment are told.
+    pub told: bool,
+    _links: Vec<Link>,
+    object: Object,
+}
+
+/// What found no room in the programs' tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Births and ends of vCPUs, with those that the kernel skipped the programs for.
+    pub changes: u64,
+    /// Processes to be followed.
+    pub processes: u64,
+}
+
+impl Walk {
+    /// Loads the programs, with those that follow forks if wanted.
+    pub fn load(follow: bool) -> Result<Walk, libbpf_rs::Error> {
+        // A kernel that may refuse a program refuses it at load, and libbpf says so; here that is no more than a
+        // question.
+        let print = libbpf_rs::set_print(None);
+        let loaded = Self::load_with(follow, true, true)
+            .or_else(|_| Self::load_with(follow, false, true))
+            .or_else(|_| Self::load_with(follow, true, false))
+            .or_else(|_| Self::load_with(follow, false, false));
+        libbpf_rs::set_print(print);
+        loaded
+    }
+
+    fn load_with(follow: bool, hooks: bool, leave: bool) -> Result<Walk, libbpf_rs::Error> {
+        let mut open = ObjectBuilder::default().open_memory(&IMAGE.0)?;
+        for mut program in open.progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            program.set_autoload(match name.as_str() {
+                "walk" => true,
+                "on_leave" => leave,
+                "on_fork" => follow,
+                _ => hooks,
+            });
+        }
+        let object = open.load()?;
+        let mut links = Vec::new();
+        let mut walk = None;
+        for program in object.progs_mut().filter(|program| program.autoload()) {
+            let link = program.attach()?;
+            if program.name() == "walk" {
+                walk = Some(link);
+            } else {
+                links.push(link);
+            }
+        }
+        let map = |name: &str| {
+            let found = object.maps().find(|map| map.name().to_string_lossy().ends_with(name));
+            found.map(|map| MapHandle::try_from(&map)).transpose()?.ok_or_else(|| missing(name))
+        };
+        let changed = Rc::new(RefCell::new(Vec::new()));
+        let sink = Rc::clone(&changed);
+        let ring = map("changes")?;
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&ring, move |bytes| {
+            sink.borrow_mut().extend(change(bytes));
+            0
+        })?;
+        let changes = builder.build()?;
+        Ok(Walk {
+            walk: walk.ok_or_else(|| missing("walk"))?,
+            changes,
+            changed,
+            selected: map("selected")?,
+            lost: map(".data.lost")?,
+            told: hooks,
+            _links: links,
+            object,
+        })
+    }
+
+    /// Every vCPU that exists, and what was told since the last call.
+    pub fn look(&self) -> Result<Vec<Reading>, String> {
+        let mut iter = Iter::new(&self.walk).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        loop {
+            match iter.read_to_end(&mut bytes) {
+                Ok(_) => break,
+                // The kernel pauses a long walk that finds nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let mut readings: Vec<Reading> = bytes
+            .chunks_exact(size_of::<wire::kvmstat_vcpu>())
+            .filter_map(|bytes| Some(reading(&read(bytes)?, &[])))
+            .collect();
+        // After the walk, so that what vanished before the walk came to it has been told of.
+        self.changes.consume().map_err(|error| error.to_string())?;
+        readings.append(&mut self.changed.borrow_mut());
+        Ok(readings)
+    }
+
+    /// Follows what this process starts from now on.
+    pub fn follow(&self, pid: u32) -> Result<(), String> {
+        self.selected.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).map_err(|error| error.to_string())
+    }
+
+    /// Follows what it starts no longer.
+    pub fn unfollow(&self, pid: u32) -> Result<(), String> {
+        self.selected.delete(&pid.to_ne_bytes()).map_err(|error| error.to_string())
+    }
+
+    /// What was lost since the start.
+    pub fn lost(&self) -> Result<Lost, String> {
+        let bytes =
+            self.lost.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| error.to_string())?;
+        let mut words = bytes
+            .iter()
+            .flat_map(|bytes| bytes.chunks_exact(8))
+            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+        let mut lost = Lost { changes: words.next().unwrap_or(0), processes: words.next().unwrap_or(0) };
+        for program in self.object.progs().filter(|program| program.autoload()) {
+            // Where the end of a vCPU is told, that of its process says nothing new.
+            if !(self.told && program.name() == "on_leave") {
+                lost.changes += skipped_runs(program.as_fd()).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(lost)
+    }
+}
+
+fn missing(name: &str) -> libbpf_rs::Error {
+    io::Error::other(format!("there is no {name} in the BPF object")).into()
+}
+
+fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: only used for the structs of kvmstat.h, which are integers: any bytes are a value of theirs.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+fn change(bytes: &[u8]) -> Option<Reading> {
+    let found: wire::kvmstat_change = read(bytes)?;
+    let args = found.args.map(i8::cast_unsigned);
+    Some(reading(&found.vcpu, &args[..args.len().min(found.args_len as usize)]))
+}
+
+fn reading(found: &wire::kvmstat_vcpu, args: &[u8]) -> Reading {
+    let comm = found.comm.map(i8::cast_unsigned);
+    let comm = comm.split(|&byte| byte == 0).next().unwrap_or_default();
+    let class = |class: usize| (found.known >> class & 1 == 1).then(|| found.classes[class]);
+    Reading {
+        time_ns: found.time_ns,
+        event: match found.event {
+            wire::KVMSTAT_BORN => Event::Born,
+            wire::KVMSTAT_ENDED => Event::Ended,
+            wire::KVMSTAT_LEFT => Event::Left,
+            _ => Event::Seen,
+        },
+        vcpu: found.vcpu,
+        kvm: found.kvm,
+        vcpu_id: found.vcpu_id,
+        process: Process {
+            pid: found.pid,
+            started_ns: found.started_ns,
+            comm: String::from_utf8_lossy(comm).into_owned(),
+            args: args.to_vec(),
+        },
+        followed: found.followed != 0,
+        figures: Figures { exits: found.exits, classes: std::array::from_fn::<_, CLASSES, _>(class) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exitscope_model::{ExitCode, Isa};
+
+    #[test]
+    fn classes_are_those_of_the_table_of_reasons() {
+        let open = ObjectBuilder::default().open_memory(&IMAGE.0).unwrap();
+        let names = open.maps().find(|map| map.name().to_string_lossy().ends_with("names")).unwrap();
+        let names: Vec<_> = names
+            .initial_value()
+            .unwrap()
+            .chunks_exact(wire::CLASS_NAME_BYTES as usize)
+            .map(|name| String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap()).into_owned())
+            .collect();
+        let table: Vec<_> = (0..)
+            .zip(&names)
+            .map(|(code, _)| exitscope_reason::name(ExitCode { isa: Isa::KvmStat, code }))
+            .collect();
+        assert_eq!(names.len(), CLASSES);
+        assert_eq!(names, table);
+        assert!(exitscope_reason::get(ExitCode { isa: Isa::KvmStat, code: 36 }).is_none());
+    }
+}

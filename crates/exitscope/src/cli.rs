@@ -1,0 +1,510 @@
+//! The command line. `--help`, the man pages and the completions are all made from these definitions.
+
+mod parse;
+
+pub use parse::Numbers;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use exitscope_model::{By, Isa, Measured, Sort, Source};
+use exitscope_reason::{Known, MSRS, PORTS};
+use exitscope_record::When;
+use exitscope_view::report;
+use exitscope_view::{self as view, Format};
+use parse::{parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Count the VM exits of KVM guests: which, how many, how long
+///
+/// Why does my VM exit, how often, and what does it cost? exitscope counts the exits of every KVM virtual machine on
+/// this host, exactly: by VM, vCPU and reason, with the time that the host spends on each, and where.
+#[derive(Debug, Parser)]
+#[command(name = "exitscope", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count exits, and print them by reason.
+    ///
+    /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for: by reason
+    /// how many exits, their host time, and where that went: in KVM (kernel), in the VMM (user), waiting for a CPU, or halted.
+    /// The table's order is by time that was not halted; below it stands what the vCPUs did with their time. With
+    /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; the report goes to standard
+    /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
+    /// COMMAND cannot be run, 127 where it is not found). It needs root.
+    ///
+    /// Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong command line.
+    Stat(Stat),
+    /// Run a VMM, lay what its VM says beside its exits, and answer how a boot exits
+    ///
+    /// Runs COMMAND with its output on a terminal of its own, which is passed through, and with it the serial console, where
+    /// the VMM has that on standard output (qemu-system-x86_64 -nographic). Prints when the boot is over: at a login prompt,
+    /// at what --until asks for, or where COMMAND ends. Then COMMAND is ended too, unless --keep. The report goes to standard
+    /// error unless -o names a file: the table of stat; the phases of the boot; and in words whether the rate of exits was
+    /// stable, when it was not, and what helps.
+    ///
+    /// The exit status is 0 where the boot came to its end, COMMAND's where that came first and was none, 1 where --until was
+    /// never seen; 125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where it is not found. It needs root.
+    Boot(Boot),
+    /// Record exits into a file, interval by interval.
+    ///
+    /// Records until Ctrl-C, for --duration, or until COMMAND ends. What is recorded is on the disk at the end of each interval:
+    /// whatever happens costs the last one at most. `exitscope report` reads the file, and so do SQLite and DuckDB
+    /// (docs/recording.md). With COMMAND, only the VMs that it starts are recorded, from the first exit to the last, and
+    /// the exit status is COMMAND's (125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where it is
+    /// not found). It needs root.
+    ///
+    /// Where the file can no longer be written, e.g. for want of room, it is said, COMMAND runs on to its end, and the exit
+    /// status is 1 if COMMAND's is 0. Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong
+    /// command line.
+    Record(Record),
+    /// Mark this moment in everything that is being recorded
+    ///
+    /// `record` and `boot` keep it with its time; it is shown by them and by `report`, and `boot --until-mark` ends with it. It is on
+    /// the disk when this command ends. The exit status is 1 where nothing is recording, or not each recorder has kept it. Run it as the user
+    /// that runs the recorder.
+    Mark(Mark),
+    /// Print a recording, or a part of it, as `stat` prints
+    ///
+    /// A table is followed by what `boot` tells below it: the phases, the marks, and the answers in words.
+    ///
+    /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
+    /// root.
+    Report(Report),
+    /// Print two recordings side by side: what got more, and what got less
+    ///
+    /// By reason, in count, rate and time; what changed most in time comes first. With several recordings a side (-a and
+    /// -b), figures are medians, and where medians lie further apart than the runs of either side do among themselves, it
+    /// is said. It needs no root.
+    Diff(Diff),
+    /// Show the exits of all VMs live, in the terminal; or replay a recording
+    ///
+    /// Begins with a line for each VM: exits per second, the last minute, what its vCPUs did with their time, its most frequent
+    /// reason. Enter opens a VM's reasons, then one reason: its histogram, ports and MSRs, vCPUs, and what helps. `?` lists
+    /// the keys; most are kvm_stat's. With FILE the same of a recording: the arrow keys move in time, space plays.
+    /// Live it needs root; both need a terminal. The environment's NO_COLOR is heeded.
+    Top(Top),
+    /// Explain exit reasons: what the guest did, what causes many of them, what helps.
+    ///
+    /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
+    /// is 1 where no reason has that name or number.
+    Reasons(Reasons),
+    /// Write the statistics to the kernel log (dmesg) each time N more exits have happened
+    Kmsg(Kmsg),
+    /// Run a guest whose exits are known, and compare them with what is counted
+    ///
+    /// Prints too what being watched costs an exit on this host: counting only, with times, and with times told apart; and
+    /// how long each kind of exit takes. The exit status is 1 at any difference.
+    Selftest(Selftest),
+    /// Say whether exits can be counted on this host, and what to do if not
+    ///
+    /// The exit status is 1 if exits cannot be counted at all.
+    Doctor,
+    /// Write the man pages, or the completions of a shell.
+    #[command(hide = true)]
+    Generate(Generate),
+}
+
+/// Which VMs to watch, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Watch {
+    /// Watch only the VMs of these processes, e.g. 4242,4250
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Watch only the VM with this name (column vm); may be given several times
+    #[arg(short, long, value_name = "NAME")]
+    pub guest: Vec<String>,
+    /// What to count with
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
+    pub source: SourceChoice,
+    /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting; cheaper for exits that
+    /// leave KVM. On plain tracepoints that cannot be told at all
+    #[arg(long)]
+    pub no_split: bool,
+    /// Count exits, and measure no times; the cheapest
+    #[arg(long)]
+    pub no_time: bool,
+    /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
+    /// one, at least 8191, at most 65534]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_rows: Option<u32>,
+    /// Room for N vCPUs [default: 64 per CPU rounded up to a power of two less one, at least 511, at most 8191]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_vcpus: Option<u32>,
+}
+
+impl Watch {
+    /// What to measure beside the number of exits.
+    pub fn measure(&self) -> Measured {
+        if self.no_time {
+            Measured::Counts
+        } else if self.no_split {
+            Measured::Times
+        } else {
+            Measured::Split
+        }
+    }
+}
+
+/// Where to count.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum SourceChoice {
+    /// The best that works here
+    #[default]
+    Auto,
+    /// BPF programs typed by the kernel's BTF.
+    Btf,
+    /// BPF programs on the plain tracepoints; no BTF needed, dearer
+    Tracepoint,
+    /// KVM's own statistics: totals and classes, no reasons, no times.
+    Kvmstat,
+    /// A KVM that counts its own exits (docs/kernel.md): reasons, no times; no BPF needed
+    Kernel,
+}
+
+impl From<SourceChoice> for Option<Source> {
+    fn from(choice: SourceChoice) -> Self {
+        match choice {
+            SourceChoice::Auto => None,
+            SourceChoice::Btf => Some(Source::Btf),
+            SourceChoice::Tracepoint => Some(Source::Tracepoint),
+            SourceChoice::Kvmstat => Some(Source::KvmStat),
+            SourceChoice::Kernel => Some(Source::Kernel),
+        }
+    }
+}
+
+/// What is printed, how, and where.
+#[derive(Args, Debug)]
+pub struct Print {
+    /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
+    ///
+    /// The level is whose exits they are: the VM's own (L1), or those of guests that it runs itself (L2). A table has it only
+    /// where there are any of L2.
+    #[arg(long, value_name = "KEYS")]
+    pub by: Option<By>,
+    /// Sort rows by: busy (time that is not halted), count, rate, time, kernel, user, halted, polled, waiting,
+    /// user-exits, to-l1, l1-exits, l1-time, min, avg, max, p50, p95, p99, name, vm, vcpu
+    ///
+    /// What is not measured leaves the order to count: with --no-split busy, kernel, user, halted, polled, waiting and
+    /// user-exits are not, with --no-time no time is.
+    #[arg(short, long, default_value_t, value_name = "KEY")]
+    pub sort: Sort,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+impl Print {
+    /// The same for the view.
+    pub fn options(&self, format: Format) -> view::Options {
+        let by = self.by.unwrap_or(if format == Format::Table { By::default() } else { By::ALL });
+        view::Options { format, by, sort: self.sort, ..view::Options::default() }
+    }
+}
+
+/// Options of `stat`.
+#[derive(Args, Debug)]
+pub struct Stat {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Watch only these vCPUs, by number, e.g. 0,2-3.
+    #[arg(long, value_name = "LIST", value_parser = parse_numbers)]
+    pub vcpu: Option<Numbers>,
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+    /// Print a block for each interval of this length, at least 10ms.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Option<Duration>,
+    /// table, json (one object a line), csv, or kmsg (as in the kernel log)
+    #[arg(short, long, default_value_t)]
+    pub format: Format,
+    /// How to print.
+    #[command(flatten)]
+    pub print: Print,
+    /// Run this command, and count the VMs that it starts until it ends
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `boot`.
+#[derive(Args, Debug)]
+pub struct Boot {
+    /// How to count.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// How long the slices of time are that rates and spikes are made of, at least 10ms.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval, default_value = "100ms")]
+    pub interval: Duration,
+    /// The boot is over with a line of the console that this regular expression matches [default: a login prompt]
+    #[arg(long, value_name = "REGEX")]
+    pub until: Option<regex::Regex>,
+    /// The boot is over with a mark that this regular expression matches: one by `exitscope mark`, or a byte that the guest writes to
+    /// a port for marks, whose text is like "port 0xf4: 0x10". A login prompt does not end it then
+    #[arg(long, value_name = "REGEX")]
+    pub until_mark: Option<regex::Regex>,
+    /// Leave COMMAND running after that, until it ends by itself; what it does then is not counted
+    #[arg(long)]
+    pub keep: bool,
+    /// Boot so many times, and give medians and spread in the end
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// The phases that lines of the console begin, in place of the built-in ones: lines of NAME, white space, and a regular
+    /// expression, in the order in which a machine goes through them
+    #[arg(long, value_name = "FILE")]
+    pub phases: Option<PathBuf>,
+    /// Record the boot into this file too, as `record --console` does; with --runs N into FILE-1 to FILE-N
+    #[arg(short, long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Replace the file of --record if it exists
+    #[arg(long, requires = "record")]
+    pub force: bool,
+    /// table, or json: an object a line for each boot
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: BootFormat,
+    /// Write the report to this file instead of standard error
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write it to this file as a page, too; of several runs the last
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// The VMM and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
+    pub command: Vec<OsString>,
+}
+
+/// Formats of `boot`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BootFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object a line for each boot
+    Json,
+}
+
+/// Options of `mark`.
+#[derive(Args, Debug)]
+pub struct Mark {
+    /// What to say of this moment, at most 512 bytes
+    #[arg(value_name = "TEXT", required = true)]
+    pub text: Vec<String>,
+    /// Only in the recorder that is this process
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
+}
+
+/// Options of `record`.
+#[derive(Args, Debug)]
+pub struct Record {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Record into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Record an interval of this length after the other, at least 10ms.
+    #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Duration,
+    /// Give COMMAND a terminal for its output, as `boot` does, and record what its VM says on the serial console there, line by line,
+    /// and the phases of its life
+    #[arg(long, requires = "command")]
+    pub console: bool,
+    /// The phases that lines of the console begin, in place of the built-in ones, as for `boot`
+    #[arg(long, value_name = "FILE", requires = "console")]
+    pub phases: Option<PathBuf>,
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+    /// Run this command, and record the VMs that it starts until it ends
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `report`.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// From this moment on: a time since the recording began (90, 1min30s), or one of the host's clock in UTC
+    /// (2026-11-05T14:30:00Z)
+    ///
+    /// Intervals are not cut: one that is in the part at all is in it whole.
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    pub from: Option<When>,
+    /// Up to this moment, likewise.
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    pub to: Option<When>,
+    /// Only these phases, by name, separated by commas: kernel,"user space"
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub phase: Vec<String>,
+    /// table, json (one object a line), csv, or kmsg (as in the kernel log); html, a page with everything; svg or png, its
+    /// timeline alone
+    #[arg(short, long, default_value_t)]
+    pub format: report::Format,
+    /// The picture is for a dark ground; a page looks as its reader likes it
+    #[arg(long)]
+    pub dark: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// Options of `diff`.
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// The one recording
+    #[arg(value_name = "A", required_unless_present = "a", requires = "second")]
+    pub first: Option<PathBuf>,
+    /// The other
+    #[arg(value_name = "B", required_unless_present = "b")]
+    pub second: Option<PathBuf>,
+    /// Recordings of the one side, separated by commas
+    #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "b", conflicts_with_all = ["first", "second"])]
+    pub a: Vec<PathBuf>,
+    /// Recordings of the other side, separated by commas
+    #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "a", conflicts_with_all = ["first", "second"])]
+    pub b: Vec<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: DiffFormat,
+}
+
+/// Formats of `diff`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
+}
+
+/// Options of `top`.
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Which VMs, and how to count.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Look this often, from 100ms to 1h [default: 1s; of a recording, as it was recorded, at most 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_delay)]
+    pub interval: Option<Duration>,
+    /// Replay this recording instead (`exitscope record`)
+    #[arg(value_name = "FILE", conflicts_with_all = ["source", "no_split", "no_time", "max_rows", "max_vcpus"])]
+    pub file: Option<PathBuf>,
+}
+
+/// Options of `reasons`.
+#[derive(Args, Debug)]
+pub struct Reasons {
+    /// vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with; port, msr: the names
+    /// of ports and MSRs, and what helps where many exits go there
+    #[arg(value_name = "vmx|svm|user|port|msr|REASON")]
+    pub first: Option<String>,
+    /// A name (EPT_VIOLATION, npf; MMIO) or a number (48, 0x400; 6)
+    #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
+    pub second: Option<String>,
+}
+
+impl Reasons {
+    /// Whether it is about what KVM_RUN returns to user space with.
+    pub fn is_user(&self) -> bool {
+        self.begins("user")
+    }
+
+    /// The table of ports or of MSRs, if it is about these.
+    pub fn known(&self) -> Option<&'static [Known]> {
+        if self.begins("port") { Some(PORTS) } else { self.begins("msr").then_some(MSRS) }
+    }
+
+    fn begins(&self, word: &str) -> bool {
+        self.first.as_deref().is_some_and(|first| first.eq_ignore_ascii_case(word))
+    }
+
+    /// The instruction set and the reason that were asked for.
+    pub fn asked(&self) -> (Option<Isa>, Option<&str>) {
+        let isa = match self.first.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            Some("vmx") => Some(Isa::Vmx),
+            Some("svm") => Some(Isa::Svm),
+            _ => None,
+        };
+        let text = if isa.is_some() { &self.second } else { &self.first };
+        (isa, text.as_deref())
+    }
+}
+
+/// Options of `kmsg`.
+#[derive(Args, Debug)]
+pub struct Kmsg {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Write after every N exits
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: u64,
+    /// Write at most N lines a second; what is held back comes with the next report
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_lines: u32,
+    /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+}
+
+/// Options of `selftest`.
+#[derive(Args, Debug)]
+pub struct Selftest {
+    /// Run N vCPUs at once [default: first 1, then 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub vcpus: Option<u32>,
+    /// What to count with
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
+    pub source: SourceChoice,
+}
+
+/// Options of `generate`.
+#[derive(Args, Debug)]
+pub struct Generate {
+    /// Write the man pages into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub man: Option<PathBuf>,
+    /// Print the completions of this shell.
+    #[arg(long, value_name = "SHELL")]
+    pub completions: Option<clap_complete::Shell>,
+    /// Print the names of the exit reasons for KVM's own counters: kernel/exitscope/names.rs.
+    #[arg(long)]
+    pub kernel_names: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_order_is_in_the_help() {
+        let mut stat = Cli::command().find_subcommand("stat").cloned().unwrap().term_width(1000);
+        let help = stat.render_help().to_string();
+        let line = help.lines().find(|line| line.contains("--sort")).unwrap();
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+        for (word, _) in Sort::WORDS {
+            assert!(words.contains(&word), "{word} is not in {line:?}");
+        }
+    }
+}

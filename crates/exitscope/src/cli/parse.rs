@@ -1,0 +1,113 @@
+//! What words of the command line mean.
+
+use crate::top;
+use exitscope_record::When;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Some numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers(pub BTreeSet<u32>);
+
+/// The highest vCPU number that KVM gives on x86 (`KVM_MAX_VCPU_IDS`, arch/x86/include/asm/kvm_host.h).
+const MAX_VCPU_ID: u32 = 16_383;
+
+pub fn parse_numbers(text: &str) -> Result<Numbers, String> {
+    let number = |text: &str| {
+        let number: u32 =
+            text.trim().parse().map_err(|_| format!("{text:?} is no number; give e.g. 0,2-3"))?;
+        if number > MAX_VCPU_ID {
+            return Err(format!("KVM numbers vCPUs from 0 to {MAX_VCPU_ID}, found {number}"));
+        }
+        Ok(number)
+    };
+    let mut numbers = BTreeSet::new();
+    for part in text.split(',') {
+        let (from, to) = match part.split_once('-') {
+            Some((from, to)) => (number(from)?, number(to)?),
+            None => (number(part)?, number(part)?),
+        };
+        if from > to {
+            return Err(format!("the range {part} ends before it begins"));
+        }
+        numbers.extend(from..=to);
+    }
+    Ok(Numbers(numbers))
+}
+
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => {
+            humantime::parse_duration(text).map_err(|error| format!("{error}; give e.g. 10s or 500ms"))?
+        }
+    };
+    if time.is_zero() {
+        return Err("a time of nothing counts nothing".into());
+    }
+    if time > Duration::from_secs(100 * 365 * 24 * 3600) {
+        return Err("at most a hundred years".into());
+    }
+    Ok(time)
+}
+
+/// Zero is a moment too, that of the beginning.
+pub fn parse_when(text: &str) -> Result<When, String> {
+    if let Ok(time) = humantime::parse_rfc3339_weak(text) {
+        return Ok(When::At(time));
+    }
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(When::After(Duration::ZERO)),
+        _ => parse_time(text)
+            .map(When::After)
+            .map_err(|_| format!("{text:?} is no moment; give e.g. 90, 1min30s or 2026-11-05T14:30:00Z")),
+    }
+}
+
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_millis(10) { Err("an interval takes at least 10ms".into()) } else { Ok(time) }
+}
+
+pub fn parse_delay(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if (top::SHORTEST_DELAY..=top::LONGEST_DELAY).contains(&time) {
+        Ok(time)
+    } else {
+        Err("give a time from 100ms to 1h".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_lists_and_ranges() {
+        assert_eq!(parse_numbers("0,2-4,3").unwrap().0, BTreeSet::from([0, 2, 3, 4]));
+        for wrong in ["", "x", "1-", "4-2", "-1", "1,,2", "99999999999", "16384"] {
+            assert!(parse_numbers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_are_lengths_or_times_of_the_clock() {
+        assert_eq!(parse_when("0"), Ok(When::After(Duration::ZERO)));
+        assert_eq!(parse_when("1min30s"), Ok(When::After(Duration::from_secs(90))));
+        let moment = When::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_762_353_000));
+        assert_eq!(parse_when("2025-11-05T14:30:00Z"), Ok(moment));
+        assert_eq!(parse_when("2025-11-05 14:30:00"), Ok(moment));
+        for wrong in ["", "-1", "soon", "2025-11-05", "14:30"] {
+            assert!(parse_when(wrong).unwrap_err().contains("is no moment"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(parse_time("1.5").unwrap(), Duration::from_millis(1500));
+        assert_eq!(parse_time("500ms").unwrap(), Duration::from_millis(500));
+        for wrong in ["", "0", "-1", "1x", "nan", "inf", "1e300", "9e18"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

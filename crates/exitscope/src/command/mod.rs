@@ -1,0 +1,122 @@
+//! The commands: each wires a source to a view.
+
+mod boot;
+mod counting;
+mod diff;
+mod events;
+mod inbox;
+mod kmsg;
+mod listen;
+mod mark;
+mod output;
+mod page;
+mod progress;
+mod record;
+mod report;
+mod selftest;
+mod session;
+mod stat;
+mod tell;
+mod terminal;
+mod top;
+mod watch;
+
+use crate::cli::{self, Cli, Command};
+use crate::doctor;
+use anyhow::Context;
+use clap::CommandFactory;
+use exitscope_view as view;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+/// The exit status where exitscope fails though a command that it runs may not, as `env` and `timeout` have it.
+const OUR_FAILURE: u8 = 125;
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> ExitCode {
+    let (result, failure) = match cli.command {
+        Command::Stat(args) => {
+            let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
+            (stat::run(&args), failure)
+        }
+        Command::Boot(args) => (boot::run(&args), OUR_FAILURE),
+        Command::Record(args) => {
+            let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
+            (record::run(&args), failure)
+        }
+        Command::Mark(args) => (mark::run(&args), 1),
+        Command::Diff(args) => (diff::run(&args), 1),
+        Command::Report(args) => (report::run(&args), 1),
+        Command::Top(args) => (top::run(&args), 1),
+        Command::Reasons(args) => (reasons(&args), 1),
+        Command::Kmsg(args) => (kmsg::run(&args), 1),
+        Command::Selftest(args) => (selftest::run(&args), 1),
+        Command::Doctor => (run_doctor(), 1),
+        Command::Generate(args) => (generate(&args), 1),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.downcast_ref::<counting::CannotRun>().map_or(failure, counting::CannotRun::code);
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(io::stderr(), "exitscope: {}", view::text::clean(&format!("{error:#}"), 2000));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Whether whoever read our output has had enough, which is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn code(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn reasons(args: &cli::Reasons) -> anyhow::Result<ExitCode> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let width = output::width(&io::stdout()).unwrap_or(100);
+    if args.is_user() {
+        view::reasons::write_user(&mut out, args.second.as_deref(), width)?;
+    } else if let Some(table) = args.known() {
+        view::reasons::write_known(&mut out, table, args.second.as_deref(), width)?;
+    } else {
+        let (isa, query) = args.asked();
+        view::reasons::write(&mut out, isa, query, width)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_doctor() -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let fine = doctor::run(&mut out)?;
+    out.flush()?;
+    Ok(code(fine))
+}
+
+fn generate(args: &cli::Generate) -> anyhow::Result<ExitCode> {
+    let mut command = Cli::command();
+    if args.completions.is_none() && args.man.is_none() && !args.kernel_names {
+        anyhow::bail!("nothing to generate: give --man, --completions or --kernel-names");
+    }
+    if args.kernel_names {
+        io::stdout().write_all(exitscope_reason::kernel_names().as_bytes())?;
+    }
+    if let Some(shell) = args.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, "exitscope", &mut script);
+        io::stdout().write_all(&script)?;
+    }
+    if let Some(folder) = &args.man {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        clap_mangen::generate_to(command, folder)
+            .with_context(|| format!("cannot write the man pages into {}", folder.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

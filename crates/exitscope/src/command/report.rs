@@ -1,0 +1,102 @@
+//! `exitscope report`.
+
+use super::output::Output;
+use super::{page, tell};
+use crate::cli;
+use anyhow::bail;
+use exitscope_record::{Notes, Part, Recording};
+use exitscope_view::report;
+use exitscope_view::{self as view, Explanation, Format, text, unit};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Whether both are one file, by whatever names.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
+/// Reads, and prints.
+pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
+    page::check(args.format, args.print.output.as_deref())?;
+    let recording = Recording::open(&args.file)?;
+    if let Some(output) = args.print.output.as_deref().filter(|output| is_same(output, &args.file)) {
+        bail!("{} is the recording itself; give -o another name", output.display());
+    }
+    let (start, end, length) = recording.span()?;
+    let known = recording.phases();
+    if let Some(unknown) = args.phase.iter().find(|phase| !known.contains(&phase.as_str())) {
+        let name = |name: &str| format!("{:?}", text::clean(name, 60));
+        let names: Vec<String> = known.iter().take(50).map(|known| name(known)).collect();
+        let there = match names.len() {
+            0 => "it has no phases; `boot --record` and `record --console` keep them".to_owned(),
+            _ => format!("it has {}", names.join(", ")),
+        };
+        bail!("{} has no phase {}: {there}", args.file.display(), name(unknown));
+    }
+    let part = Part { from: args.from, to: args.to, phases: args.phase.clone() };
+    // Everything is read for what stands out in a part, which only people are told.
+    let rows = match args.format {
+        report::Format::Interval(format) => Some(format),
+        report::Format::Html | report::Format::Svg | report::Format::Png => None,
+    };
+    let mut life =
+        if rows.is_none_or(|format| format == Format::Table) { recording.life(part.clone())? } else { None };
+    if let Some(life) = &mut life {
+        // Whoever recorded may be anyone.
+        life.end = text::clean(&life.end, 200);
+    }
+    let whole = match &life {
+        Some(life) => Some(life.whole.clone()),
+        None => recording.whole(part)?,
+    };
+    let Some(whole) = whole else {
+        bail!(
+            "{} has nothing in that part: it reaches from {} to {}, and is {} long",
+            args.file.display(),
+            unit::moment(start),
+            unit::moment(end),
+            humantime::format_duration(std::time::Duration::from_millis(
+                u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+            ))
+        );
+    };
+    let (explanation, file) = (explanation(recording.notes()), args.print.output.as_deref());
+    let complete = match (rows, &life) {
+        (None, Some(life)) => {
+            page::write(args.format, args.dark, (life, recording.about(), &explanation), file)?;
+            true
+        }
+        (rows, life) => {
+            let options = args.print.options(rows.unwrap_or_default());
+            let options = view::Options { explanation, answered: life.is_some(), ..options };
+            let mut output = Output::open(file, false, options)?;
+            output.write(&whole)?;
+            if let Some(life) = life {
+                output.say(&tell::life(life, output.width()))?;
+            }
+            output.is_complete()
+        }
+    };
+    if recording.end().is_none() {
+        let file = text::clean(&args.file.display().to_string(), 1000);
+        writeln!(
+            io::stderr(),
+            "exitscope: {file} has no end: it is still being recorded, or that was cut off; it reaches to {}",
+            unit::moment(end)
+        )?;
+    }
+    Ok(super::code(complete))
+}
+
+/// The words of whoever recorded, which may be anyone's.
+fn explanation(notes: &Notes) -> Explanation {
+    let tidy = |words: &Option<String>| words.as_ref().map(|words| text::clean(words, 400));
+    Explanation {
+        kvm_counts_fewer: tidy(&notes.kvm_counts_fewer),
+        kvm_missing: tidy(&notes.kvm_missing),
+        source: tidy(&notes.source),
+    }
+}

@@ -1,0 +1,149 @@
+//! What being watched costs an exit, told apart from noise.
+
+use exitscope_model::Measured;
+use exitscope_view::unit;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Times of one exit of the same kind, watched and not, each the mean of many in a row, in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Nobody watched.
+    pub bare: Vec<f64>,
+    /// What was measured meanwhile.
+    pub watched: Vec<Watched>,
+}
+
+/// Times of one exit while it is watched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watched {
+    /// What is measured at each exit.
+    pub measured: Measured,
+    /// Time of one exit (ns).
+    pub times: Vec<f64>,
+    /// How long it took from the start until exits were counted.
+    pub starts: Vec<Duration>,
+}
+
+/// The difference between watched and not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Added {
+    /// The middle halves of the times lie apart.
+    Measured {
+        /// Difference of the medians (ns).
+        median: f64,
+        /// Between the nearest ends of the middle halves (ns).
+        least: f64,
+        /// Between their farthest ends (ns).
+        most: f64,
+    },
+    /// They do not: nothing can be said but that it is less than this (ns).
+    Noise(f64),
+}
+
+/// The quartiles of some times: a quarter is below the first, half below the second, a quarter above the third.
+fn quartiles(times: &[f64]) -> Option<[f64; 3]> {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    let last = times.len().checked_sub(1)?;
+    Some([1, 2, 3].map(|quarter| {
+        let (at, part) = (last * quarter / 4, last * quarter % 4);
+        let next = times[(at + 1).min(last)];
+        // Less than 4.
+        let part = f64::from(u8::try_from(part).unwrap_or(0));
+        times[at] + (next - times[at]) * part / 4.0
+    }))
+}
+
+/// What watching added; `None` where either was never timed.
+pub fn added(bare: &[f64], watched: &[f64]) -> Option<Added> {
+    let [bare_low, bare, bare_high] = quartiles(bare)?;
+    let [low, watched, high] = quartiles(watched)?;
+    let (least, most) = (low - bare_high, high - bare_low);
+    Some(if least > 0.0 {
+        Added::Measured { median: watched - bare, least, most }
+    } else {
+        Added::Noise(most.max(bare_high - bare_low))
+    })
+}
+
+fn time(ns: f64) -> String {
+    // Times are not negative, and far below 2^53.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    unit::time(ns.max(0.0).round() as u64)
+}
+
+/// A line for each.
+pub fn render(cost: &Cost) -> String {
+    let mut out = String::new();
+    if let Some([low, median, high]) = quartiles(&cost.bare) {
+        let range = format!("({} to {})", time(low), time(high));
+        let _ = writeln!(out, "  {:<32} {:>9}  {range}", "not watched", time(median));
+    }
+    for watched in &cost.watched {
+        let name = match watched.measured {
+            Measured::Counts => "added by counting (--no-time)",
+            Measured::Times => "with times (--no-split)",
+            Measured::Split => "with times told apart",
+        };
+        let text = match added(&cost.bare, &watched.times) {
+            None => continue,
+            Some(Added::Measured { median, least, most }) => {
+                format!("{:>9}  ({} to {})", time(median), time(least), time(most))
+            }
+            Some(Added::Noise(below)) => {
+                format!("{:>9}  not measurable: within the noise, below {}", "-", time(below))
+            }
+        };
+        let mut starts = watched.starts.clone();
+        starts.sort();
+        let start = starts
+            .get(starts.len() / 2)
+            .map(|start| format!("; from start to counting {}", unit::duration(*start)));
+        let _ = writeln!(out, "  {name:<32} {text}{}", start.unwrap_or_default());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_lie_between_the_times() {
+        assert_eq!(quartiles(&[]), None);
+        assert_eq!(quartiles(&[7.0]), Some([7.0; 3]));
+        assert_eq!(quartiles(&[5.0, 1.0, 3.0, 2.0, 4.0]), Some([2.0, 3.0, 4.0]));
+        assert_eq!(quartiles(&[4.0, 2.0]), Some([2.5, 3.0, 3.5]));
+    }
+
+    #[test]
+    fn a_difference_counts_where_it_exceeds_the_noise() {
+        let bare = [100.0, 104.0, 96.0, 500.0, 100.0];
+        let watched = [150.0, 154.0, 146.0, 150.0, 900.0];
+        assert_eq!(added(&bare, &watched), Some(Added::Measured { median: 50.0, least: 46.0, most: 54.0 }));
+        assert_eq!(added(&bare, &bare), Some(Added::Noise(4.0)));
+        // Watched was faster: noise, and not less than nothing.
+        assert_eq!(added(&watched, &bare), Some(Added::Noise(4.0)));
+        assert_eq!(added(&bare, &[]), None);
+    }
+
+    #[test]
+    fn a_line_for_each_that_was_timed() {
+        let watched = |measured, times: &[f64]| Watched {
+            measured,
+            times: times.to_vec(),
+            starts: vec![Duration::from_millis(140), Duration::from_millis(90), Duration::from_millis(131)],
+        };
+        let cost = Cost {
+            bare: vec![1200.0, 1180.0, 1190.0, 1210.0, 1400.0],
+            watched: vec![
+                watched(Measured::Counts, &[1195.0, 1205.0, 1215.0]),
+                watched(Measured::Times, &[1310.0, 1300.0, 1320.0]),
+                watched(Measured::Split, &[1345.0, 1330.0, 1390.0]),
+            ],
+        };
+        insta::assert_snapshot!("cost", render(&cost));
+        assert_eq!(render(&Cost::default()), "");
+    }
+}

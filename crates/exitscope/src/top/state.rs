@@ -1,0 +1,344 @@
+//! What is shown: which screen, which rows, in which order. Pure: it knows neither terminal nor clock.
+
+use super::column::{self, Column, ORDERS};
+use super::draw::Hits;
+use super::filter::{Filter, Filters};
+use super::row::{Id, List, Row, Scope, Source, Which};
+use super::seen::Seen;
+use exitscope_model::{Interval, Measured, Vm};
+use exitscope_view::Explanation;
+use std::time::{Duration, SystemTime};
+
+/// What a screen is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A list.
+    List(List, Scope),
+    /// One reason of a scope.
+    Reason(Scope, Which),
+}
+
+/// A screen, and where the reader is in it.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What it is about.
+    pub view: View,
+    /// Only rows that this finds are shown.
+    pub filter: Option<Filter>,
+    /// The row that was chosen; `None` where that is still the first.
+    pub chosen: Option<Id>,
+    /// Where it was last, should it be gone.
+    pub at: usize,
+    /// The first row, or line, that is visible.
+    pub top: usize,
+}
+
+impl Page {
+    fn new(view: View) -> Page {
+        Page { view, filter: None, chosen: None, at: 0, top: 0 }
+    }
+}
+
+/// How a list is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// By which column.
+    pub key: &'static str,
+    /// The other way round.
+    pub reversed: bool,
+}
+
+/// What is asked for in the last line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A regular expression that rows are filtered by.
+    Filter,
+    /// A regular expression for the names of VMs.
+    Guest,
+    /// Processes of VMs.
+    Pid,
+    /// Time between two looks.
+    Delay,
+}
+
+/// A line that is being typed.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// What for.
+    pub asked: Asked,
+    /// What was typed so far.
+    pub text: String,
+    /// What is wrong with it.
+    pub wrong: Option<String>,
+    /// What was there before, should it be given up.
+    pub before: (Option<Filter>, Filters),
+}
+
+/// Where intervals come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mode {
+    /// From the host, as they happen.
+    Live,
+    /// From a recording.
+    Replay(Replay),
+}
+
+/// Where in a recording we are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replay {
+    /// Its name, harmless.
+    pub name: String,
+    /// The interval that is shown, from 0 on.
+    pub at: usize,
+    /// How many there are.
+    pub count: usize,
+    /// From its beginning to the end of the interval that is shown.
+    pub time: Duration,
+    /// How long it is.
+    pub length: Duration,
+    /// It goes on by itself.
+    pub playing: bool,
+    /// Exits per second of each interval.
+    pub rates: Vec<f64>,
+}
+
+/// A sentence that stands in the last line until the next key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What it says, harmless.
+    pub text: String,
+    /// It went wrong.
+    pub alarm: bool,
+}
+
+/// All that is shown.
+pub struct State {
+    /// Where intervals come from.
+    pub mode: Mode,
+    /// How long an interval is meant to be, or is shown.
+    pub delay: Duration,
+    /// What is known about the numbers.
+    pub explanation: Explanation,
+    /// What was seen so far.
+    pub seen: Seen,
+    /// What was seen when the screen was frozen.
+    frozen: Option<Seen>,
+    /// Figures are of everything since the beginning, not of the last interval.
+    pub since_start: bool,
+    /// Rows are told apart further.
+    pub apart: bool,
+    /// How each list is sorted.
+    orders: [Order; 3],
+    /// Which VMs are shown at all.
+    pub filters: Filters,
+    /// Screens; the last is shown.
+    pages: Vec<Page>,
+    /// The help is shown, from this line on.
+    pub help: Option<usize>,
+    /// What is being typed.
+    pub prompt: Option<Prompt>,
+    /// What is to be said.
+    pub message: Option<Message>,
+    /// The rows of the screen.
+    rows: Vec<Row>,
+    /// Where the mouse finds what.
+    pub hits: Hits,
+}
+
+impl State {
+    /// The first screen, with nothing seen yet.
+    pub fn new(mode: Mode, delay: Duration) -> State {
+        State {
+            mode,
+            delay,
+            explanation: Explanation::default(),
+            seen: Seen::default(),
+            frozen: None,
+            since_start: false,
+            apart: false,
+            orders: [Order { key: ORDERS[0], reversed: false }; 3],
+            filters: Filters::default(),
+            pages: vec![Page::new(View::List(List::Vms, Scope::default()))],
+            help: None,
+            prompt: None,
+            message: None,
+            rows: Vec::new(),
+            hits: Hits::default(),
+        }
+    }
+
+    /// Takes the interval that follows. A frozen screen does not change.
+    pub fn take(&mut self, interval: Interval) {
+        self.seen.take(interval);
+        if self.frozen.is_none() {
+            self.update();
+        }
+    }
+
+    /// Shows something else, as after a jump in a recording.
+    pub fn show(&mut self, seen: Seen) {
+        self.seen = seen;
+        self.update();
+    }
+
+    /// What is shown.
+    pub fn shown(&self) -> &Seen {
+        self.frozen.as_ref().unwrap_or(&self.seen)
+    }
+
+    /// Whether the screen is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Freezes the screen, or lets it go on.
+    pub fn freeze(&mut self, freeze: bool) {
+        self.frozen = freeze.then(|| self.seen.clone());
+        self.update();
+    }
+
+    /// The interval that figures are of.
+    pub fn span(&self) -> Option<&Interval> {
+        if self.since_start { self.shown().all.as_ref() } else { self.shown().now.as_ref() }
+    }
+
+    /// What is measured.
+    pub fn measured(&self) -> Measured {
+        self.span().map_or(Measured::Split, |span| span.measured)
+    }
+
+    /// Gives what rows are made from to `make`; nothing where nothing was seen yet.
+    pub fn with_source<T>(&self, make: impl FnOnce(&Source) -> T) -> Option<T> {
+        let (span, all) = (self.span()?, self.shown().all.as_ref()?);
+        let shows = |vm: &Vm| self.filters.shows(vm);
+        Some(make(&Source { seen: self.shown(), span, all, shows: &shows }))
+    }
+
+    /// Makes the rows of the screen anew.
+    pub fn update(&mut self) {
+        self.rows = self.make_rows();
+        // Where a row was chosen, the reader stays with it.
+        let chosen = self.page().chosen;
+        if let Some(at) = chosen.and_then(|id| self.rows.iter().position(|row| row.id == id)) {
+            self.page_mut().at = at;
+        } else if let View::List(..) = self.page().view {
+            let at = if chosen.is_some() { self.page().at.min(self.rows.len().saturating_sub(1)) } else { 0 };
+            self.page_mut().at = at;
+        }
+    }
+
+    fn make_rows(&self) -> Vec<Row> {
+        let View::List(list, scope) = self.page().view else { return Vec::new() };
+        let rows = self.with_source(|source| source.rows(list, scope, self.apart)).unwrap_or_default();
+        let rows = match &self.page().filter {
+            Some(filter) => filter.rows(rows),
+            None => rows,
+        };
+        let order = self.order(list);
+        match self.columns(list).into_iter().find(|column| column.key == order.key) {
+            Some(column) => column::sort(rows, column, order.reversed),
+            None => rows,
+        }
+    }
+
+    /// The rows of the screen, sorted.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The columns of a list.
+    pub fn columns(&self, list: List) -> Vec<&'static Column> {
+        column::columns(list, self.apart, self.measured())
+    }
+
+    /// How a list is sorted.
+    pub fn order(&self, list: List) -> Order {
+        self.orders[list as usize]
+    }
+
+    /// Sorts the list that is shown.
+    pub fn sort_by(&mut self, order: Order) {
+        if let View::List(list, _) = self.page().view {
+            self.orders[list as usize] = order;
+            self.update();
+        }
+    }
+
+    /// The screen that is shown.
+    pub fn page(&self) -> &Page {
+        // There is always one.
+        &self.pages[self.pages.len() - 1]
+    }
+
+    /// The same, to change it.
+    pub fn page_mut(&mut self) -> &mut Page {
+        let last = self.pages.len() - 1;
+        &mut self.pages[last]
+    }
+
+    /// The screens that lead to this one, and this.
+    pub fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    /// Begins with another screen.
+    pub fn begin(&mut self, view: View) {
+        self.pages = vec![Page::new(view)];
+        self.update();
+    }
+
+    /// Opens a screen.
+    pub fn open(&mut self, view: View) {
+        self.pages.push(Page::new(view));
+        self.update();
+    }
+
+    /// Goes back to the screen before; false where there is none.
+    pub fn back(&mut self) -> bool {
+        if self.pages.len() == 1 {
+            return false;
+        }
+        self.pages.pop();
+        self.update();
+        true
+    }
+
+    /// What the chosen row opens.
+    pub fn behind(&self) -> Option<View> {
+        let row = self.rows.get(self.page().at)?;
+        let scope = Scope { vm: row.id.vm, vcpu: row.id.vcpu };
+        Some(match row.id.reason {
+            Some(which) => View::Reason(scope, which),
+            None => View::List(List::Reasons, scope),
+        })
+    }
+
+    /// Chooses a row.
+    pub fn choose(&mut self, at: usize) {
+        let at = at.min(self.rows.len().saturating_sub(1));
+        let id = self.rows.get(at).map(|row| row.id);
+        let page = self.page_mut();
+        (page.at, page.chosen) = (at, id);
+    }
+
+    /// Forgets what was chosen: the first row is, whichever that becomes.
+    pub fn choose_first(&mut self) {
+        let page = self.page_mut();
+        (page.at, page.top, page.chosen) = (0, 0, None);
+    }
+
+    /// The VM of this number, among those that are shown.
+    pub fn vm(&self, id: exitscope_model::VmId) -> Option<&Vm> {
+        self.shown().all.as_ref()?.vms.get(&id)
+    }
+
+    /// When what is shown ended.
+    pub fn moment(&self) -> Option<SystemTime> {
+        self.shown().now.as_ref().map(|now| now.end)
+    }
+
+    /// Says something until the next key.
+    pub fn say(&mut self, text: impl Into<String>, alarm: bool) {
+        self.message = Some(Message { text: exitscope_view::text::clean(&text.into(), 400), alarm });
+    }
+}

@@ -1,0 +1,224 @@
+//! Runs on two sides, and by how much they differ.
+
+use super::{By, ExitCode, Interval, Level, Measured, float, group};
+use std::collections::BTreeMap;
+
+/// A figure over the runs of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Side {
+    /// The median of the runs.
+    pub median: f64,
+    /// The smallest of any.
+    pub least: f64,
+    /// The greatest of any.
+    pub most: f64,
+}
+
+impl Side {
+    /// Of runs in any order; of none, zeros. The median of an even number is the mean of the two in the middle.
+    pub fn of(mut runs: Vec<f64>) -> Side {
+        runs.sort_by(f64::total_cmp);
+        let (Some(&least), Some(&most)) = (runs.first(), runs.last()) else { return Side::default() };
+        let middle = runs.len() / 2;
+        let median =
+            if runs.len() % 2 == 1 { runs[middle] } else { f64::midpoint(runs[middle - 1], runs[middle]) };
+        Side { median, least, most }
+    }
+
+    /// How far its runs lie apart.
+    pub fn spread(&self) -> f64 {
+        self.most - self.least
+    }
+}
+
+/// A figure on both sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pair {
+    /// The one side.
+    pub a: Side,
+    /// The other.
+    pub b: Side,
+}
+
+impl Pair {
+    /// What b's median has more than a's.
+    pub fn change(&self) -> f64 {
+        self.b.median - self.a.median
+    }
+
+    /// Whether the medians lie further apart than the runs of either side do among themselves: with one run a side, which has
+    /// no spread, this says nothing.
+    pub fn exceeds_spread(&self) -> bool {
+        self.change().abs() > self.a.spread().max(self.b.spread())
+    }
+}
+
+/// What one reason, or all of them, did on both sides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// Whose exits, and which; `None` for all.
+    pub reason: Option<(Level, ExitCode)>,
+    /// Exits.
+    pub count: Pair,
+    /// Exits a second.
+    pub rate: Pair,
+    /// Host time (ns), that which was halted left out where all runs tell it apart; `None` where a run has no times.
+    pub time_ns: Option<Pair>,
+}
+
+impl Difference {
+    /// How much it matters: by time, or by count where there is none.
+    fn weight(&self) -> f64 {
+        self.time_ns.unwrap_or(self.count).change().abs()
+    }
+}
+
+/// Two sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// How many runs a has, and b.
+    pub runs: [usize; 2],
+    /// How long the runs took (s).
+    pub seconds: Pair,
+    /// What all of them measured.
+    pub measured: Measured,
+    /// Each reason that occurred in any run, that which changed most first.
+    pub rows: Vec<Difference>,
+    /// All reasons together.
+    pub total: Difference,
+}
+
+/// Exits and time of one reason in one run.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    count: u64,
+    time_ns: u64,
+}
+
+/// Compares the runs of two sides.
+pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
+    let all = || a.iter().chain(b);
+    let measured = if all().all(|run| run.measured == Measured::Split) {
+        Measured::Split
+    } else if all().all(|run| run.measured != Measured::Counts) {
+        Measured::Times
+    } else {
+        Measured::Counts
+    };
+    // Each reason, run by run.
+    let mut reasons: BTreeMap<(Level, ExitCode), Vec<Cell>> = BTreeMap::new();
+    let mut totals = vec![Cell::default(); a.len() + b.len()];
+    for (at, run) in all().enumerate() {
+        totals[at].count = run.exits();
+        for group in group(run, By { level: true, reason: true, ..By::NOTHING }) {
+            let (Some(level), Some(code)) = (group.level, group.code) else { continue };
+            let counters = &group.counters;
+            let time_ns = if measured == Measured::Split { counters.busy_ns() } else { counters.time_ns };
+            let runs = reasons.entry((level, code)).or_insert_with(|| vec![Cell::default(); totals.len()]);
+            runs[at] = Cell { count: counters.count, time_ns };
+            totals[at].time_ns += time_ns;
+        }
+    }
+    let lengths: Vec<f64> = all().map(|run| run.length.as_secs_f64()).collect();
+    let pair = |figures: Vec<f64>| {
+        let (a, b) = figures.split_at(a.len());
+        Pair { a: Side::of(a.to_vec()), b: Side::of(b.to_vec()) }
+    };
+    let difference = |reason, cells: &[Cell]| Difference {
+        reason,
+        count: pair(cells.iter().map(|cell| float(cell.count)).collect()),
+        rate: pair(cells.iter().zip(&lengths).map(|(cell, s)| float(cell.count) / s.max(1e-9)).collect()),
+        time_ns: (measured != Measured::Counts)
+            .then(|| pair(cells.iter().map(|cell| float(cell.time_ns)).collect())),
+    };
+    let mut rows: Vec<Difference> =
+        reasons.iter().map(|(reason, cells)| difference(Some(*reason), cells)).collect();
+    rows.sort_by(|x, y| {
+        let change = |row: &Difference| row.count.change().abs();
+        let count = |row: &Difference| row.count.a.median + row.count.b.median;
+        let by_weight = y.weight().total_cmp(&x.weight()).then(change(y).total_cmp(&change(x)));
+        by_weight.then(count(y).total_cmp(&count(x))).then(x.reason.cmp(&y.reason))
+    });
+    let total = difference(None, &totals);
+    Comparison { runs: [a.len(), b.len()], seconds: pair(lengths.clone()), measured, rows, total }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Counters, Histogram, Isa, Loss, Row, Source, Split, VcpuSpan, VmId};
+    use std::time::{Duration, SystemTime};
+
+    /// A run of some seconds with exits of (code, count, time, halted).
+    fn run(seconds: u64, rows: &[(i64, u64, u64, u64)]) -> Interval {
+        let vm = VmId(1);
+        let row = |&(code, count, time_ns, halted_ns): &(i64, u64, u64, u64)| Row {
+            vm,
+            vcpu: 0,
+            level: Level::L1,
+            code: ExitCode { isa: Isa::Svm, code },
+            counters: Counters {
+                count,
+                time_ns,
+                histogram: Histogram::from_bucket(3, [count]),
+                split: Split { halted_ns, ..Split::default() },
+                ..Counters::default()
+            },
+        };
+        let exits = rows.iter().map(|row| row.1).sum();
+        Interval {
+            start: SystemTime::UNIX_EPOCH,
+            end: SystemTime::UNIX_EPOCH,
+            length: Duration::from_secs(seconds),
+            source: Source::Btf,
+            measured: Measured::Split,
+            vms: Default::default(),
+            vcpus: vec![VcpuSpan { vm, vcpu: 0, exits, kvm_exits: None, time: None }],
+            rows: rows.iter().map(row).collect(),
+            loss: Loss::default(),
+        }
+    }
+
+    #[test]
+    fn medians_differ_by_more_than_runs_do_or_not() {
+        let a = [
+            run(10, &[(0x72, 100, 1000, 0), (0x78, 5, 900_000, 899_990)]),
+            run(10, &[(0x72, 110, 1100, 0), (0x78, 9, 100, 90)]),
+            run(10, &[(0x72, 104, 1040, 0), (0x78, 7, 100, 90)]),
+        ];
+        let b = [
+            run(20, &[(0x72, 300, 3000, 0), (0x78, 8, 100, 90), (0x7b, 2, 40, 0)]),
+            run(10, &[(0x72, 320, 3100, 0)]),
+        ];
+        let compared = compare(&a.each_ref(), &b.each_ref());
+        let codes: Vec<i64> = compared.rows.iter().filter_map(|row| Some(row.reason?.1.code)).collect();
+        assert_eq!(codes, [0x72, 0x7b, 0x78], "by time that is not halted");
+        let [cpuid, port, halt] = &compared.rows[..] else { panic!() };
+        assert_eq!((cpuid.count.a.median, cpuid.count.b.median, cpuid.count.change()), (104.0, 310.0, 206.0));
+        assert_eq!((cpuid.count.a.spread(), cpuid.rate.b.least, cpuid.rate.b.most), (10.0, 15.0, 32.0));
+        assert!(cpuid.count.exceeds_spread() && cpuid.time_ns.unwrap().exceeds_spread());
+        // What is missing in a run is none: 7 became 4, and lay between 0 and 8.
+        assert_eq!((halt.count.change(), halt.count.exceeds_spread()), (-3.0, false));
+        assert_eq!(port.count.a, Side::default());
+        assert_eq!((compared.total.count.a.median, compared.runs), (111.0, [3, 2]));
+        assert!(!compared.rate_exceeds());
+    }
+
+    impl Comparison {
+        fn rate_exceeds(&self) -> bool {
+            self.total.rate.exceeds_spread()
+        }
+    }
+
+    #[test]
+    fn what_one_run_did_not_measure_is_not_compared() {
+        let a = run(10, &[(0x78, 100, 1000, 900)]);
+        let mut b = run(10, &[(0x78, 100, 2000, 0)]);
+        b.measured = Measured::Times;
+        let compared = compare(&[&a], &[&b]);
+        assert_eq!(compared.rows[0].time_ns.map(|time| time.change()), Some(1000.0), "halted or not");
+        b.measured = Measured::Counts;
+        assert_eq!(compare(&[&a], &[&b]).rows[0].time_ns, None);
+        assert_eq!(compare(&[&a], &[&a]).total.count.change(), 0.0);
+    }
+}

@@ -1,0 +1,473 @@
+//! Rows of an [`Interval`] added up by VM, vCPU, level, reason, or any of them together.
+
+use super::{Counters, ExitCode, Interval, Level, Measured, VmId};
+use std::borrow::Cow;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// What rows are told apart by; what is not named is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Tell VMs apart.
+    pub vm: bool,
+    /// Tell vCPU numbers apart.
+    pub vcpu: bool,
+    /// Tell exits of guests apart from those of guests that they run.
+    pub level: bool,
+    /// Tell reasons apart.
+    pub reason: bool,
+}
+
+impl By {
+    /// Every vCPU's reasons: nothing is added up.
+    pub const ALL: By = By { vm: true, vcpu: true, level: true, reason: true };
+    /// Nothing is told apart: all is added up.
+    pub const NOTHING: By = By { vm: false, vcpu: false, level: false, reason: false };
+}
+
+impl Default for By {
+    fn default() -> Self {
+        By { vm: true, vcpu: false, level: true, reason: true }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [(self.vm, "vm"), (self.vcpu, "vcpu"), (self.level, "level"), (self.reason, "reason")];
+        let mut separator = "";
+        for (_, name) in named.iter().filter(|(on, _)| *on) {
+            write!(f, "{separator}{name}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+/// A word that is no way to group or sort.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} {found:?}; choose from {choice}")]
+pub struct UnknownWord {
+    what: &'static str,
+    found: String,
+    choice: String,
+}
+
+impl FromStr for By {
+    type Err = UnknownWord;
+
+    /// From words separated by commas, in any order: `vm,reason`.
+    fn from_str(text: &str) -> Result<By, UnknownWord> {
+        let mut by = By::NOTHING;
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "vm" => by.vm = true,
+                "vcpu" => by.vcpu = true,
+                "level" => by.level = true,
+                "reason" => by.reason = true,
+                _ => {
+                    let choice = "vm, vcpu, level and reason, separated by commas".into();
+                    return Err(UnknownWord { what: "grouping by", found: word.into(), choice });
+                }
+            }
+        }
+        Ok(by)
+    }
+}
+
+/// What rows are sorted by: numbers from the largest down, names upwards. By a figure that was not
+/// measured they are sorted by count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Host time that was not halted: idleness does not come first. Not measured where it is not
+    /// told apart from the rest ([`Measured::Split`]).
+    #[default]
+    Busy,
+    /// Exits, and so also exits per second.
+    Count,
+    /// Host time, halted included.
+    Time,
+    /// Host time in KVM.
+    Kernel,
+    /// Host time in the VMM.
+    User,
+    /// Host time halted.
+    Halted,
+    /// The part of it in which the vCPU polled.
+    Polled,
+    /// Host time runnable, but not on a CPU.
+    Waiting,
+    /// Exits that went out to user space.
+    UserExits,
+    /// Exits of L2 that L1 had to handle.
+    ToL1,
+    /// Exits that L1 made for that.
+    L1Exits,
+    /// Time that L1 took for that.
+    L1Time,
+    /// Shortest host time.
+    Min,
+    /// Mean host time.
+    Avg,
+    /// Longest host time.
+    Max,
+    /// Median host time.
+    P50,
+    /// 95th percentile of the host time.
+    P95,
+    /// 99th percentile of the host time.
+    P99,
+    /// Name of the reason.
+    Name,
+    /// Name of the VM, then its process.
+    Vm,
+    /// Number of the vCPU.
+    Vcpu,
+}
+
+impl Sort {
+    /// Every order with the word that chooses it; `rate` is another word for `count`.
+    pub const WORDS: [(&'static str, Sort); 22] = [
+        ("busy", Sort::Busy),
+        ("count", Sort::Count),
+        ("rate", Sort::Count),
+        ("time", Sort::Time),
+        ("kernel", Sort::Kernel),
+        ("user", Sort::User),
+        ("halted", Sort::Halted),
+        ("polled", Sort::Polled),
+        ("waiting", Sort::Waiting),
+        ("user-exits", Sort::UserExits),
+        ("to-l1", Sort::ToL1),
+        ("l1-exits", Sort::L1Exits),
+        ("l1-time", Sort::L1Time),
+        ("min", Sort::Min),
+        ("avg", Sort::Avg),
+        ("max", Sort::Max),
+        ("p50", Sort::P50),
+        ("p95", Sort::P95),
+        ("p99", Sort::P99),
+        ("name", Sort::Name),
+        ("vm", Sort::Vm),
+        ("vcpu", Sort::Vcpu),
+    ];
+}
+
+impl fmt::Display for Sort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Sort::WORDS.iter().find(|(_, sort)| sort == self);
+        f.pad(word.map_or("", |(word, _)| word))
+    }
+}
+
+impl FromStr for Sort {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Sort, UnknownWord> {
+        Sort::WORDS.iter().find(|(word, _)| *word == text).map(|(_, sort)| *sort).ok_or_else(|| UnknownWord {
+            what: "order",
+            found: text.into(),
+            choice: Sort::WORDS.map(|(word, _)| word).join(", "),
+        })
+    }
+}
+
+/// Exits added up; a key is `None` where it was not told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The VM.
+    pub vm: Option<VmId>,
+    /// The vCPU's number.
+    pub vcpu: Option<u32>,
+    /// Whose exits.
+    pub level: Option<Level>,
+    /// The reason.
+    pub code: Option<ExitCode>,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+impl Group {
+    /// All exits of an interval.
+    pub fn total(interval: &Interval) -> Group {
+        let none = Group { vm: None, vcpu: None, level: None, code: None, counters: Counters::default() };
+        group(interval, By::NOTHING).pop().unwrap_or(none)
+    }
+
+    /// Mean host time (ns) of the exits that have entered again; `None` where none has.
+    pub fn avg_ns(&self) -> Option<u64> {
+        self.counters.time_ns.checked_div(self.counters.histogram.count())
+    }
+
+    /// The host time (ns) that a share `q` of the exits did not exceed, estimated from the
+    /// histogram; `None` where no exit has entered again.
+    pub fn percentile(&self, q: f64) -> Option<u64> {
+        let extremes = self.counters.extremes?;
+        self.counters.histogram.percentile(q, extremes.min_ns, extremes.max_ns)
+    }
+
+    fn figure(&self, sort: Sort, measured: Measured) -> Option<u64> {
+        let (split, nested) = (&self.counters.split, &self.counters.nested);
+        match sort {
+            Sort::Busy => (measured == Measured::Split).then(|| self.counters.busy_ns()),
+            Sort::Time => Some(self.counters.time_ns),
+            Sort::Kernel => (measured == Measured::Split).then(|| split.kernel_ns(self.counters.time_ns)),
+            Sort::User => Some(split.user_ns),
+            Sort::Halted => Some(split.halted_ns),
+            Sort::Polled => Some(split.polled_ns),
+            Sort::Waiting => Some(split.waiting_ns),
+            Sort::UserExits => Some(split.user_exits),
+            Sort::ToL1 => Some(nested.to_l1),
+            Sort::L1Exits => Some(nested.l1_exits),
+            Sort::L1Time => Some(nested.l1_ns),
+            Sort::Min => self.counters.extremes.map(|e| e.min_ns),
+            Sort::Avg => self.avg_ns(),
+            Sort::Max => self.counters.extremes.map(|e| e.max_ns),
+            Sort::P50 => self.percentile(0.50),
+            Sort::P95 => self.percentile(0.95),
+            Sort::P99 => self.percentile(0.99),
+            Sort::Count | Sort::Name | Sort::Vm | Sort::Vcpu => Some(self.counters.count),
+        }
+    }
+}
+
+type Key = (Option<VmId>, Option<u32>, Option<Level>, Option<ExitCode>);
+
+/// Adds up an interval's rows, in the order of VM, vCPU, level and code.
+///
+/// Where reasons are not told apart, `counters.count` is the count of the vCPUs, which is whole
+/// also where a reason found no row and where rows overlap ([`super::Source::KvmStat`]); vCPUs
+/// and VMs without an exit are then there too, with a count of zero. Where levels are told apart,
+/// what is not in L2's rows is L1's.
+pub fn group(interval: &Interval, by: By) -> Vec<Group> {
+    let mut groups: BTreeMap<Key, Counters> = BTreeMap::new();
+    let key = |vm: VmId, vcpu: u32, level: Level, code: Option<ExitCode>| -> Key {
+        let (vm, vcpu) = (by.vm.then_some(vm), by.vcpu.then_some(vcpu));
+        (vm, vcpu, by.level.then_some(level), code.filter(|_| by.reason))
+    };
+    for row in &interval.rows {
+        groups.entry(key(row.vm, row.vcpu, row.level, Some(row.code))).or_default().add(&row.counters);
+    }
+    if !by.reason {
+        let of_l2 = |key: &Key| key.2 == Some(Level::L2);
+        groups.iter_mut().filter(|(key, _)| !of_l2(key)).for_each(|(_, counters)| counters.count = 0);
+        for span in &interval.vcpus {
+            groups.entry(key(span.vm, span.vcpu, Level::L1, None)).or_default().count += span.exits;
+        }
+        let l2: Vec<(Key, u64)> = groups
+            .iter()
+            .filter(|(key, _)| of_l2(key))
+            .map(|(key, counters)| (*key, counters.count))
+            .collect();
+        for ((vm, vcpu, _, _), count) in l2 {
+            let rest = groups.entry((vm, vcpu, Some(Level::L1), None)).or_default();
+            rest.count = rest.count.saturating_sub(count);
+        }
+    }
+    let group = |((vm, vcpu, level, code), counters)| Group { vm, vcpu, level, code, counters };
+    groups.into_iter().map(group).collect()
+}
+
+/// Sorts groups of `interval`; equal ones by count, then by VM, vCPU, level and code, so that the order
+/// is always the same. What has no figure comes last; where none has one, the count decides.
+pub fn sort(
+    groups: &mut [Group],
+    order: Sort,
+    interval: &Interval,
+    name: impl Fn(ExitCode) -> Cow<'static, str>,
+) {
+    let vm =
+        |group: &Group| group.vm.and_then(|id| interval.vms.get(&id)).map(|vm| (vm.name.as_str(), vm.pid));
+    groups.sort_by(|a, b| {
+        let by_text = match order {
+            Sort::Name => a.code.map(&name).cmp(&b.code.map(&name)),
+            Sort::Vm => vm(a).cmp(&vm(b)),
+            Sort::Vcpu => a.vcpu.cmp(&b.vcpu),
+            _ => Ordering::Equal,
+        };
+        let rest = |g: &Group| {
+            let figure = g.figure(order, interval.measured);
+            (Reverse(figure), Reverse(g.counters.count), g.vm, g.vcpu, g.level, g.code)
+        };
+        by_text.then_with(|| rest(a).cmp(&rest(b)))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Detail, Details, Extremes, Histogram, Isa, Loss, Nested, Row, Source, Split, UserReason, VcpuSpan, Vm,
+    };
+    use proptest::prelude::*;
+    use std::time::{Duration, SystemTime};
+
+    fn interval(cells: &[(u8, u8, u8, u64)]) -> Interval {
+        let mut rows: BTreeMap<(VmId, u32, Level, i64), Counters> = BTreeMap::new();
+        let mut vcpus: BTreeMap<(VmId, u32), u64> = BTreeMap::new();
+        for &(vm, vcpu, code, ns) in cells {
+            let (vm, vcpu) = (VmId(vm.into()), vcpu.into());
+            let bucket = (1..crate::BUCKETS).find(|&b| Histogram::bounds(b).contains(&ns)).unwrap_or(0);
+            let histogram = Histogram::from_bucket(bucket, [1]);
+            let extremes = Some(Extremes { min_ns: ns, max_ns: ns });
+            // Codes from 3 on halt for most of the time, even ones go to user space.
+            let halted_ns = if code >= 3 { ns - ns / 8 } else { 0 };
+            let out = u64::from(code % 2 == 0);
+            let rest = ns - halted_ns;
+            let split = Split {
+                user_exits: out,
+                user_ns: out * (rest / 3),
+                halted_ns,
+                polled_ns: halted_ns / 5,
+                waiting_ns: rest / 2,
+            };
+            let returns = (0..out).map(|_| (UserReason(i32::from(code) - 2), 1)).collect();
+            // Every third is one of L2's.
+            let level = if ns % 3 == 0 { Level::L2 } else { Level::L1 };
+            let to_l1 = u64::from(level == Level::L2);
+            let nested = Nested { to_l1, l1_done: to_l1, l1_exits: to_l1 * 3, l1_ns: to_l1 * 4 * ns };
+            let write = ns % 2 == 0;
+            let details = Details { counts: [(Detail::Msr { msr: code.into(), write }, 1)].into(), other: 0 };
+            let one = Counters {
+                count: 1,
+                time_ns: ns,
+                extremes,
+                histogram,
+                split,
+                returns,
+                nested,
+                details,
+                ..Counters::default()
+            };
+            rows.entry((vm, vcpu, level, code.into())).or_default().add(&one);
+            *vcpus.entry((vm, vcpu)).or_default() += 1;
+        }
+        let vm = |id: VmId| {
+            let (name, vmm) = (format!("vm{}", id.0 / 2), "qemu".into());
+            (id, Vm { id, pid: 7, name, vmm, command: "".into(), ended: false })
+        };
+        Interval {
+            start: SystemTime::UNIX_EPOCH,
+            end: SystemTime::UNIX_EPOCH,
+            length: Duration::from_secs(1),
+            source: Source::Btf,
+            measured: Measured::Split,
+            vms: vcpus.keys().map(|(id, _)| vm(*id)).collect(),
+            vcpus: vcpus
+                .iter()
+                .map(|(&(vm, vcpu), &exits)| VcpuSpan { vm, vcpu, exits, kvm_exits: None, time: None })
+                .collect(),
+            rows: rows
+                .into_iter()
+                .map(|((vm, vcpu, level, code), counters)| Row {
+                    vm,
+                    vcpu,
+                    level,
+                    code: ExitCode { isa: Isa::Vmx, code },
+                    counters,
+                })
+                .collect(),
+            loss: Loss::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn grouping_keeps_every_exit_and_sorting_is_one_order(
+            cells in proptest::collection::vec((0u8..4, 0u8..3, 0u8..5, 0u64..1 << 40), 0..60),
+            (vm, vcpu, level, reason) in any::<(bool, bool, bool, bool)>(),
+            order in proptest::sample::select(Sort::WORDS.map(|(_, order)| order).to_vec()),
+        ) {
+            let interval = interval(&cells);
+            let by = By { vm, vcpu, level, reason };
+            let mut groups = group(&interval, by);
+            let mut all = Counters::default();
+            groups.iter().for_each(|group| all.add(&group.counters));
+            prop_assert_eq!(&all, &Group::total(&interval).counters);
+            prop_assert_eq!(all.count, cells.len() as u64);
+            prop_assert_eq!(all.time_ns, cells.iter().map(|cell| cell.3).sum::<u64>());
+            prop_assert_eq!(all.returns.values().sum::<u64>(), all.split.user_exits);
+            prop_assert_eq!(all.details.count(), all.histogram.count());
+            for g in &groups {
+                let (counters, split) = (&g.counters, &g.counters.split);
+                let parts = split.kernel_ns(counters.time_ns) + split.user_ns + split.halted_ns + split.waiting_ns;
+                prop_assert_eq!(parts, counters.time_ns);
+                prop_assert_eq!(counters.busy_ns() + split.halted_ns, counters.time_ns);
+                prop_assert_eq!((g.vm.is_some(), g.vcpu.is_some(), g.code.is_some()), (vm, vcpu, reason));
+                prop_assert_eq!(g.level.is_some(), level);
+                if level {
+                    let l2 = if g.level == Some(Level::L2) { counters.count } else { 0 };
+                    prop_assert_eq!(counters.nested.to_l1, l2);
+                }
+            }
+
+            let name = |code: ExitCode| Cow::Owned(format!("R{}", code.code / 2));
+            sort(&mut groups, order, &interval, name);
+            let mut other: Vec<Group> = groups.iter().rev().cloned().collect();
+            sort(&mut other, order, &interval, name);
+            prop_assert_eq!(groups, other);
+        }
+    }
+
+    #[test]
+    fn orders_put_the_largest_figure_or_the_first_name_on_top() {
+        let mut interval = interval(&[
+            (2, 0, 1, 10),
+            (2, 0, 1, 10),
+            (0, 1, 9, 900),
+            (0, 1, 5, 30),
+            (2, 0, 2, 400),
+            (2, 1, 7, 1000),
+            (2, 1, 7, 400),
+        ]);
+        let by = |interval: &Interval, order| {
+            let mut groups = group(interval, By::ALL);
+            sort(&mut groups, order, interval, |code| Cow::Owned(format!("{:02}", 20 - code.code)));
+            groups[0].code.map(|code| code.code)
+        };
+        let first = |order| by(&interval, order);
+        assert_eq!(first(Sort::Count), Some(1));
+        assert_eq!(first(Sort::Time), Some(7));
+        assert_eq!(first(Sort::Busy), Some(2), "what halted is not busy");
+        assert_eq!(first(Sort::UserExits), Some(2));
+        assert_eq!(first(Sort::Halted), Some(7));
+        assert_eq!(first(Sort::P99), Some(7));
+        assert_eq!(first(Sort::Name), Some(9));
+        assert_eq!(first(Sort::Vm), Some(5), "vm0 comes first, and of its rows the one with the lower code");
+        assert_eq!(first(Sort::Vcpu), Some(1));
+        for measured in [Measured::Times, Measured::Counts] {
+            interval.measured = measured;
+            for order in [Sort::Busy, Sort::Kernel] {
+                assert_eq!(by(&interval, order), by(&interval, Sort::Count), "{order} is not measured");
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_without_reasons_is_that_of_the_vcpus() {
+        let mut interval = interval(&[(0, 0, 1, 10)]);
+        interval.vcpus[0].exits = 5;
+        interval.vcpus.push(VcpuSpan { vm: VmId(0), vcpu: 1, exits: 0, kvm_exits: None, time: None });
+        let by = "vcpu".parse().unwrap();
+        let counts: Vec<u64> = group(&interval, by).iter().map(|g| g.counters.count).collect();
+        assert_eq!(counts, [5, 0]);
+    }
+
+    #[test]
+    fn words_are_read_and_written() {
+        assert_eq!("reason, level, vm".parse(), Ok(By::default()));
+        assert_eq!(By::ALL.to_string(), "vm,vcpu,level,reason");
+        assert_eq!("rate".parse(), Ok(Sort::Count));
+        for (_, order) in Sort::WORDS {
+            assert_eq!(order.to_string().parse(), Ok(order));
+        }
+        let error = "vm,cpu".parse::<By>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no grouping by \"cpu\"; choose from vm, vcpu, level and reason, separated by commas"
+        );
+        assert!("".parse::<By>().is_err());
+        assert!("biggest".parse::<Sort>().unwrap_err().to_string().contains("busy, count, rate, time"));
+    }
+}

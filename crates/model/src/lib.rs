@@ -1,0 +1,65 @@
+//! Plain data, no input or output: what was counted up to a moment ([`Sample`]), what happened
+//! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
+
+mod about;
+mod compare;
+mod detail;
+#[cfg(any(test, feature = "test-util"))]
+pub mod fixture;
+mod group;
+mod histogram;
+mod interval;
+mod mode;
+mod nested;
+mod sample;
+mod time;
+
+pub use about::About;
+pub use compare::{Comparison, Difference, Pair, Side, compare};
+pub use detail::{Detail, Details};
+pub use group::{By, Group, Sort, UnknownWord, group, sort};
+pub use histogram::{BUCKETS, Histogram};
+pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
+pub use mode::{Mode, Modes};
+pub use nested::{Level, Nested};
+pub use sample::{Counters, Extremes, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
+pub use time::{Measured, Returns, Split, UserReason, VcpuTime};
+
+/// Whose numbering an exit code follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// Intel VMX: the exit reason field of the VMCS (SDM vol. 3, appendix C).
+    Vmx,
+    /// AMD SVM: EXITCODE of the VMCB (APM vol. 2, appendix C).
+    Svm,
+    /// No hardware code: one of the classes of KVM's own statistics (`struct kvm_vcpu_stat`),
+    /// by its index in `reason::kvm`. Classes overlap and do not add up to the total.
+    KvmStat,
+}
+
+impl Isa {
+    /// `vmx`, `svm` or `kvm`, as the JSON and CSV formats write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Vmx => "vmx",
+            Isa::Svm => "svm",
+            Isa::KvmStat => "kvm",
+        }
+    }
+}
+
+/// An exit's hardware code, whole. VMX keeps the modifier bits of the exit reason field (bit 31
+/// is a failed entry); SVM's negative codes (`VMEXIT_INVALID` is -1) stay negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExitCode {
+    /// Whose numbering.
+    pub isa: Isa,
+    /// The code.
+    pub code: i64,
+}
+
+/// A count to calculate with; above 2^53 it is rounded.
+#[allow(clippy::cast_precision_loss)]
+pub fn float(count: u64) -> f64 {
+    count as f64
+}

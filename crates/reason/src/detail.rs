@@ -1,0 +1,109 @@
+//! What ports and MSRs are: names, and what helps where many exits go to one.
+
+use super::{msrs, ports};
+use exitscope_model::Detail;
+
+/// A port or an MSR that has a name, or several in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The first number.
+    pub first: u32,
+    /// The last one.
+    pub last: u32,
+    /// What it is.
+    pub name: &'static str,
+    /// What helps where many exits go to it; empty where nothing general can be said.
+    pub help: &'static str,
+}
+
+/// What is known of a port or an MSR; `None` if it has no name here, as a port that firmware or the guest gave to a
+/// device of PCI.
+pub fn known(detail: Detail) -> Option<&'static Known> {
+    let (table, number) = match detail {
+        Detail::Port { port, .. } => (ports::TABLE, u32::from(port)),
+        Detail::Msr { msr, .. } => (msrs::TABLE, msr),
+    };
+    // Sorted, without overlap.
+    let at = table.partition_point(|known| known.last < number);
+    table.get(at).filter(|known| known.first <= number)
+}
+
+/// A table: number or range, name, and, where there is any, help.
+macro_rules! table {
+    (@last $first:literal) => { $first };
+    (@last $first:literal, $last:literal) => { $last };
+    (@help) => { "" };
+    (@help $help:expr) => { $help };
+    ($($first:literal $(..= $last:literal)? $name:literal $(=> $help:expr)?;)*) => {
+        &[$($crate::detail::Known {
+            first: $first,
+            last: table!(@last $first $(, $last)?),
+            name: $name,
+            help: table!(@help $($help)?),
+        }),*]
+    };
+}
+pub(super) use table;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(detail: Detail) -> Option<&'static str> {
+        known(detail).map(|known| known.name)
+    }
+
+    #[test]
+    fn tables_are_in_order_and_what_they_say_is_a_sentence() {
+        for table in [ports::TABLE, msrs::TABLE] {
+            for (known, next) in table.iter().zip(table.iter().skip(1)) {
+                assert!(known.last < next.first, "{} and {}", known.name, next.name);
+            }
+            for known in table {
+                assert!(known.first <= known.last, "{}", known.name);
+                assert!(known.help.is_empty() || known.help.ends_with('.'), "{}: {}", known.name, known.help);
+                assert!(known.name.is_ascii() && known.name.len() <= 40, "{}", known.name);
+            }
+        }
+        assert!(ports::TABLE.iter().all(|known| known.last <= 0xffff));
+    }
+
+    #[test]
+    fn well_known_numbers_have_their_names() {
+        let port = |port| name(Detail::Port { port, write: true });
+        assert_eq!([0x3f8, 0x3fd, 0x2f8].map(port), [Some("COM1"), Some("COM1"), Some("COM2")]);
+        assert_eq!(
+            [0x70, 0xcf8, 0xcfc].map(port),
+            [Some("CMOS/RTC"), Some("PCI config"), Some("PCI config")]
+        );
+        assert_eq!([0xc000, 0xffff, 0x12].map(port), [None; 3]);
+        let msr = |msr| name(Detail::Msr { msr, write: false });
+        assert_eq!(
+            [0x6e0, 0x830, 0x80b].map(msr),
+            [Some("IA32_TSC_DEADLINE"), Some("x2APIC ICR"), Some("x2APIC EOI")]
+        );
+        assert_eq!(
+            [0x4b56_4d02, 0x4000_0020].map(msr),
+            [Some("KVM async page fault"), Some("Hyper-V reference counter")]
+        );
+        assert_eq!([0xc000_0080, u32::MAX].map(msr), [Some("EFER"), None]);
+    }
+
+    /// KVM's own MSRs are those of the installed header.
+    #[test]
+    fn kvms_msrs_are_the_headers() {
+        let path = "/usr/include/x86_64-linux-gnu/asm/kvm_para.h";
+        let text = std::fs::read_to_string(path)
+            .unwrap_or_else(|error| panic!("{path}: {error}: apt-get install linux-libc-dev"));
+        let numbers: Vec<u32> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#define MSR_KVM_")?.split_whitespace().nth(1))
+            .filter_map(|word| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+            .collect();
+        assert!(numbers.len() >= 11, "{numbers:x?} of {path}");
+        for msr in numbers {
+            let name = name(Detail::Msr { msr, write: true });
+            assert!(name.is_some_and(|name| name.starts_with("KVM ")), "{msr:#x}: {name:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What the rows of a recording refer to by small numbers, and who is there.
+
+use super::uses::{self, Use};
+use super::{about, text};
+use exitscope_model::{ExitCode, Interval, Level, UserReason, Vm, VmId};
+use exitscope_reason as reason;
+use rusqlite::{Transaction, params};
+use std::collections::{BTreeMap, HashMap};
+
+/// A VM that was there in the last interval.
+struct Known {
+    vm: Vm,
+    /// Its vCPUs that were there too, by number.
+    vcpus: BTreeMap<u32, KnownVcpu>,
+    /// The last interval that it was seen in.
+    seen: i64,
+}
+
+struct KnownVcpu {
+    key: i64,
+    seen: i64,
+}
+
+/// The small numbers that stand for vCPUs, reasons and uses.
+#[derive(Default)]
+pub struct Keys {
+    /// Those that are there.
+    vms: BTreeMap<VmId, Known>,
+    /// How many vCPUs there have been.
+    vcpus: i64,
+    reasons: HashMap<(Level, ExitCode), i64>,
+    user_reasons: Vec<i32>,
+    /// By reason, and what it was about.
+    uses: HashMap<(i64, Use), u16>,
+}
+
+/// The same while an interval is written. What is new gets its row here.
+pub struct At<'a> {
+    /// The numbers so far.
+    pub keys: &'a mut Keys,
+    /// Where to write.
+    pub transaction: &'a Transaction<'a>,
+    /// Which interval.
+    pub interval: i64,
+}
+
+impl At<'_> {
+    /// That of a vCPU, whose VM is there.
+    pub fn vcpu(&mut self, vm: VmId, number: u32) -> rusqlite::Result<i64> {
+        let known = self.keys.vms.get_mut(&vm).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        if let Some(vcpu) = known.vcpus.get_mut(&number) {
+            vcpu.seen = self.interval;
+            return Ok(vcpu.key);
+        }
+        let key = self.keys.vcpus;
+        self.transaction.prepare_cached("INSERT INTO vcpus VALUES (?, ?, ?, ?, NULL)")?.execute(params![
+            key,
+            vm.0.cast_signed(),
+            number,
+            self.interval
+        ])?;
+        self.keys.vcpus += 1;
+        known.vcpus.insert(number, KnownVcpu { key, seen: self.interval });
+        Ok(key)
+    }
+
+    /// That of a reason.
+    pub fn reason(&mut self, level: Level, code: ExitCode) -> rusqlite::Result<i64> {
+        if let Some(key) = self.keys.reasons.get(&(level, code)) {
+            return Ok(*key);
+        }
+        let key = i64::try_from(self.keys.reasons.len()).unwrap_or(i64::MAX);
+        let level_word = about::word(&about::LEVELS, &level);
+        let isa = about::word(&about::ISAS, &code.isa);
+        self.transaction.prepare_cached("INSERT INTO reasons VALUES (?, ?, ?, ?, ?)")?.execute(params![
+            key,
+            level_word,
+            isa,
+            code.code,
+            reason::name(code)
+        ])?;
+        self.keys.reasons.insert((level, code), key);
+        Ok(key)
+    }
+
+    /// That of a use; `None` where there are too many.
+    pub fn used(&mut self, reason: i64, what: Use) -> rusqlite::Result<Option<u16>> {
+        if let Some(key) = self.keys.uses.get(&(reason, what)) {
+            return Ok(Some(*key));
+        }
+        let room = if matches!(what, Use::Detail(_)) { uses::MOST / 2 } else { uses::MOST };
+        let Some(key) = u16::try_from(self.keys.uses.len()).ok().filter(|key| usize::from(*key) < room)
+        else {
+            return if matches!(what, Use::Detail(_)) { self.used(reason, Use::Other) } else { Ok(None) };
+        };
+        let name = match what {
+            Use::Return(returned) => {
+                self.user_reason(returned)?;
+                reason::user::name(returned).to_string()
+            }
+            Use::Detail(detail) => reason::known(detail).map_or(String::new(), |known| known.name.to_owned()),
+            Use::Other => String::new(),
+            Use::Mode(mode) => uses::mode_name(mode).to_owned(),
+        };
+        let (kind, number, write) = uses::columns(what);
+        self.transaction
+            .prepare_cached("INSERT INTO uses VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![key, reason, kind, number, write, name])?;
+        self.keys.uses.insert((reason, what), key);
+        Ok(Some(key))
+    }
+
+    fn user_reason(&mut self, reason: UserReason) -> rusqlite::Result<()> {
+        if !self.keys.user_reasons.contains(&reason.0) {
+            self.transaction.execute(
+                "INSERT INTO user_reasons VALUES (?, ?)",
+                params![reason.0, reason::user::name(reason)],
+            )?;
+            self.keys.user_reasons.push(reason.0);
+        }
+        Ok(())
+    }
+
+    /// VMs that are new, or not as they were.
+    pub fn vms(&mut self, interval: &Interval) -> rusqlite::Result<()> {
+        let (id, transaction, known) = (self.interval, self.transaction, &mut self.keys.vms);
+        for vm in interval.vms.values() {
+            if let Some(known) = known.get_mut(&vm.id) {
+                known.seen = id;
+                if known.vm == *vm {
+                    continue;
+                }
+                known.vm = vm.clone();
+            } else {
+                known.insert(vm.id, Known { vm: vm.clone(), vcpus: BTreeMap::new(), seen: id });
+            }
+            transaction
+            .prepare_cached(
+                "INSERT INTO vms VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, ?7) ON CONFLICT (id) DO UPDATE SET \
+                 pid = ?2, name = ?3, vmm = ?4, command = ?5, last_interval = NULL, ended = ?7",
+            )?
+            .execute(params![
+                vm.id.0.cast_signed(),
+                vm.pid,
+                vm.name,
+                vm.vmm,
+                text::of_arguments(&vm.command),
+                id,
+                vm.ended
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// VMs and vCPUs that are no more get the interval that they were last in.
+    pub fn forget_ended(&mut self) -> rusqlite::Result<()> {
+        let (id, transaction, vms) = (self.interval, self.transaction, &mut self.keys.vms);
+        let mut last_of_vcpu =
+            transaction.prepare_cached("UPDATE vcpus SET last_interval = ? WHERE id = ?")?;
+        let mut last_of_vm = transaction.prepare_cached("UPDATE vms SET last_interval = ? WHERE id = ?")?;
+        for (vm, known) in vms.iter_mut() {
+            let ended = known.vm.ended || known.seen < id;
+            for vcpu in known.vcpus.values().filter(|vcpu| ended || vcpu.seen < id) {
+                last_of_vcpu.execute(params![vcpu.seen, vcpu.key])?;
+            }
+            if ended {
+                last_of_vm.execute(params![known.seen, vm.0.cast_signed()])?;
+            }
+            known.vcpus.retain(|_, vcpu| vcpu.seen == id);
+        }
+        vms.retain(|_, known| !known.vm.ended && known.seen == id);
+        Ok(())
+    }
+}

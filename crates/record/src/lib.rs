@@ -1,0 +1,34 @@
+//! Recordings: intervals in a file, to be looked at later.
+//!
+//! A recording is an SQLite database, described in `docs/recording.md`. [`Writer`] writes one [`exitscope_model::Interval`]
+//! at a time, [`Recording`] gives them back as they were: what is replayed and what is live come to the views
+//! in the same form. Whatever is in a file that is read is untrusted.
+
+mod about;
+mod error;
+mod files;
+mod histogram;
+mod keys;
+mod once;
+mod open;
+mod reader;
+mod rows;
+mod schema;
+mod story;
+mod text;
+mod uses;
+mod writer;
+
+#[cfg(test)]
+mod size_tests;
+#[cfg(test)]
+mod story_tests;
+#[cfg(test)]
+mod tests;
+
+pub use about::Notes;
+pub use error::Error;
+pub use exitscope_model::About;
+pub use reader::{Part, Recording, When};
+pub use schema::VERSION;
+pub use writer::Writer;

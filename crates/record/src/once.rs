@@ -1,0 +1,281 @@
+//! What is in a recording once: where it was made, and what its rows refer to.
+
+use super::about;
+use super::rows::{Columns, Order};
+use super::uses::{self, Use};
+use super::{Error, schema, text};
+use exitscope_model::{About, ExitCode, Level, Vm, VmId};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// A VM of the recording, and in which intervals it was there.
+pub struct VmLife {
+    /// The VM.
+    pub vm: Vm,
+    /// From this one on.
+    pub first: i64,
+    /// Up to this one; `None` for all that follow.
+    pub last: Option<i64>,
+}
+
+/// A vCPU of the recording, likewise.
+pub struct VcpuLife {
+    /// By what rows call it.
+    pub key: i64,
+    /// Whose it is.
+    pub vm: VmId,
+    /// Its number there.
+    pub number: u32,
+    /// From this interval on.
+    pub first: i64,
+    /// Up to this one; `None` for all that follow.
+    pub last: Option<i64>,
+}
+
+/// When an interval was.
+pub struct Moment {
+    /// By what rows call it: from 1 on, one after the other.
+    pub id: i64,
+    /// Its begin by the host's clock.
+    pub start: SystemTime,
+    /// Its end by the host's clock.
+    pub end: SystemTime,
+    /// How long after the beginning of the recording it began.
+    pub offset: Duration,
+    /// How long it was.
+    pub length: Duration,
+}
+
+/// What exits were about, by what blobs of counts call it: a reason, as rows call it, and a use.
+pub type Uses = HashMap<i64, (i64, Use)>;
+
+/// Reads what there is once in a recording.
+pub struct Reader<'a> {
+    /// Where from.
+    pub connection: &'a Connection,
+    /// Its file, for messages.
+    pub path: &'a Path,
+}
+
+impl Reader<'_> {
+    /// With the file's name.
+    pub fn said<T>(&self, result: rusqlite::Result<T>) -> Result<T, Error> {
+        result.map_err(|cause| Error::sqlite("read", self.path, cause))
+    }
+
+    /// What is wrong with the file.
+    pub fn damaged(&self, what: impl Into<String>) -> Error {
+        Error::damaged(self.path, what)
+    }
+
+    /// The version of its schema, if it is a recording, and one that this program knows.
+    pub fn check_schema(&self) -> Result<usize, Error> {
+        let path = self.path.to_owned();
+        let found: i64 =
+            self.said(self.connection.pragma_query_value(None, "application_id", |row| row.get(0)))?;
+        let version = self.said(schema::version(self.connection))?;
+        let found = i32::try_from(found).unwrap_or(0);
+        if found != schema::APPLICATION_ID {
+            let count = "SELECT count(*) FROM sqlite_schema";
+            let things: i64 = self.said(self.connection.query_row(count, [], |row| row.get(0)))?;
+            return Err(match (found, things) {
+                (0, 0) => Error::NoSchema(path),
+                _ => Error::Foreign { path, found, expected: schema::APPLICATION_ID },
+            });
+        }
+        let known = schema::VERSION;
+        let version = match usize::try_from(version) {
+            Ok(version) if (1..=known).contains(&version) => version,
+            _ if version > 0 => {
+                return Err(Error::Newer { path, found: version, known, tool: env!("CARGO_PKG_VERSION") });
+            }
+            _ => return Err(self.damaged(format!("its schema has the number {version}, the first is 1"))),
+        };
+        for (table, expected) in self.said(schema::tables(version))? {
+            let of_table = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?";
+            let found = self.connection.query_row(of_table, [&table], |row| row.get::<_, String>(0));
+            match found {
+                Ok(found) if found == expected => {}
+                Ok(_) => return Err(self.damaged(format!("its table {table} is not as recordings have it"))),
+                Err(rusqlite::Error::QueryReturnedNoRows) => {
+                    return Err(self.damaged(format!("it has no table {table}")));
+                }
+                Err(cause) => return Err(Error::sqlite("read", self.path, cause)),
+            }
+        }
+        Ok(version)
+    }
+
+    /// Gives each row of a query to `take`.
+    pub fn rows(
+        &self,
+        query: &str,
+        mut take: impl FnMut(&Columns<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut statement = self.said(self.connection.prepare(query))?;
+        let mut rows = self.said(statement.query([]))?;
+        while let Some(row) = self.said(rows.next())? {
+            take(&Columns { row, path: self.path })?;
+        }
+        Ok(())
+    }
+
+    /// All facts.
+    pub fn facts(&self) -> Result<BTreeMap<String, String>, Error> {
+        let mut facts = BTreeMap::new();
+        let mut order = Order::default();
+        self.rows("SELECT name, value FROM facts ORDER BY name", |row| {
+            order.next(row.text(0)?).map_err(|()| self.damaged("its facts are not in order"))?;
+            facts.insert(row.text(0)?, row.text(1)?);
+            Ok(())
+        })?;
+        Ok(facts)
+    }
+
+    /// What the facts say of the recording.
+    pub fn about(&self, facts: &BTreeMap<String, String>) -> Result<About, Error> {
+        let fact = |name: &str| {
+            facts.get(name).cloned().ok_or_else(|| self.damaged(format!("it has no fact {name:?}")))
+        };
+        let wrong = |name: &str, found: &str| self.damaged(format!("its fact {name:?} is {found:?}"));
+        let mut kvm = BTreeMap::new();
+        let mut order = Order::default();
+        self.rows("SELECT module, name, value FROM kvm_parameters ORDER BY module, name", |row| {
+            let key = (row.text(0)?, row.text(1)?);
+            order.next(key.clone()).map_err(|()| self.damaged("KVM's parameters are not in order"))?;
+            kvm.insert(key, row.text(2)?);
+            Ok(())
+        })?;
+        let (source, measured, command) = (fact("source")?, fact("measured")?, fact("command")?);
+        let interval = fact("interval_ns")?;
+        Ok(About {
+            tool: fact("tool")?,
+            host: fact("host")?,
+            kernel: fact("kernel")?,
+            cpu: fact("cpu")?,
+            cpus: fact("cpus")?.parse().map_err(|_| wrong("cpus", &facts["cpus"]))?,
+            kvm,
+            command: text::words(&command).ok_or_else(|| wrong("command", &command))?,
+            interval: interval
+                .parse()
+                .map(Duration::from_nanos)
+                .map_err(|_| wrong("interval_ns", &interval))?,
+            source: about::value(&about::SOURCES, &source.as_str())
+                .ok_or_else(|| wrong("source", &source))?,
+            measured: about::value(&about::MEASURED, &measured.as_str())
+                .ok_or_else(|| wrong("measured", &measured))?,
+        })
+    }
+
+    /// All intervals.
+    pub fn moments(&self) -> Result<Vec<Moment>, Error> {
+        let mut moments: Vec<Moment> = Vec::new();
+        let mut offset = 0_u64;
+        let query = "SELECT id, start_ns, end_ns, offset_ns, length_ns FROM intervals ORDER BY id";
+        self.rows(query, |row| {
+            let id = row.int(0)?;
+            let follows = moments.last().map_or(1, |last| last.id + 1);
+            let (found, length) = (row.number(3)?, row.number(4)?);
+            if id != follows || found != offset {
+                return Err(self.damaged(format!("interval {id} does not follow the one before it")));
+            }
+            let wall = |ns: u64| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns);
+            moments.push(Moment {
+                id,
+                start: wall(row.number(1)?),
+                end: wall(row.number(2)?),
+                offset: Duration::from_nanos(offset),
+                length: Duration::from_nanos(length),
+            });
+            offset = offset.checked_add(length).ok_or_else(|| self.damaged("it is longer than time"))?;
+            Ok(())
+        })?;
+        Ok(moments)
+    }
+
+    /// All VMs, by when they came.
+    pub fn vms(&self) -> Result<Vec<VmLife>, Error> {
+        let mut vms: Vec<VmLife> = Vec::new();
+        let mut order = Order::default();
+        let query =
+            "SELECT id, pid, name, vmm, command, first_interval, last_interval, ended FROM vms ORDER BY id";
+        self.rows(query, |row| {
+            let id = row.int(0)?;
+            order.next(id).map_err(|()| self.damaged("its VMs are not in order"))?;
+            let command = row.text(4)?;
+            let words = text::words(&command)
+                .ok_or_else(|| self.damaged(format!("the command line of VM {id} is {command:?}")))?;
+            let vm = Vm {
+                id: VmId(id.cast_unsigned()),
+                pid: row.narrow(1)?,
+                name: row.text(2)?,
+                vmm: row.text(3)?,
+                command: words.join("\0").into(),
+                ended: row.number(7)? != 0,
+            };
+            vms.push(VmLife { vm, first: row.int(5)?, last: row.maybe(6)?.map(u64::cast_signed) });
+            Ok(())
+        })?;
+        vms.sort_by_key(|span| span.first);
+        Ok(vms)
+    }
+
+    /// All vCPUs, by when they came.
+    pub fn vcpus(&self) -> Result<Vec<VcpuLife>, Error> {
+        let mut vcpus = Vec::new();
+        let mut order = Order::default();
+        let query = "SELECT id, vm, number, first_interval, last_interval FROM vcpus ORDER BY id";
+        self.rows(query, |row| {
+            let id = row.int(0)?;
+            order.next(id).map_err(|()| self.damaged("its vCPUs are not in order"))?;
+            let life = VcpuLife {
+                key: id,
+                vm: VmId(row.int(1)?.cast_unsigned()),
+                number: row.narrow(2)?,
+                first: row.int(3)?,
+                last: row.maybe(4)?.map(u64::cast_signed),
+            };
+            vcpus.push(life);
+            Ok(())
+        })?;
+        vcpus.sort_by_key(|life| life.first);
+        Ok(vcpus)
+    }
+
+    /// All reasons, by what rows call them.
+    pub fn reasons(&self) -> Result<HashMap<i64, (Level, ExitCode)>, Error> {
+        let mut reasons = HashMap::new();
+        let mut order = Order::default();
+        self.rows("SELECT id, level, isa, code FROM reasons ORDER BY id", |row| {
+            let (id, level, isa) = (row.int(0)?, row.int(1)?, row.text(2)?);
+            order.next(id).map_err(|()| self.damaged("its reasons are not in order"))?;
+            let wrong = |what: String| self.damaged(format!("reason {id} has {what}"));
+            let level = about::value(&about::LEVELS, &level)
+                .ok_or_else(|| wrong(format!("the level {level}, there are 1 and 2")))?;
+            let isa = about::value(&about::ISAS, &isa.as_str())
+                .ok_or_else(|| wrong(format!("the codes of {isa:?}, there are vmx, svm and kvm")))?;
+            reasons.insert(id, (level, ExitCode { isa, code: row.int(3)? }));
+            Ok(())
+        })?;
+        Ok(reasons)
+    }
+
+    /// What exits were about, from version 2 on.
+    pub fn uses(&self) -> Result<Uses, Error> {
+        let mut all = Uses::new();
+        let mut order = Order::default();
+        self.rows("SELECT id, reason, kind, number, write FROM uses ORDER BY id", |row| {
+            let (id, kind) = (row.int(0)?, row.text(2)?);
+            order.next(id).map_err(|()| self.damaged("its uses are not in order"))?;
+            let number = row.maybe_int(3)?;
+            let what = uses::from_columns(&kind, number, row.maybe(4)?).ok_or_else(|| {
+                self.damaged(format!("use {id} is of {kind:?} and {number:?}, which is none"))
+            })?;
+            all.insert(id, (row.int(1)?, what));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+}

@@ -1,0 +1,205 @@
+//! A recording into intervals.
+//!
+//! What is read is untrusted: a file may be damaged, or made to do damage. Nothing that it says about lengths and numbers is
+//! believed: SQLite is bounded in what it hands out, rows must come in the order of their keys, which no page can be in
+//! twice, and whatever is added up later fits its type.
+
+use super::about::Notes;
+use super::once::{Moment, Reader, Uses, VcpuLife, VmLife};
+use super::rows::{Present, Rows};
+use super::story::Story;
+use super::{Error, open};
+use exitscope_model::{About, ExitCode, Interval, Level, Vm};
+use rusqlite::Connection;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// A part of a recording: from a moment to a moment, each by the host's clock or by how long after the recording began, and of
+/// that the phases that are asked for.
+/// Intervals are not cut: one that is in it at all is in it whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// From when on; `None` from the beginning.
+    pub from: Option<When>,
+    /// Until when; `None` to the end.
+    pub to: Option<When>,
+    /// In phases of these names; in all, if there are none.
+    pub phases: Vec<String>,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// So long after it began.
+    After(Duration),
+    /// By the host's clock.
+    At(SystemTime),
+}
+
+impl Part {
+    /// Whether an interval is in it by its time.
+    pub(super) fn holds(&self, moment: &Moment) -> bool {
+        self.from.is_none_or(|from| match from {
+            When::After(from) => moment.offset + moment.length > from,
+            When::At(from) => moment.end > from,
+        }) && self.to.is_none_or(|to| match to {
+            When::After(to) => moment.offset < to,
+            When::At(to) => moment.start < to,
+        })
+    }
+}
+
+/// A recording that was opened to be read. Nothing is changed in it, or beside it if it was ended.
+pub struct Recording {
+    connection: Connection,
+    path: PathBuf,
+    about: About,
+    notes: Notes,
+    end: Option<String>,
+    moments: Vec<Moment>,
+    vms: Vec<VmLife>,
+    vcpus: Vec<VcpuLife>,
+    reasons: HashMap<i64, (Level, ExitCode)>,
+    uses: Option<Uses>,
+    pub(super) story: Story,
+}
+
+impl Recording {
+    /// Opens a recording, one that is still being written or was never ended included.
+    ///
+    /// # Errors
+    /// If it is none, is damaged or newer than this program, or cannot be read.
+    pub fn open(path: &Path) -> Result<Recording, Error> {
+        let connection = open::connect(path)?;
+        let read = Reader { connection: &connection, path };
+        let version = read.check_schema()?;
+        // One view of the file for all that is read, while more may be written.
+        read.said(connection.execute_batch("BEGIN"))?;
+        let facts = read.facts()?;
+        let about = read.about(&facts)?;
+        let note = |name: &str| facts.get(name).cloned();
+        let notes = Notes {
+            kvm_counts_fewer: note("note_kvm_counts_fewer"),
+            kvm_missing: note("note_kvm_missing"),
+            source: note("note_source"),
+        };
+        let end = note("end");
+        let (moments, vms, vcpus, reasons) = (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
+        let (uses, story) = match version {
+            1 => (None, Story::default()),
+            _ => (Some(read.uses()?), Story::read(&read, &facts)?),
+        };
+        let path = path.to_owned();
+        Ok(Recording { connection, path, about, notes, end, moments, vms, vcpus, reasons, uses, story })
+    }
+
+    /// Where, with what and how was recorded.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// What was known about the numbers in the end.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// How it ended, in words; `None` where it is still being written, or was cut off.
+    pub fn end(&self) -> Option<&str> {
+        self.end.as_deref()
+    }
+
+    /// How many intervals it has.
+    pub fn len(&self) -> usize {
+        self.moments.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.moments.is_empty()
+    }
+
+    /// Begin and end by the host's clock, and the length.
+    ///
+    /// # Errors
+    /// [`Error::NoInterval`] where there is no interval.
+    pub fn span(&self) -> Result<(SystemTime, SystemTime, Duration), Error> {
+        match (self.moments.first(), self.moments.last()) {
+            (Some(first), Some(last)) => Ok((first.start, last.end, last.offset + last.length)),
+            _ => Err(Error::NoInterval(self.path.clone())),
+        }
+    }
+
+    /// Of each interval when it began, since the recording did, and how long it was.
+    pub fn moments(&self) -> impl ExactSizeIterator<Item = (Duration, Duration)> {
+        self.moments.iter().map(|moment| (moment.offset, moment.length))
+    }
+
+    /// Every VM that was there, by id.
+    pub fn vms(&self) -> impl Iterator<Item = &Vm> {
+        self.vms.iter().map(|span| &span.vm)
+    }
+
+    /// What happened in a part, as one interval; `None` where no interval is in it.
+    ///
+    /// # Errors
+    /// If the recording is damaged, or cannot be read.
+    pub fn whole(&self, part: Part) -> Result<Option<Interval>, Error> {
+        let mut whole: Option<Interval> = None;
+        self.each(part, |interval| {
+            match &mut whole {
+                Some(whole) => whole.extend(&interval),
+                none => *none = Some(interval),
+            }
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
+    /// Gives each interval of a part to `take`, in their order, as it was when it was recorded. All figures of all of them
+    /// may be added up.
+    ///
+    /// # Errors
+    /// Those of `take`; [`Error`] if the recording is damaged, or cannot be read.
+    pub fn each<E: From<Error>>(
+        &self,
+        part: Part,
+        mut take: impl FnMut(Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_moment(self.holds(&part), |_, interval| take(interval))
+    }
+
+    /// The same of the intervals with these numbers, the first of all being 0.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn each_of<E: From<Error>>(
+        &self,
+        numbers: Range<usize>,
+        mut take: impl FnMut(Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let wanted =
+            |moment: &Moment| usize::try_from(moment.id - 1).is_ok_and(|number| numbers.contains(&number));
+        self.each_moment(wanted, |_, interval| take(interval))
+    }
+
+    /// Gives each interval to `take` that `wanted` says yes to.
+    pub(super) fn each_moment<E: From<Error>>(
+        &self,
+        wanted: impl Fn(&Moment) -> bool,
+        mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let About { source, measured, .. } = self.about;
+        let uses = self.uses.as_ref();
+        let mut rows = Rows::new(&self.connection, &self.path, source, measured, &self.reasons, uses);
+        let mut present = Present::new(&self.path, &self.vms, &self.vcpus);
+        for moment in &self.moments {
+            present.advance(moment.id)?;
+            if wanted(moment) {
+                take(moment, rows.interval(moment, &present)?)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! What comes with intervals, and what older recordings have.
+
+use super::tests::{Folder, about, all, fixture, recorded};
+use super::*;
+use exitscope_analysis::console::Line;
+use exitscope_analysis::course::Begun;
+use exitscope_analysis::life::{LeftOut, Life, Mark, Origin, Told};
+use exitscope_model::{Details, Interval, Modes};
+use rusqlite::Connection;
+use std::path::Path;
+use std::time::Duration;
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn line(second: u64, text: &str) -> Line {
+    Line { at: at(second), text: text.into() }
+}
+
+fn hand(second: u64, text: &str) -> Mark {
+    Mark { at: at(second), origin: Origin::Hand, text: text.into() }
+}
+
+fn begun(name: &str, second: u64) -> Begun {
+    Begun { name: name.into(), at: at(second) }
+}
+
+/// Five intervals of ten seconds, with a reboot, and what came with each.
+fn told() -> Vec<Told> {
+    let left_out = LeftOut { lines: 3, bytes: 4, marks: 5 };
+    let mut told = vec![Told::default(); 5];
+    told[0].begun = vec![begun("start", 0), begun("firmware", 10)];
+    told[1].lines = vec![line(12, "SeaBIOS <script>\u{1b}[2J\u{202e}"), line(19, "GRUB")];
+    told[2].marks = vec![Mark::port(at(25), 0xf4, 0x10), hand(26, "half;way")];
+    // The one is known only now; the other begins with this interval, and a third after it.
+    told[3].begun = vec![begun("kernel decompression", 20), begun("kernel", 30), begun("firmware", 40)];
+    told[3].left_out = left_out;
+    told[4].begun = vec![begun("login", 50)];
+    told[4].left_out = left_out;
+    told
+}
+
+fn record(path: &Path, until: Option<&str>) -> Writer {
+    let interval = fixture::busy();
+    let mut writer = recorded(path, &[]);
+    for told in told() {
+        writer.write_told(&interval, &Notes::default(), &told).unwrap();
+    }
+    if let Some(until) = until {
+        writer.until(until).unwrap();
+    }
+    writer
+}
+
+fn phases(life: &Life) -> Vec<(&str, u64, u64)> {
+    let all = life.series.stretches().iter();
+    all.map(|phase| (phase.name.as_str(), phase.whole.at.as_secs(), phase.whole.length.as_secs())).collect()
+}
+
+#[test]
+fn a_life_is_as_it_was_seen_also_where_it_was_cut_off() {
+    let folder = Folder::new("told");
+    let path = folder.file("x");
+    let writer = record(&path, None);
+    let check = |end: &str| {
+        let recording = Recording::open(&path).unwrap();
+        let life = recording.life(Part::default()).unwrap().unwrap();
+        let expected = [
+            ("start", 0, 10),
+            ("firmware", 10, 10),
+            ("kernel decompression", 20, 10),
+            ("kernel", 30, 10),
+            ("firmware", 40, 10),
+            ("login", 50, 0),
+        ];
+        assert_eq!(phases(&life), expected);
+        let told = told();
+        assert_eq!((&life.console, &life.marks), (&told[1].lines, &told[2].marks));
+        assert_eq!((life.left_out, life.bytes_left_out, life.marks_left_out), (3, 4, 5));
+        assert_eq!(life.end, end);
+        assert_eq!(recording.phases(), ["start", "firmware", "kernel decompression", "kernel", "login"]);
+        let part = |names: &[&str]| {
+            let phases = names.iter().map(|&name| name.to_owned()).collect();
+            recording.life(Part { phases, ..Part::default() }).unwrap()
+        };
+        let firmware = part(&["firmware"]).unwrap();
+        assert_eq!(phases(&firmware), [("firmware", 10, 10), ("firmware", 40, 10)]);
+        assert_eq!((firmware.console.len(), firmware.marks.len()), (2, 0));
+        assert_eq!(firmware.whole.length, at(20));
+        let kernel = part(&["kernel decompression", "kernel"]).unwrap();
+        assert_eq!(
+            (kernel.console.len(), kernel.marks.len(), kernel.end.as_str()),
+            (0, 2, "the end of this part")
+        );
+        assert!(part(&["login"]).is_none(), "nothing was counted in it");
+    };
+    check("the last interval that was written");
+    drop(writer);
+    check("the last interval that was written");
+    std::fs::remove_file(&path).unwrap();
+    let _ = std::fs::remove_file(files::beside(&path, "-wal"));
+    record(&path, Some("a login prompt")).finish("as asked").unwrap();
+    check("a login prompt");
+
+    let connection = Connection::open(&path).unwrap();
+    let rows = |query: &str| -> Vec<String> {
+        let mut statement = connection.prepare(query).unwrap();
+        let columns = statement.column_count();
+        let text = |row: &rusqlite::Row<'_>| -> rusqlite::Result<String> {
+            let cells: Vec<String> = (0..columns)
+                .map(|column| match row.get_ref_unwrap(column) {
+                    rusqlite::types::ValueRef::Real(number) => number.to_string(),
+                    rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                    rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    _ => "-".into(),
+                })
+                .collect();
+            Ok(cells.join("|"))
+        };
+        statement.query_map([], text).unwrap().map(Result::unwrap).collect()
+    };
+    let exits = fixture::busy().exits();
+    let phase = |name: &str, second: u64| format!("{name}|{second}|10|{exits}");
+    assert_eq!(
+        rows("SELECT phase, second, seconds, exits FROM by_phase"),
+        [
+            phase("start", 0),
+            phase("firmware", 10),
+            phase("kernel decompression", 20),
+            phase("kernel", 30),
+            phase("firmware", 40),
+            "login|-|0|0".into()
+        ]
+    );
+    let rate = rows("SELECT per_second FROM rate LIMIT 1");
+    assert_eq!(
+        rows("SELECT second, phase, per_second FROM console_lines"),
+        [format!("12|firmware|{}", rate[0]), format!("19|firmware|{}", rate[0])]
+    );
+    assert_eq!(
+        rows("SELECT origin, port, value, text FROM marks"),
+        ["port|244|16|port 0xf4: 0x10", "hand|-|-|half;way"]
+    );
+    let high: u64 =
+        fixture::busy().rows.iter().map(|row| row.counters.modes.get(exitscope_model::Mode::LongHigh)).sum();
+    assert_eq!(rows("SELECT exits FROM by_mode WHERE mode = 'long, upper half'"), [(5 * high).to_string()]);
+}
+
+/// As the first version of this program wrote them.
+#[test]
+fn a_recording_of_version_1_is_read() {
+    let folder = Folder::new("first");
+    let (new, old) = (folder.file("new"), folder.file("old"));
+    let mut interval = fixture::busy();
+    for row in &mut interval.rows {
+        (row.counters.details, row.counters.modes) = (Details::default(), Modes::default());
+    }
+    let intervals: Vec<Interval> = vec![interval; 3];
+    recorded(&new, &intervals).finish("as asked").unwrap();
+    let connection = Connection::open(&old).unwrap();
+    schema::make(&connection, 1).unwrap();
+    connection.execute("ATTACH ? AS new", [new.to_str().unwrap()]).unwrap();
+    let tables = schema::tables(1).unwrap();
+    assert!(tables.len() >= 12, "{tables:?}");
+    for (table, _) in &tables {
+        connection.execute(&format!("INSERT INTO {table} SELECT * FROM new.{table}"), []).unwrap();
+    }
+    let returns: i64 = connection.query_row("SELECT count(*) FROM returns", [], |row| row.get(0)).unwrap();
+    assert!(returns > 0);
+    drop(connection);
+
+    let recording = Recording::open(&old).unwrap();
+    assert_eq!(all(&recording), intervals);
+    assert_eq!((recording.about(), recording.end()), (&about(&intervals[0]), Some("as asked")));
+    let life = recording.life(Part::default()).unwrap().unwrap();
+    assert_eq!(phases(&life), [("start", 0, 30)]);
+    assert_eq!((life.end.as_str(), life.console, life.marks), ("the end of the recording", vec![], vec![]));
+}
+
+/// Many ports and MSRs: what is told apart is bounded, and the sum is right.
+#[test]
+fn more_uses_than_are_told_apart_are_others() {
+    use exitscope_model::Detail;
+    let folder = Folder::new("uses");
+    let path = folder.file("x");
+    let mut interval = fixture::single();
+    let counters = &mut interval.rows[0].counters;
+    counters.details = Details::default();
+    let most = u32::try_from(uses::MOST).unwrap();
+    for msr in 0..most {
+        counters.details.counts.insert(Detail::Msr { msr, write: true }, 2);
+    }
+    recorded(&path, std::slice::from_ref(&interval)).finish("as asked").unwrap();
+    let read = all(&Recording::open(&path).unwrap()).remove(0);
+    let (before, after) = (&interval.rows[0].counters, &read.rows[0].counters);
+    assert_eq!(after.details.count(), before.details.count());
+    assert!(after.details.counts.len() > uses::MOST / 3 && after.details.other > u64::from(most / 3));
+    assert_eq!((&after.returns, after.modes), (&before.returns, before.modes));
+}

@@ -1,0 +1,405 @@
+//! Intervals into a recording.
+
+use super::about::{self, Notes};
+use super::files::{beside, in_the_way, remove};
+use super::keys::{At, Keys};
+use super::{Error, histogram, schema, text, uses};
+use exitscope_analysis::console::Line;
+use exitscope_analysis::course::Begun;
+use exitscope_analysis::life::{LeftOut, Mark, Origin, Told};
+use exitscope_model::{About, Counters, Interval, Measured, Nested, VcpuSpan, VcpuTime};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// So many pages (of 4 KiB) the log beside the file may have before they go into the file.
+const LOG_PAGES: u32 = 64;
+
+/// How long another program that uses the file is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A recording that is being written.
+///
+/// Each interval is one transaction, which is on the disk when [`Writer::write`] returns: SQLite writes it into the
+/// log beside the file (WAL) and syncs that (`synchronous=FULL`; with less a power cut could cost all since the last
+/// checkpoint, which is minutes). A transaction that was cut off is not there for who reads.
+pub struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    measured: Measured,
+    keys: Keys,
+    notes: Notes,
+    left_out: LeftOut,
+    /// How many intervals there are, which is the key of the last.
+    intervals: i64,
+    /// The length of all of them (ns).
+    offset_ns: u64,
+}
+
+impl Writer {
+    /// Begins a recording. What is there already is replaced with `force`, and refused without.
+    ///
+    /// # Errors
+    /// If there is something already, or the file cannot be written.
+    pub fn create(path: &Path, force: bool, about: &About) -> Result<Writer, Error> {
+        if in_the_way(path, force)? {
+            remove(path).map_err(|cause| Error::Io { doing: "replace", path: path.to_owned(), cause })?;
+        }
+        let doing = "write";
+        let io = |cause| Error::Io { doing, path: path.to_owned(), cause };
+        // This alone refuses what has come meanwhile.
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
+        Writer::begin(path, about).map_err(|cause| {
+            // Nothing was recorded; what failed first is what there is to say.
+            let _ = remove(path);
+            Error::sqlite(doing, path, cause)
+        })
+    }
+
+    /// Whether [`Writer::create`] would refuse this name, to ask early.
+    ///
+    /// # Errors
+    /// Why it would.
+    pub fn check(path: &Path, force: bool) -> Result<(), Error> {
+        in_the_way(path, force).map(drop)
+    }
+
+    fn begin(path: &Path, about: &About) -> rusqlite::Result<Writer> {
+        // Without the flag for URIs: a name may begin with `file:`.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let transaction = connection.transaction()?;
+        schema::migrate(&transaction)?;
+        write_about(&transaction, about)?;
+        transaction.commit()?;
+        // The file alone is a recording from here on.
+        checkpoint(&connection)?;
+        Ok(Writer {
+            connection,
+            path: path.to_owned(),
+            measured: about.measured,
+            keys: Keys::default(),
+            notes: Notes::default(),
+            left_out: LeftOut::default(),
+            intervals: 0,
+            offset_ns: 0,
+        })
+    }
+
+    /// Writes the interval that follows the last one, and what is known about the numbers by now. It is on the disk when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`Error::Full`] where there is no room left. After an error the recording is as it was before, and nothing more
+    /// can be written.
+    pub fn write(&mut self, interval: &Interval, notes: &Notes) -> Result<(), Error> {
+        self.write_told(interval, notes, &Told::default())
+    }
+
+    /// The same with what came beside what was counted.
+    ///
+    /// # Errors
+    /// Those of [`Writer::write`].
+    pub fn write_told(&mut self, interval: &Interval, notes: &Notes, told: &Told) -> Result<(), Error> {
+        self.write_transaction(interval, notes, told).map_err(|cause| self.explain(cause))
+    }
+
+    fn write_transaction(&mut self, interval: &Interval, notes: &Notes, told: &Told) -> rusqlite::Result<()> {
+        let length_ns = u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX);
+        let id = self.intervals + 1;
+        let transaction = self.connection.transaction()?;
+        transaction.prepare_cached("INSERT INTO intervals VALUES (?, ?, ?, ?, ?)")?.execute(params![
+            id,
+            wall_ns(interval.start),
+            wall_ns(interval.end),
+            int(self.offset_ns)?,
+            int(length_ns)?
+        ])?;
+        if *notes != self.notes {
+            write_notes(&transaction, notes)?;
+            self.notes = notes.clone();
+        }
+        write_told(&transaction, told, id)?;
+        if told.left_out != self.left_out {
+            write_left_out(&transaction, told.left_out)?;
+            self.left_out = told.left_out;
+        }
+        let mut keys = At { keys: &mut self.keys, transaction: &transaction, interval: id };
+        keys.vms(interval)?;
+        for span in &interval.vcpus {
+            let vcpu = keys.vcpu(span.vm, span.vcpu)?;
+            write_span(&transaction, id, vcpu, span, self.measured)?;
+        }
+        // What the rows of each vCPU are about, by use.
+        let mut used: BTreeMap<i64, BTreeMap<u16, u64>> = BTreeMap::new();
+        for row in &interval.rows {
+            let vcpu = keys.vcpu(row.vm, row.vcpu)?;
+            let reason = keys.reason(row.level, row.code)?;
+            write_row(&transaction, (id, vcpu, reason), &row.counters)?;
+            for (what, count) in uses::of(&row.counters) {
+                if let Some(key) = keys.used(reason, what)? {
+                    *used.entry(vcpu).or_default().entry(key).or_default() += count;
+                }
+            }
+        }
+        for (vcpu, counts) in &used {
+            let mut statement = transaction.prepare_cached("INSERT INTO used VALUES (?, ?, ?)")?;
+            statement.execute(params![id, vcpu, uses::encode(counts)])?;
+        }
+        for (figure, count, _) in interval.loss.figures() {
+            if count > 0 {
+                let mut statement = transaction.prepare_cached("INSERT INTO losses VALUES (?, ?, ?)")?;
+                statement.execute(params![id, figure, int(count)?])?;
+            }
+        }
+        keys.forget_ended()?;
+        transaction.commit()?;
+        self.intervals = id;
+        self.offset_ns = self.offset_ns.saturating_add(length_ns);
+        Ok(())
+    }
+
+    /// Leaves it to the kernel when what is written comes to the disk: tests cut no power.
+    #[cfg(test)]
+    pub(super) fn hurry(&self) {
+        self.connection.pragma_update(None, "synchronous", "OFF").unwrap();
+    }
+
+    /// From here on there is room for few pages more, which SQLite takes for a disk that is full.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self) {
+        let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.connection.pragma_update_and_check(None, "max_page_count", pages + 5, |_| Ok(())).unwrap();
+    }
+
+    /// How many bytes the recording has on the disk, its log included.
+    pub fn size(&self) -> u64 {
+        // By name: whoever opens and closes the file itself gives up SQLite's locks on it (fcntl(2)).
+        let length = |path: PathBuf| fs::metadata(path).map_or(0, |file| file.len());
+        length(self.path.clone()) + length(beside(&self.path, "-wal"))
+    }
+
+    /// How many intervals there are.
+    pub fn intervals(&self) -> u64 {
+        self.intervals.unsigned_abs()
+    }
+
+    /// How long all intervals are together.
+    pub fn length(&self) -> Duration {
+        Duration::from_nanos(self.offset_ns)
+    }
+
+    /// Keeps what a boot ended with, in words that continue "until".
+    ///
+    /// # Errors
+    /// Those of [`Writer::write`].
+    pub fn until(&mut self, words: &str) -> Result<(), Error> {
+        let written = self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('until', ?)", [words]);
+        written.map(drop).map_err(|cause| self.explain(cause))
+    }
+
+    /// Ends the recording, `how` in words, and makes it one file that can be read from anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Full`] where there is no room left for that; what was written stays readable, with the log beside it.
+    pub fn finish(self, how: &str) -> Result<(), Error> {
+        self.end(how).map_err(|cause| self.explain(cause))
+    }
+
+    fn end(&self, how: &str) -> rusqlite::Result<()> {
+        self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('end', ?)", [how])?;
+        checkpoint(&self.connection)?;
+        // Without the log, a medium that cannot be written to is no hindrance. Where another program reads at the
+        // moment, the log stays until that has done.
+        self.connection.busy_timeout(Duration::from_secs(1))?;
+        match self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Takes the recording back, as one that never began.
+    pub fn discard(self) -> io::Result<()> {
+        let Writer { connection, path, .. } = self;
+        drop(connection);
+        remove(&path)
+    }
+
+    fn explain(&self, cause: rusqlite::Error) -> Error {
+        match cause {
+            rusqlite::Error::ToSqlConversionFailure(ref inner) => match inner.downcast_ref::<TooLarge>() {
+                Some(TooLarge(number)) => Error::TooLarge(*number),
+                None => Error::sqlite("write", &self.path, cause),
+            },
+            cause => Error::sqlite("write", &self.path, cause),
+        }
+    }
+}
+
+fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is too large")]
+struct TooLarge(u64);
+
+/// A figure as SQLite has it.
+fn int(number: u64) -> rusqlite::Result<i64> {
+    i64::try_from(number).map_err(|_| rusqlite::Error::ToSqlConversionFailure(Box::new(TooLarge(number))))
+}
+
+/// Nanoseconds since 1970; a clock that is wrong by more than that is at its beginning.
+fn wall_ns(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn write_about(transaction: &Transaction<'_>, about: &About) -> rusqlite::Result<()> {
+    let interval = about.interval.as_nanos().to_string();
+    let (cpus, command) = (about.cpus.to_string(), text::of_words(&about.command));
+    let facts = [
+        ("tool", about.tool.as_str()),
+        ("host", &about.host),
+        ("kernel", &about.kernel),
+        ("cpu", &about.cpu),
+        ("cpus", &cpus),
+        ("command", &command),
+        ("interval_ns", &interval),
+        ("source", about::word(&about::SOURCES, &about.source)),
+        ("measured", about::word(&about::MEASURED, &about.measured)),
+    ];
+    for fact in facts {
+        transaction.execute("INSERT INTO facts VALUES (?, ?)", [fact.0, fact.1])?;
+    }
+    for ((module, name), value) in &about.kvm {
+        transaction.execute("INSERT INTO kvm_parameters VALUES (?, ?, ?)", [module, name, value])?;
+    }
+    Ok(())
+}
+
+fn write_notes(transaction: &Transaction<'_>, notes: &Notes) -> rusqlite::Result<()> {
+    for (name, words) in notes.facts() {
+        match words {
+            Some(words) => {
+                transaction.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, words])?
+            }
+            None => transaction.execute("DELETE FROM facts WHERE name = ?", [name])?,
+        };
+    }
+    Ok(())
+}
+
+/// What is taken for the time of a vCPU that has no row in an interval.
+pub(super) fn no_time(measured: Measured) -> Option<VcpuTime> {
+    (measured != Measured::Counts).then(VcpuTime::default)
+}
+
+fn write_span(
+    transaction: &Transaction<'_>,
+    id: i64,
+    vcpu: i64,
+    span: &VcpuSpan,
+    measured: Measured,
+) -> rusqlite::Result<()> {
+    // Of a vCPU that did nothing, that it is there says enough.
+    if span.exits == 0 && span.kvm_exits == Some(0) && span.time == no_time(measured) {
+        return Ok(());
+    }
+    let part = |part: fn(&VcpuTime) -> u64| span.time.as_ref().map(part).map(int).transpose();
+    let mut statement =
+        transaction.prepare_cached("INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+    statement.execute(params![
+        id,
+        vcpu,
+        int(span.exits)?,
+        span.kvm_exits.map(int).transpose()?,
+        part(|time| time.guest_ns)?,
+        part(|time| time.kernel_ns)?,
+        part(|time| time.user_ns)?,
+        part(|time| time.waiting_ns)?,
+        part(|time| time.halted_ns)?,
+        part(|time| time.polled_ns)?,
+    ])?;
+    Ok(())
+}
+
+fn write_row(
+    transaction: &Transaction<'_>,
+    (id, vcpu, reason): (i64, i64, i64),
+    counters: &Counters,
+) -> rusqlite::Result<()> {
+    let split = &counters.split;
+    let mut statement =
+        transaction.prepare_cached("INSERT INTO exits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+    statement.execute(params![
+        id,
+        vcpu,
+        reason,
+        int(counters.count)?,
+        int(counters.time_ns)?,
+        counters.extremes.map(|extremes| int(extremes.min_ns)).transpose()?,
+        counters.extremes.map(|extremes| int(extremes.max_ns)).transpose()?,
+        int(split.user_exits)?,
+        int(split.user_ns)?,
+        int(split.waiting_ns)?,
+        int(split.halted_ns)?,
+        int(split.polled_ns)?,
+        histogram::encode(&counters.histogram),
+    ])?;
+    if counters.nested != Nested::default() {
+        let Nested { to_l1, l1_done, l1_exits, l1_ns } = counters.nested;
+        let mut statement = transaction.prepare_cached("INSERT INTO nested VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+        statement.execute(params![
+            id,
+            vcpu,
+            reason,
+            int(to_l1)?,
+            int(l1_done)?,
+            int(l1_exits)?,
+            int(l1_ns)?
+        ])?;
+    }
+    Ok(())
+}
+
+/// Lines, marks and phases that came with this interval.
+fn write_told(transaction: &Transaction<'_>, told: &Told, id: i64) -> rusqlite::Result<()> {
+    let ns = |at: Duration| int(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+    for Line { at, text } in &told.lines {
+        let mut statement = transaction.prepare_cached("INSERT INTO console VALUES (NULL, ?, ?)")?;
+        statement.execute(params![ns(*at)?, text])?;
+    }
+    for Mark { at, origin, text } in &told.marks {
+        let (origin, port, value) = match *origin {
+            Origin::Hand => ("hand", None, None),
+            Origin::Port { port, value } => ("port", Some(port), Some(value)),
+        };
+        let mut statement = transaction.prepare_cached("INSERT INTO marks VALUES (NULL, ?, ?, ?, ?, ?)")?;
+        statement.execute(params![ns(*at)?, origin, port, value, text])?;
+    }
+    for Begun { name, at } in &told.begun {
+        // With an interval that has begun, or with the one that follows.
+        let mut first = transaction
+            .prepare_cached("SELECT id FROM intervals WHERE offset_ns >= ? ORDER BY offset_ns, id LIMIT 1")?;
+        let first: Option<i64> = first.query_row([ns(*at)?], |row| row.get(0)).optional()?;
+        let mut statement = transaction.prepare_cached("INSERT INTO phases VALUES (NULL, ?, ?)")?;
+        statement.execute(params![name, first.unwrap_or(id + 1)])?;
+    }
+    Ok(())
+}
+
+fn write_left_out(transaction: &Transaction<'_>, left_out: LeftOut) -> rusqlite::Result<()> {
+    for (name, count) in about::left_out(left_out) {
+        transaction.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, &count.to_string()])?;
+    }
+    Ok(())
+}

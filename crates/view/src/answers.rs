@@ -1,0 +1,314 @@
+//! What the figures of a boot say, in sentences.
+
+use super::{details, text, unit};
+use exitscope_analysis::life::{Life, Mark, Origin};
+use exitscope_analysis::series::{Series, Slice, Stretch};
+use exitscope_analysis::spike::Spike;
+use exitscope_model::{ExitCode, Source, float};
+use exitscope_reason as reason;
+use std::fmt::Write;
+
+/// A rate is called stable where its standard deviation is at most this part of its mean.
+const STABLE: f64 = 0.25;
+
+/// How many spikes, and how many marks, are told one by one.
+const TOLD: usize = 5;
+
+/// How many columns of a console's line are shown.
+const CONSOLE: usize = 60;
+
+/// The answers, one sentence or a few each.
+pub fn answers(life: &Life) -> Vec<String> {
+    let whole = life.series.whole();
+    let end = life.end.replace('`', "'");
+    if whole.exits == 0 {
+        return vec![format!(
+            "There was no exit in {} until {}: did the command start a VM?",
+            unit::duration(whole.length),
+            end
+        )];
+    }
+    let mut answers = vec![format!(
+        "{} in {} until {}: {} per second.",
+        unit::counted(whole.exits, "exit"),
+        unit::duration(whole.length),
+        end,
+        unit::rate(whole.rate())
+    )];
+    answers.extend(phases(&life.series, &whole));
+    answers.extend(marks(life));
+    answers.push(stability(&life.series, &whole));
+    answers.extend(spikes(life));
+    // Classes overlap: their counts say nothing about each other.
+    if life.whole.source != Source::KvmStat {
+        answers.extend(kinds(&whole));
+        answers.extend(help(life, &whole));
+    }
+    answers
+}
+
+/// In which phase most exits are, and in which they are most frequent.
+fn phases(series: &Series, whole: &Slice) -> Option<String> {
+    let stretches = series.stretches();
+    if stretches.len() < 2 {
+        return None;
+    }
+    let name = |stretch: &Stretch| theirs(&stretch.name);
+    let most = stretches.iter().max_by_key(|stretch| stretch.whole.exits)?;
+    let densest = stretches.iter().max_by(|a, b| a.whole.rate().total_cmp(&b.whole.rate()))?;
+    let mut said = format!(
+        "Most exits are in {}: {} ({}) in {}",
+        name(most),
+        unit::count(most.whole.exits),
+        unit::share(whole.part(most.whole.exits)),
+        unit::duration(most.whole.length)
+    );
+    said += &if densest == most {
+        format!(", and there the rate is highest too: {} per second.", unit::rate(most.whole.rate()))
+    } else {
+        format!(
+            "; the rate is highest in {}: {} per second.",
+            name(densest),
+            unit::rate(densest.whole.rate())
+        )
+    };
+    Some(said)
+}
+
+/// How many exits there were until each mark; of several alike that follow each other, until the first.
+fn marks(life: &Life) -> Option<String> {
+    let alike: Vec<&[Mark]> = life.marks.chunk_by(|a, b| a.text == b.text).collect();
+    let told: Vec<String> = alike
+        .iter()
+        .take(TOLD)
+        .map(|marks| {
+            let (first, times) = (&marks[0], marks.len());
+            // A mark by hand ends an interval, which it is in for the time that a look takes.
+            let until = |slice: &&Slice| match first.origin {
+                Origin::Hand => slice.at < first.at,
+                Origin::Port { .. } => slice.end() <= first.at,
+            };
+            let before = life.series.slices().iter().take_while(until);
+            let exits: u64 = before.map(|slice| slice.exits).sum();
+            let text = theirs(first.text.trim());
+            let times =
+                if times > 1 { format!(" ({} times)", unit::count(times as u64)) } else { String::new() };
+            format!(
+                "\"{text}\"{times} at {}, after {}",
+                unit::duration(first.at),
+                unit::counted(exits, "exit")
+            )
+        })
+        .collect();
+    let more = match alike.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        more => format!("; and {} more", unit::count(more as u64)),
+    };
+    (!told.is_empty()).then(|| format!("Marked: {}{more}.", told.join("; ")))
+}
+
+fn stability(series: &Series, whole: &Slice) -> String {
+    let mean = whole.rate();
+    let seconds = whole.length.as_secs_f64();
+    if seconds == 0.0 {
+        return "It took no time, so that there is no rate.".into();
+    }
+    let variance: f64 = series
+        .slices()
+        .iter()
+        .map(|slice| (slice.rate() - mean).powi(2) * slice.length.as_secs_f64() / seconds)
+        .sum();
+    let variation = variance.sqrt() / mean;
+    let mut slices: Vec<&Slice> = series.slices().iter().filter(|slice| !slice.length.is_zero()).collect();
+    slices.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+    // The rate below which the machine was for this part of the time.
+    let quantile = |part: f64| {
+        let mut passed = 0.0;
+        let found = slices.iter().find(|slice| {
+            passed += slice.length.as_secs_f64();
+            passed >= part * seconds
+        });
+        unit::rate(found.map_or(mean, |slice| slice.rate()))
+    };
+    let is = if variation <= STABLE { "is stable" } else { "is not stable" };
+    format!(
+        "The rate {is}: half of the time it was between {} and {} per second, a twentieth of the time below {}, and a \
+         twentieth above {} (standard deviation: {variation:.2} of the mean).",
+        quantile(0.25),
+        quantile(0.75),
+        quantile(0.05),
+        quantile(0.95)
+    )
+}
+
+/// How many spikes there were, and a sentence for each of the largest.
+fn spikes(life: &Life) -> Vec<String> {
+    if life.spikes.is_empty() {
+        return vec!["There is no spike: no time stands out from what was around it.".into()];
+    }
+    let exits: u64 = life.spikes.iter().map(|spike| spike.exits).sum();
+    let mut largest: Vec<(usize, &Spike)> = life.spikes.iter().enumerate().collect();
+    largest.sort_by(|(_, a), (_, b)| b.excess.total_cmp(&a.excess));
+    largest.truncate(TOLD);
+    largest.sort_by_key(|(number, _)| *number);
+    let share = unit::share(life.series.whole().part(exits));
+    let mut said = match life.spikes.len() {
+        1 => format!(
+            "There is one spike, a time that stands out from what was around it, with {share} of the exits."
+        ),
+        n => format!(
+            "There are {} spikes, times that stand out from what was around them, with {share} of the exits.",
+            unit::count(n as u64)
+        ),
+    };
+    if life.spikes.len() > TOLD {
+        let _ = write!(said, " The {TOLD} largest:");
+    }
+    let told = largest.iter().map(|(number, spike)| tell(life, *number, spike));
+    std::iter::once(said).chain(told).collect()
+}
+
+fn tell(life: &Life, number: usize, spike: &Spike) -> String {
+    let phase = match life.series.stretches() {
+        [_] => String::new(),
+        stretches => format!(" ({})", phase(stretches, spike.phase)),
+    };
+    let mut said = format!(
+        "Spike {} at {}{phase}: {} per second for {} instead of {}",
+        number + 1,
+        unit::duration(spike.at),
+        unit::rate(float(spike.exits) / spike.length.as_secs_f64()),
+        unit::duration(spike.length),
+        unit::rate(spike.usual)
+    );
+    if let Some((code, more)) = spike.reasons.first() {
+        let _ = match (more / spike.excess).min(1.0) {
+            part if part > 0.995 => write!(said, ", all of that more {}", reason::name(*code)),
+            part => write!(said, ", {} of that more {}", unit::share(part), reason::name(*code)),
+        };
+    }
+    said.push('.');
+    let line = |moment| {
+        let line = life.line(moment)?;
+        Some(format!("\"{}\"", theirs(text::on_terminal(&line.text).trim())))
+    };
+    let (first, last) = (line(spike.at), line(spike.at + spike.length));
+    match (first, last) {
+        (Some(first), Some(last)) if first != last => {
+            let _ = write!(said, " The console went from {first} to {last}.");
+        }
+        (_, Some(line)) => {
+            let _ = write!(said, " Last on the console: {line}.");
+        }
+        (_, None) => {}
+    }
+    said
+}
+
+/// What others chose, short and harmless; without the mark by which sentences set what is to be typed apart.
+fn theirs(text: &str) -> String {
+    text::clean(text, CONSOLE).replace('`', "'")
+}
+
+fn phase(stretches: &[Stretch], place: usize) -> String {
+    theirs(stretches.get(place).map_or("", |stretch| &stretch.name))
+}
+
+/// The most and the least frequent.
+fn kinds(whole: &Slice) -> Option<String> {
+    let kinds = whole.by_frequency();
+    let (_, &(_, least)) = kinds.first().zip(kinds.last())?;
+    let share = |count| unit::share(whole.part(count));
+    let name = |&(code, count): &(ExitCode, u64)| {
+        format!("{} with {} ({})", reason::name(code), unit::count(count), share(count))
+    };
+    let mut said =
+        format!("Most frequent: {}.", kinds.iter().take(3).map(name).collect::<Vec<_>>().join(", "));
+    if kinds.len() > 3 {
+        let rarest: Vec<_> =
+            kinds.iter().filter(|&&(_, count)| count == least).map(|&(code, _)| reason::name(code)).collect();
+        let each = if rarest.len() > 1 { " each" } else { "" };
+        let _ = write!(
+            said,
+            " Least frequent: {}, {}{each}.",
+            rarest.join(", "),
+            match least {
+                1 => "once".to_owned(),
+                n => format!("{} times", unit::count(n)),
+            }
+        );
+    }
+    Some(said)
+}
+
+/// What would help most: about the port or MSR that most exits are for, where there is one, else about their reason.
+fn help(life: &Life, whole: &Slice) -> Vec<String> {
+    let mut advice = details::advice(&life.whole);
+    if let Some(first) = advice.first_mut() {
+        *first = format!("What would help most: {first}");
+        return advice;
+    }
+    let kinds = whole.by_frequency();
+    let most = kinds.first().and_then(|&(code, count)| Some((reason::get(code)?, count)));
+    let said = most.map(|(reason, count)| {
+        format!(
+            "What would help most is fewer {} ({} of all). Usual causes: {} What helps: {}",
+            reason.name,
+            unit::share(whole.part(count)),
+            reason.why,
+            reason.help
+        )
+    });
+    said.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exitscope_analysis::console::Line;
+    use exitscope_analysis::life::Origin;
+    use exitscope_analysis::series;
+    use exitscope_model::fixture;
+    use std::time::Duration;
+
+    fn say(series: &Series, line: Option<&str>) -> String {
+        let end = "\"login: \" on the console".into();
+        let mut life = Life::new(fixture::whole(), series.clone(), end);
+        life.console.extend(line.map(|text| Line { at: Duration::ZERO, text: text.into() }));
+        answers(&life).join("\n")
+    }
+
+    #[test]
+    fn a_boot_with_a_burst() {
+        let mut slices: Vec<&[(i64, u64)]> = vec![&[(0x72, 100), (0x7b, 10), (0x78, 1)]; 60];
+        slices[30] = &[(0x72, 110), (0x7b, 1010), (0x60, 1)];
+        insta::assert_snapshot!(say(&series::fixture(&slices), Some("\x1b[2J<script>\u{202e}")));
+    }
+
+    #[test]
+    fn phases_marks_and_ports() {
+        let interval = fixture::busy();
+        let mut series = Series::new("firmware");
+        for _ in 0..3 {
+            series.add(&interval);
+            series.begin("kernel");
+        }
+        let mut life = Life::new(interval, series, "a signal".into());
+        let mark = |seconds, text: &str| Mark {
+            // It comes a little before the interval that it ends is over.
+            at: Duration::from_secs(seconds) - Duration::from_millis(1),
+            origin: Origin::Hand,
+            text: text.into(),
+        };
+        life.marks = vec![mark(10, "half\u{202e}"), mark(20, "again"), mark(20, "again")];
+        insta::assert_snapshot!(answers(&life).join("\n"));
+        life.whole.source = Source::KvmStat;
+        assert!(!answers(&life).iter().any(|answer| answer.starts_with("Most frequent")), "classes overlap");
+    }
+
+    #[test]
+    fn a_steady_one_and_none() {
+        insta::assert_snapshot!(say(&series::fixture(&[&[(0x72, 100)][..]; 30]), None));
+        insta::assert_snapshot!(say(&series::fixture(&[&[][..]; 30]), None));
+    }
+}

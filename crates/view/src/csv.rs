@@ -1,0 +1,114 @@
+//! CSV in long rows, one per group and interval. `docs/output.md` is its contract.
+
+use super::column::{COLUMNS, Context};
+use super::json::{measured, seconds, source};
+use super::{Options, text};
+use exitscope_model::{Interval, group, sort};
+use exitscope_reason as reason;
+use std::io;
+
+/// What each row says about its interval: key and meaning.
+pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
+    ("start", "begin of the interval, in seconds since 1970-01-01 00:00 UTC"),
+    ("end", "its end, likewise"),
+    ("source", "where the numbers come from: `btf`, `tracepoint`, `kvm_stat` or `kernel`"),
+    (
+        "measured",
+        "what is measured beside the number of exits: nothing (`counts`), their host times (`times`), or also \
+         where these went (`split`)",
+    ),
+    ("total", "exits of all vCPUs in the interval"),
+    ("kvm_exits", "KVM's own count of them; empty where it could not be read"),
+    ("lost", "exits that happened and are missing from the rows; 0 is the rule"),
+];
+
+/// The interval's rows, after the header if it is the first.
+pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let columns = || COLUMNS.iter().filter(|column| column.is_machine(options.by));
+    if options.first {
+        let keys = INTERVAL_COLUMNS.iter().map(|(key, _)| *key);
+        writer.write_record(keys.chain(columns().map(|column| column.key))).map_err(io_error)?;
+    }
+    let context = Context::new(interval);
+    let mut groups = group(interval, options.by);
+    sort(&mut groups, options.sort, interval, reason::name);
+    let same = [
+        seconds(interval.start).to_string(),
+        seconds(interval.end).to_string(),
+        source(interval.source).to_string(),
+        measured(interval.measured).to_string(),
+        interval.exits().to_string(),
+        interval.kvm_exits().map_or(String::new(), |exits| exits.to_string()),
+        interval.loss.lost().to_string(),
+    ];
+    for group in &groups {
+        let cells = columns().map(|column| text::escape(&column.value(&context, group).plain()));
+        writer.write_record(same.iter().cloned().chain(cells)).map_err(io_error)?;
+    }
+    writer.into_inner().map_err(|error| error.into_error())
+}
+
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exitscope_model::By;
+    use exitscope_model::fixture;
+
+    fn text(interval: &Interval, options: &Options) -> String {
+        String::from_utf8(render(interval, options).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn two_intervals_make_one_file() {
+        let options = Options { by: By::ALL, ..Options::default() };
+        let (one, two) = (fixture::busy(), fixture::hostile());
+        let file = text(&one, &options) + &text(&two, &Options { first: false, ..options });
+        let mut reader = csv::Reader::from_reader(file.as_bytes());
+        let header = reader.headers().unwrap().clone();
+        let column = |key: &str| header.iter().position(|found| found == key).unwrap();
+        let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(records.len(), one.rows.len() + two.rows.len());
+        let sum: u64 = records.iter().map(|record| record[column("count")].parse::<u64>().unwrap()).sum();
+        assert_eq!(sum, one.exits() + two.exits());
+        assert_eq!(file.lines().count(), records.len() + 1, "a record is a line, whatever a VM is called");
+        let buckets = records[0][column("histogram")].split(';').map(|n| n.parse::<u64>().unwrap());
+        assert_eq!(buckets.clone().count(), exitscope_model::BUCKETS);
+        assert_eq!(buckets.sum::<u64>(), records[0][column("count")].parse::<u64>().unwrap());
+    }
+
+    #[test]
+    fn hostile_names_are_quoted_and_escaped() {
+        insta::assert_snapshot!(text(&fixture::hostile(), &Options::default()));
+    }
+
+    /// The documentation's tables are made from the columns themselves.
+    #[test]
+    fn every_column_is_documented() {
+        let documentation = include_str!("../../../docs/output.md");
+        let head = "| column | unit | meaning |\n|---|---|---|\n";
+        let row = |key: &str, unit: &str, help: &str| format!("| `{key}` | {unit} | {help} |\n");
+
+        let mut table = head.to_string();
+        for column in COLUMNS.iter().filter(|column| column.rank.is_some()) {
+            table += &row(column.heading, column.unit, column.help);
+        }
+        assert!(documentation.contains(&table), "docs/output.md must have this table:\n{table}");
+
+        let mut file = head.to_string();
+        for (key, help) in INTERVAL_COLUMNS {
+            file += &row(key, "", help);
+        }
+        for column in COLUMNS.iter().filter(|column| column.machine) {
+            file += &row(column.key, column.unit, column.help);
+        }
+        assert!(documentation.contains(&file), "docs/output.md must have this table:\n{file}");
+    }
+}

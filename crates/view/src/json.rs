@@ -1,0 +1,384 @@
+//! JSON Lines: one object per interval, one line each. `docs/json.md` is its contract.
+
+use super::Options;
+use super::column::{COLUMNS, Context};
+use super::text::is_unsafe;
+use exitscope_model::{By, Group, Interval, Measured, Source, group, sort};
+use exitscope_reason as reason;
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+use std::io;
+use std::time::SystemTime;
+
+/// The format's version; `docs/json.md` tells what may change within one.
+pub const VERSION: u32 = 1;
+
+/// The interval as one line of JSON, ending with a newline.
+pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
+    let mut groups = group(interval, options.by);
+    sort(&mut groups, options.sort, interval, reason::name);
+    let context = Context::new(interval);
+    let object = Object {
+        version: VERSION,
+        start: seconds(interval.start),
+        end: seconds(interval.end),
+        source: source(interval.source),
+        measured: measured(interval.measured),
+        rows: Rows { context: &context, by: options.by, groups: &groups },
+        total: interval.exits(),
+        kvm_exits: interval.kvm_exits(),
+        lost: interval.loss.lost(),
+        loss: Loss(interval),
+        vcpus: Vcpus(interval),
+    };
+    line(&object)
+}
+
+/// An object as one line of JSON, ending with a newline.
+pub fn line(object: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    object.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Harmless))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// What machines call a source.
+pub fn source(source: Source) -> &'static str {
+    match source {
+        Source::Btf => "btf",
+        Source::Tracepoint => "tracepoint",
+        Source::KvmStat => "kvm_stat",
+        Source::Kernel => "kernel",
+    }
+}
+
+/// What machines call that which was measured.
+pub fn measured(measured: Measured) -> &'static str {
+    match measured {
+        Measured::Counts => "counts",
+        Measured::Times => "times",
+        Measured::Split => "split",
+    }
+}
+
+/// Seconds since the epoch to the microsecond, which a double holds until the year 2255.
+pub fn seconds(time: SystemTime) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = |span: std::time::Duration| span.as_micros() as f64 / 1e6;
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => seconds(after),
+        Err(before) => -seconds(before.duration()),
+    }
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    version: u32,
+    start: f64,
+    end: f64,
+    source: &'static str,
+    measured: &'static str,
+    rows: Rows<'a>,
+    total: u64,
+    kvm_exits: Option<u64>,
+    lost: u64,
+    loss: Loss<'a>,
+    vcpus: Vcpus<'a>,
+}
+
+struct Rows<'a> {
+    context: &'a Context<'a>,
+    by: By,
+    groups: &'a [Group],
+}
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.groups.iter().map(|group| Row { rows: self, group }))
+    }
+}
+
+struct Row<'a> {
+    rows: &'a Rows<'a>,
+    group: &'a Group,
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let columns = COLUMNS.iter().filter(|column| column.is_machine(self.rows.by));
+        serializer
+            .collect_map(columns.map(|column| (column.key, column.value(self.rows.context, self.group))))
+    }
+}
+
+struct Loss<'a>(&'a Interval);
+
+impl Serialize for Loss<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let figures = self.0.loss.figures();
+        let mut map = serializer.serialize_map(Some(figures.len()))?;
+        for (name, number, _) in figures {
+            map.serialize_entry(name, &number)?;
+        }
+        map.end()
+    }
+}
+
+struct Vcpus<'a>(&'a Interval);
+
+#[derive(Serialize)]
+struct Vcpu<'a> {
+    vm: Option<&'a str>,
+    pid: Option<u32>,
+    vm_id: u64,
+    vcpu: u32,
+    exits: u64,
+    kvm_exits: Option<u64>,
+    guest_ns: Option<u64>,
+    host_ns: Option<u64>,
+    kernel_ns: Option<u64>,
+    user_ns: Option<u64>,
+    halted_ns: Option<u64>,
+    polled_ns: Option<u64>,
+    waiting_ns: Option<u64>,
+}
+
+impl Serialize for Vcpus<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(Some(self.0.vcpus.len()))?;
+        for span in &self.0.vcpus {
+            let vm = self.0.vms.get(&span.vm);
+            let whole = span.time.filter(|_| self.0.measured != Measured::Counts);
+            let split = whole.filter(|_| self.0.measured == Measured::Split);
+            seq.serialize_element(&Vcpu {
+                vm: vm.map(|vm| vm.name.as_str()),
+                pid: vm.map(|vm| vm.pid),
+                vm_id: span.vm.0,
+                vcpu: span.vcpu,
+                exits: span.exits,
+                kvm_exits: span.kvm_exits,
+                guest_ns: whole.map(|time| time.guest_ns),
+                host_ns: whole.map(|time| time.host_ns()),
+                kernel_ns: split.map(|time| time.kernel_ns),
+                user_ns: split.map(|time| time.user_ns),
+                halted_ns: split.map(|time| time.halted_ns),
+                polled_ns: split.map(|time| time.polled_ns),
+                waiting_ns: split.map(|time| time.waiting_ns),
+            })?;
+        }
+        seq.end()
+    }
+}
+
+/// Escapes what would harm a terminal that shows the JSON as it is; parsed, it is the same.
+struct Harmless;
+
+impl serde_json::ser::Formatter for Harmless {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        let mut rest = text;
+        while let Some((at, found)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for unit in found.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + found.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use exitscope_model::fixture;
+    use serde_json::Value;
+
+    /// Checks `value` against the part of JSON Schema that `docs/stat.schema.json` uses, and that it
+    /// has no key beyond those named there; readers must allow for more.
+    pub fn validate(value: &Value, schema: &Value, at: &str) {
+        for (keyword, rule) in schema.as_object().unwrap() {
+            match keyword.as_str() {
+                "$schema" | "$id" | "title" | "description" => {}
+                "type" => {
+                    let found = match value {
+                        Value::Null => "null",
+                        Value::String(_) => "string",
+                        Value::Array(_) => "array",
+                        Value::Object(_) => "object",
+                        Value::Number(number) if number.is_f64() => "number",
+                        Value::Number(_) => "integer",
+                        Value::Bool(_) => "boolean",
+                    };
+                    let allowed = |name: &Value| name == found || (name == "number" && found == "integer");
+                    let fits = rule.as_array().map_or(allowed(rule), |names| names.iter().any(allowed));
+                    assert!(fits, "{at} is {value}, not of type {rule}");
+                }
+                "enum" => assert!(rule.as_array().unwrap().contains(value), "{at} is {value}, not in {rule}"),
+                "const" => assert_eq!(value, rule, "{at}"),
+                "minimum" => assert!(value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()), "{at}"),
+                "minItems" => {
+                    assert!(value.as_array().is_none_or(|a| a.len() as u64 >= rule.as_u64().unwrap()), "{at}")
+                }
+                "maxItems" => {
+                    assert!(value.as_array().is_none_or(|a| a.len() as u64 <= rule.as_u64().unwrap()), "{at}")
+                }
+                "required" => {
+                    for key in rule.as_array().unwrap() {
+                        assert!(value.get(key.as_str().unwrap()).is_some(), "{at} lacks {key}");
+                    }
+                }
+                "properties" => {
+                    for (key, value) in value.as_object().unwrap() {
+                        let schema =
+                            rule.get(key).unwrap_or_else(|| panic!("{at} has an undocumented {key}"));
+                        validate(value, schema, &format!("{at}.{key}"));
+                    }
+                }
+                "additionalProperties" => {
+                    for (key, value) in value.as_object().into_iter().flatten() {
+                        validate(value, rule, &format!("{at}.{key}"));
+                    }
+                }
+                "items" => {
+                    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+                        validate(value, rule, &format!("{at}[{index}]"));
+                    }
+                }
+                other => panic!("this test does not know the keyword {other}"),
+            }
+        }
+    }
+
+    fn parsed(interval: &Interval, options: &Options) -> Value {
+        let bytes = render(interval, options).unwrap();
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1, "one line per interval");
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(!text.trim_end().chars().any(is_unsafe), "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn every_interval_fits_the_published_schema() {
+        let schema: Value = serde_json::from_str(include_str!("../../../docs/stat.schema.json")).unwrap();
+        let documentation = include_str!("../../../docs/json.md");
+        for interval in fixture::all() {
+            for by in ["vm,vcpu,level,reason", "vm,reason", "vcpu", "level", "reason"] {
+                let by: By = by.parse().unwrap();
+                let value = parsed(&interval, &Options { by, ..Options::default() });
+                validate(&value, &schema, "interval");
+                for row in value["rows"].as_array().unwrap() {
+                    let there = ["vm", "vcpu", "level", "reason"].map(|key| row.get(key).is_some());
+                    assert_eq!(there, [by.vm, by.vcpu, by.level, by.reason]);
+                }
+            }
+        }
+        let rows = &schema["properties"]["rows"]["items"]["properties"];
+        let machine: Vec<&str> = COLUMNS.iter().filter(|c| c.machine).map(|c| c.key).collect();
+        assert_eq!(rows.as_object().unwrap().len(), machine.len());
+        let vcpus = schema["properties"]["vcpus"]["items"]["properties"].as_object().unwrap();
+        for key in vcpus.keys() {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
+        }
+        for key in
+            machine.into_iter().chain(schema["properties"].as_object().unwrap().keys().map(String::as_str))
+        {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
+        }
+    }
+
+    #[test]
+    fn rows_carry_every_exit_and_names_survive() {
+        let interval = fixture::busy();
+        let value = parsed(&interval, &Options { by: By::ALL, ..Options::default() });
+        let rows = value["rows"].as_array().unwrap();
+        let sum: u64 = rows.iter().map(|row| row["count"].as_u64().unwrap()).sum();
+        assert_eq!(sum, interval.exits());
+        assert_eq!(value["total"], interval.exits());
+        let vcpus: u64 =
+            value["vcpus"].as_array().unwrap().iter().map(|v| v["exits"].as_u64().unwrap()).sum();
+        assert_eq!(vcpus, interval.exits());
+
+        // Four times that add up, of rows and of vCPUs.
+        let figure = |row: &Value, key: &str| row[key].as_u64().unwrap();
+        let parts = |row: &Value| -> u64 {
+            ["kernel_ns", "user_ns", "waiting_ns", "halted_ns"].iter().map(|key| figure(row, key)).sum()
+        };
+        for row in rows {
+            assert_eq!(parts(row), figure(row, "time_ns"));
+            let returns = row["returns"].as_object().unwrap().values().map(|count| count.as_u64().unwrap());
+            assert!(returns.sum::<u64>() >= figure(row, "user_exits"));
+            // Of a row about ports or MSRs, each exit that is over is in one of the details or among the others.
+            let is_about = ["IOIO", "MSR"].contains(&row["reason"].as_str().unwrap());
+            assert_eq!(row["details"].is_array(), is_about, "{row}");
+            if is_about {
+                let details = row["details"].as_array().unwrap().iter();
+                let sum: u64 = details.map(|detail| figure(detail, "count")).sum();
+                let over = row["histogram"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
+                assert_eq!(sum + figure(row, "details_other"), over.sum::<u64>(), "{row}");
+            }
+        }
+        for vcpu in value["vcpus"].as_array().unwrap() {
+            assert_eq!(parts(vcpu), figure(vcpu, "host_ns"));
+            assert_eq!(figure(vcpu, "host_ns") + figure(vcpu, "guest_ns"), 10_000_000_000);
+        }
+
+        let hostile = fixture::hostile();
+        let value = parsed(&hostile, &Options::default());
+        assert_eq!(value["rows"][0]["vm"], fixture::HOSTILE);
+    }
+
+    #[test]
+    fn what_is_not_measured_is_null() {
+        let is_null = |interval: &Interval, keys: &[&str]| -> Vec<bool> {
+            let value = parsed(interval, &Options::default());
+            let all =
+                |array: &Value, key: &str| array.as_array().unwrap().iter().all(|row| row[key].is_null());
+            keys.iter().map(|key| all(&value["rows"], key) && all(&value["vcpus"], key)).collect()
+        };
+        let split = ["user_ns", "kernel_ns", "waiting_ns", "halted_ns", "polled_ns"];
+        assert_eq!(is_null(&fixture::busy(), &split), [false; 5]);
+        for interval in [fixture::whole(), fixture::counts(), fixture::statistics()] {
+            assert_eq!(is_null(&interval, &split), [true; 5]);
+            let value = parsed(&interval, &Options::default());
+            let row = &value["rows"][0];
+            assert_eq!([&row["returns"], &row["user_exits"], &row["details"]], [&Value::Null; 3]);
+            let counts = interval.measured == Measured::Counts;
+            let vcpu = &value["vcpus"][0];
+            for time in [&row["time_ns"], &row["histogram"], &vcpu["guest_ns"], &vcpu["host_ns"]] {
+                assert_eq!(time.is_null(), counts);
+            }
+        }
+    }
+
+    #[test]
+    fn what_l2_cost_l1_is_with_l2s_rows_alone() {
+        let figures = |interval: &Interval, by: &str| -> Vec<Value> {
+            let value = parsed(interval, &Options { by: by.parse().unwrap(), ..Options::default() });
+            let figure =
+                |row: &Value| ["level", "count", "to_l1", "l1_done", "l1_exits"].map(|key| row[key].clone());
+            value["rows"].as_array().unwrap().iter().map(|row| figure(row).to_vec().into()).collect()
+        };
+        use serde_json::json;
+        let interval = fixture::nested();
+        let l2 = json!([2, 24_103, 20_003, 20_002, 60_004]);
+        assert_eq!(figures(&interval, "level"), [json!([1, 72_024, null, null, null]), l2]);
+        assert_eq!(figures(&interval, "vcpu"), [json!([null, 96_127, 20_003, 20_002, 60_004])]);
+        let mut plain = fixture::busy();
+        plain.source = Source::Tracepoint;
+        for row in figures(&plain, "vm,level,reason") {
+            assert_eq!([&row[0], &row[2], &row[4]], [&Value::Null; 3], "this source cannot tell");
+        }
+    }
+
+    #[test]
+    fn one_line() {
+        let text = String::from_utf8(render(&fixture::hostile(), &Options::default()).unwrap()).unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn moments_are_exact_to_the_microsecond() {
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::new(1_792_000_000, 123_456_789);
+        assert_eq!(seconds(at).to_string(), "1792000000.123456");
+    }
+}

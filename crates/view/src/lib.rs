@@ -1,0 +1,163 @@
+//! From [`exitscope_model::Interval`] to people and machines.
+//!
+//! Every view is a pure function of the interval and of [`Options`].
+
+pub mod answers;
+pub mod column;
+pub mod compare;
+mod csv;
+pub mod details;
+mod grid;
+mod json;
+pub mod kmsg;
+pub mod life;
+pub mod marks;
+pub mod phases;
+pub mod prose;
+pub mod report;
+mod table;
+pub mod text;
+pub mod unit;
+pub mod value;
+mod vcpus;
+
+use exitscope_model::{By, Interval, Sort};
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+/// How an interval is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// JSON Lines: one object per interval.
+    Json,
+    /// Long rows, header once.
+    Csv,
+    /// The lines that `exitscope kmsg` writes to the kernel log.
+    Kmsg,
+}
+
+impl Format {
+    /// Every format with the word that chooses it.
+    pub const WORDS: [(&'static str, Format); 4] =
+        [("table", Format::Table), ("json", Format::Json), ("csv", Format::Csv), ("kmsg", Format::Kmsg)];
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Format::WORDS.iter().find(|(_, format)| format == self);
+        f.pad(word.map_or("", |(word, _)| word))
+    }
+}
+
+/// A word that is no [`Format`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no format {0:?}; choose from table, json, csv, kmsg")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Format, UnknownFormat> {
+        let known = Format::WORDS.iter().find(|(word, _)| *word == text);
+        known.map(|(_, format)| *format).ok_or_else(|| UnknownFormat(text.into()))
+    }
+}
+
+/// What the one who counted knows about the numbers, in words that continue a sentence: they
+/// begin in lower case and end without a full stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// Why KVM's own count may be smaller without anything being wrong, e.g. `kernels before 6.4
+    /// do not count exits handled on the fast path`.
+    pub kvm_counts_fewer: Option<String>,
+    /// Why KVM's own count could not be read.
+    pub kvm_missing: Option<String>,
+    /// Why the numbers come from where they come, e.g. `this host's KVM has no VT-x or AMD-V
+    /// behind it`; only the table of KVM's own statistics tells it.
+    pub source: Option<String>,
+}
+
+/// How to write.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The format.
+    pub format: Format,
+    /// What rows are told apart by.
+    pub by: By,
+    /// What rows are sorted by.
+    pub sort: Sort,
+    /// Whether this is the first interval in its file: CSV then begins with its header, and a
+    /// table does not begin with an empty line.
+    pub first: bool,
+    /// The table's columns on the terminal; `None` where there is no limit.
+    pub width: Option<usize>,
+    /// Whether the table is coloured.
+    pub color: bool,
+    /// What is known about the numbers.
+    pub explanation: Explanation,
+    /// [`answers`] follow a table, which does not say what they say.
+    pub answered: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            format: Format::default(),
+            by: By::default(),
+            sort: Sort::default(),
+            first: true,
+            width: None,
+            color: false,
+            explanation: Explanation::default(),
+            answered: false,
+        }
+    }
+}
+
+/// Writes an interval, in one piece.
+///
+/// # Errors
+/// Those of `out`, unchanged: a broken pipe is [`io::ErrorKind::BrokenPipe`].
+pub fn write(interval: &Interval, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let bytes = match options.format {
+        Format::Table => table::render(interval, options).into_bytes(),
+        Format::Json => json::render(interval, options)?,
+        Format::Csv => csv::render(interval, options)?,
+        Format::Kmsg => kmsg::render(interval),
+    };
+    out.write_all(&bytes)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_broken_pipe_stays_one_in_every_format() {
+        for (word, format) in Format::WORDS {
+            assert_eq!(word.parse(), Ok(format));
+            let options = Options { format, ..Options::default() };
+            let error = write(&exitscope_model::fixture::busy(), &options, &mut Closed).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format}");
+        }
+        assert!("xml".parse::<Format>().is_err());
+    }
+}
+
+pub mod reasons;

@@ -1,0 +1,139 @@
+//! What the vCPUs did with their time: a sentence for one, a small table for several.
+
+use super::column::share;
+use super::grid::Cells;
+use super::prose::{self, Kind, Line};
+use super::unit;
+use exitscope_model::{Interval, Measured, VcpuSpan, VcpuTime};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
+
+/// How many vCPUs the small table has.
+const SHOWN: usize = 16;
+
+/// A part of a vCPU's time; those of one table add up to all of it.
+pub struct Part {
+    /// What it is called.
+    pub name: &'static str,
+    /// How soon a narrow table does without it.
+    dispensable: u8,
+    /// The part (ns).
+    pub ns: fn(&VcpuTime) -> u64,
+}
+
+const fn part(name: &'static str, dispensable: u8, ns: fn(&VcpuTime) -> u64) -> Part {
+    Part { name, dispensable, ns }
+}
+
+const SPLIT: [Part; 6] = [
+    part("guest", 0, |time| time.guest_ns),
+    part("kernel", 2, |time| time.kernel_ns),
+    part("user", 3, |time| time.user_ns),
+    part("waiting", 4, |time| time.waiting_ns),
+    part("polled", 5, |time| time.polled_ns),
+    part("idle", 1, |time| time.idle_ns()),
+];
+
+const WHOLE: [Part; 2] = [part("guest", 0, |time| time.guest_ns), part("host", 0, |time| time.host_ns())];
+
+/// The parts that are told apart.
+pub fn parts(interval: &Interval) -> &'static [Part] {
+    match interval.measured {
+        Measured::Split => &SPLIT,
+        Measured::Times | Measured::Counts => &WHOLE,
+    }
+}
+
+/// Whether a process has several VMs, so that its id does not name one.
+pub fn is_ambiguous(interval: &Interval) -> bool {
+    let pids: HashSet<u32> = interval.vms.values().map(|vm| vm.pid).collect();
+    pids.len() < interval.vms.len()
+}
+
+/// The vCPUs whose time is known.
+fn timed(interval: &Interval) -> Vec<(&VcpuSpan, VcpuTime)> {
+    let known = |span: &VcpuSpan| span.time.filter(|time| time.total_ns() > 0);
+    interval.vcpus.iter().filter_map(|span| Some((span, known(span)?))).collect()
+}
+
+/// All of them together.
+pub fn sum<'a>(times: impl IntoIterator<Item = &'a VcpuTime>) -> VcpuTime {
+    let mut all = VcpuTime::default();
+    times.into_iter().for_each(|time| all.add(time));
+    all
+}
+
+/// What all of them did, where it is not in the small table; `None` where no time is known.
+pub fn sentence(interval: &Interval) -> Option<Line> {
+    let timed = timed(interval);
+    let whose = match timed.len() {
+        0 => return None,
+        1 => "vCPU's".into(),
+        _ if !prose::is_empty(interval) => return None,
+        several => format!("{} vCPUs'", unit::count(several as u64)),
+    };
+    let all = sum(timed.iter().map(|(_, time)| time));
+    let shares: Vec<String> =
+        parts(interval).iter().map(|part| format!("{} {}", part.name, share_of(part, &all))).collect();
+    Some(Line { kind: Kind::Plain, text: format!("The {whose} time: {}.", shares.join(", ")) })
+}
+
+/// What a part is of all the time.
+pub fn share_of(part: &Part, time: &VcpuTime) -> String {
+    share((part.ns)(time), time.total_ns()).human()
+}
+
+/// The small table: the busiest vCPUs by VM and number, and the others together; `None` where there
+/// are fewer than two.
+pub fn columns(interval: &Interval) -> Option<Vec<Cells>> {
+    let mut timed = timed(interval);
+    if timed.len() < 2 {
+        return None;
+    }
+    let all = sum(timed.iter().map(|(_, time)| time));
+    timed.sort_by_key(|(span, time)| (Reverse(time.total_ns() - time.idle_ns()), span.vm, span.vcpu));
+    let others = timed.split_off(SHOWN.min(timed.len()));
+    timed.sort_by_key(|(span, _)| (span.vm, span.vcpu));
+
+    let mut columns = Vec::new();
+    let vms: BTreeSet<_> = timed.iter().chain(&others).map(|(span, _)| span.vm).collect();
+    let vm = |span: &VcpuSpan| interval.vms.get(&span.vm);
+    if vms.len() > 1 {
+        let name = |span: &VcpuSpan| vm(span).map_or("-".into(), prose::vm_name);
+        columns.push(keys("vm", false, 0, &timed, name));
+        columns
+            .push(keys("pid", true, 6, &timed, |span| vm(span).map_or("-".into(), |vm| vm.pid.to_string())));
+        if is_ambiguous(interval) {
+            columns.push(keys("id", true, 0, &timed, |span| span.vm.0.to_string()));
+        }
+    }
+    columns.push(keys("vcpu", true, 0, &timed, |span| span.vcpu.to_string()));
+    let first = columns.len();
+    for part in parts(interval) {
+        let rows = timed.iter().map(|(_, time)| share_of(part, time)).collect();
+        let total = share_of(part, &all);
+        columns.push(Cells::new(part.name, true, part.dispensable, rows).with_total(total));
+    }
+    if !others.is_empty() {
+        let rest = sum(others.iter().map(|(_, time)| time));
+        columns[..first].iter_mut().for_each(|cells| cells.rows.push(String::new()));
+        columns[0].rows[SHOWN] = format!("{} more", unit::count(others.len() as u64));
+        for (cells, part) in columns[first..].iter_mut().zip(parts(interval)) {
+            cells.rows.push(share_of(part, &rest));
+        }
+    }
+    columns[0].total = "all".into();
+    Some(columns)
+}
+
+/// A column that tells vCPUs apart.
+fn keys(
+    heading: &str,
+    right: bool,
+    dispensable: u8,
+    timed: &[(&VcpuSpan, VcpuTime)],
+    key: impl Fn(&VcpuSpan) -> String,
+) -> Cells {
+    let rows = timed.iter().map(|(span, _)| key(span)).collect();
+    Cells::new(heading, right, dispensable, rows)
+}
