@@ -1,12 +1,12 @@
-//! From what was counted while a machine booted to when it did what, and when it exited much more than around then.
+//! Analysis of a boot: phases, rates over time and spikes, from intervals of counts and the lines of a console.
 //!
-//! [`console`] splits what the machine said into lines, [`phase`] knows from lines what it does, and [`course`] from these and from the
-//! mode of its guest through which phases it goes; [`series`] keeps the exits
-//! of short intervals, [`spike`] finds those that stand out, and [`life`] is all of it together.
+//! [`console`] splits a console into lines, [`phase`] has the table of markers, and [`phase_detector`] finds the phases
+//! from both lines and the guest's mode. [`series`] keeps the exits of short intervals, [`spike`] finds those that stand
+//! out, and [`boot_report`] holds the result.
 
+pub mod boot_report;
 pub mod console;
-pub mod course;
-pub mod life;
 pub mod phase;
+pub mod phase_detector;
 pub mod series;
 pub mod spike;

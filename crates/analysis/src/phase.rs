@@ -132,14 +132,14 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::super::course::Course;
+    use super::super::phase_detector::PhaseDetector;
     use super::*;
     use std::time::Duration;
 
     fn phases(rules: &Rules, lines: &[&str]) -> Vec<String> {
-        let mut course = Course::new(rules.clone());
+        let mut detector = PhaseDetector::new(rules.clone());
         let told = lines.iter().filter_map(|line| rules.told(line, true)).collect::<Vec<_>>();
-        let begun = course.advance(Duration::ZERO, Duration::ZERO, None, &told);
+        let begun = detector.step(Duration::ZERO, Duration::ZERO, None, &told);
         begun.into_iter().map(|begun| begun.name).collect()
     }
 

@@ -1,9 +1,9 @@
 //! Damaged recordings: whatever bytes are in a file, reading it ends, with intervals or with an error, and takes little
 //! memory.
 
+use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
-use exitscope_analysis::course::Begun;
-use exitscope_analysis::life::{LeftOut, Mark, Origin, Told};
+use exitscope_analysis::phase_detector::PhaseStart;
 use exitscope_model::{
     By, Counters, Detail, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured,
     Modes, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
@@ -72,23 +72,23 @@ fn details(code: u64, count: u64) -> Details {
 }
 
 /// What came with an interval.
-fn told(number: u64) -> Told {
+fn events(number: u64) -> IntervalEvents {
     let at = |ms| Duration::from_millis(1000 * number + ms);
     let text =
         format!("[    {number}.000000] a line of a console, as long as they are, or a bit longer \u{1b}[2J");
-    let mut told = Told {
+    let mut events = IntervalEvents {
         lines: (0..4).map(|line| Line { at: at(line), text: format!("{text} {line}") }).collect(),
         marks: vec![
             Mark { at: at(5), origin: Origin::Hand, text: "half way".into() },
             Mark::port(at(6), 0xf4, u8::try_from(number).unwrap()),
         ],
-        begun: vec![Begun { name: format!("phase {number}"), at: at(0) }],
+        phases: vec![PhaseStart { name: format!("phase {number}"), at: at(0) }],
         left_out: LeftOut { lines: number, ..LeftOut::default() },
     };
     if number == 5 {
-        told.begun.push(Begun { name: "earlier".into(), at: Duration::from_secs(4) });
+        events.phases.push(PhaseStart { name: "earlier".into(), at: Duration::from_secs(4) });
     }
-    told
+    events
 }
 
 /// Two VMs, one with a guest of its own, on three vCPUs with ten reasons.
@@ -192,7 +192,7 @@ fn recorded(path: &Path) -> Writer {
     };
     let mut writer = Writer::create(path, false, &about).unwrap();
     for number in 0..INTERVALS {
-        writer.write_told(&interval(number), &Notes::default(), &told(number)).unwrap();
+        writer.write_events(&interval(number), &Notes::default(), &events(number)).unwrap();
     }
     writer
 }
@@ -200,18 +200,18 @@ fn recorded(path: &Path) -> Writer {
 /// Reads all that there is, and prints it in every format: what `report` does.
 fn report(path: &Path) -> Result<Option<Read>, Error> {
     let recording = Recording::open(path)?;
-    let life = recording.life(Part::default())?;
+    let boot = recording.boot_report(Part::default())?;
     let part = Part { phases: vec!["phase 3".into(), "earlier".into()], ..Part::default() };
-    for life in [&life, &recording.life(part)?].into_iter().flatten() {
-        view::phases::render(life.series.stretches(), &life.series.whole(), Some(80));
-        view::marks::render(&life.marks, life.marks_left_out);
-        view::life::render(life).unwrap();
+    for boot in [&boot, &recording.boot_report(part)?].into_iter().flatten() {
+        view::phases::render(boot.series.stretches(), &boot.series.whole(), Some(80));
+        view::marks::render(&boot.marks, boot.marks_left_out);
+        view::boot_report::render(boot).unwrap();
     }
-    if let Some(life) = &life {
+    if let Some(boot) = &boot {
         let (facts, explanation) = (recording.about(), Explanation::default());
-        view::report::html(&Story { life, facts, explanation: &explanation });
+        view::report::html(&Story { boot, facts, explanation: &explanation });
     }
-    let whole = life.as_ref().map(|life| &life.whole);
+    let whole = boot.as_ref().map(|boot| &boot.whole);
     if let Some(whole) = whole {
         for (_, format) in Format::WORDS {
             for by in [By::default(), By::ALL] {
@@ -220,9 +220,9 @@ fn report(path: &Path) -> Result<Option<Read>, Error> {
             }
         }
     }
-    Ok(life.map(|life| {
-        let phases = life.series.stretches().iter().map(|phase| (phase.name.clone(), phase.whole.at));
-        Read { phases: phases.collect(), whole: life.whole, console: life.console, marks: life.marks }
+    Ok(boot.map(|boot| {
+        let phases = boot.series.stretches().iter().map(|phase| (phase.name.clone(), phase.whole.at));
+        Read { phases: phases.collect(), whole: boot.whole, console: boot.console, marks: boot.marks }
     }))
 }
 
@@ -251,8 +251,8 @@ fn a_thousand_flipped_bytes_neither_crash_nor_hang_a_report() {
     MOST.store(before, Ordering::Relaxed);
     let whole = Read {
         whole,
-        console: (0..INTERVALS).flat_map(|number| told(number).lines).collect(),
-        marks: (0..INTERVALS).flat_map(|number| told(number).marks).collect(),
+        console: (0..INTERVALS).flat_map(|number| events(number).lines).collect(),
+        marks: (0..INTERVALS).flat_map(|number| events(number).marks).collect(),
         phases: report(&file.0).unwrap().unwrap().phases,
     };
     assert_eq!(whole.phases.len(), 11);

@@ -1,6 +1,6 @@
 //! What is kept with a recording beside its intervals.
 
-use exitscope_analysis::life::LeftOut;
+use exitscope_analysis::boot_report::LeftOut;
 use exitscope_model::{Isa, Level, Measured, Source};
 
 /// What the one who recorded knew about the numbers, in words that continue a sentence. Untrusted, as all that is read.

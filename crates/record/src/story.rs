@@ -5,8 +5,8 @@ use super::about;
 use super::once::{Moment, Reader};
 use super::reader::{Part, Recording};
 use super::rows::Order;
+use exitscope_analysis::boot_report::{BootReport, LeftOut, Mark, Origin};
 use exitscope_analysis::console::{Line, MAX_BYTES, MAX_LINES};
-use exitscope_analysis::life::{LeftOut, Life, Mark, Origin};
 use exitscope_analysis::phase::FIRST;
 use exitscope_analysis::series::{Series, Slice};
 use exitscope_analysis::spike;
@@ -124,7 +124,7 @@ impl Recording {
     ///
     /// # Errors
     /// If the recording is damaged, or cannot be read.
-    pub fn life(&self, part: Part) -> Result<Option<Life>, Error> {
+    pub fn boot_report(&self, part: Part) -> Result<Option<BootReport>, Error> {
         let Story { console, marks, phases, left_out, until } = &self.story;
         let mut phases = phases.iter().peekable();
         let first = phases.next_if(|phase| phase.first == 1).map_or(FIRST, |phase| &phase.name);
@@ -158,7 +158,7 @@ impl Recording {
             Some(until) => until.clone(),
             None => self.ended().to_owned(),
         };
-        let mut life = Life {
+        let mut boot = BootReport {
             whole,
             series,
             spikes: spike::find(&all),
@@ -169,10 +169,10 @@ impl Recording {
             marks_left_out: left_out.marks,
             end,
         };
-        if life.series.whole().length != all.whole().length {
-            life.cut();
+        if boot.series.whole().length != all.whole().length {
+            boot.cut();
         }
-        Ok(Some(life))
+        Ok(Some(boot))
     }
 
     /// What it ended with, in words that continue "until", where nobody has said more.

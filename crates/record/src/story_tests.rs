@@ -2,9 +2,9 @@
 
 use super::tests::{Folder, about, all, fixture, recorded};
 use super::*;
+use exitscope_analysis::boot_report::{BootReport, IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
-use exitscope_analysis::course::Begun;
-use exitscope_analysis::life::{LeftOut, Life, Mark, Origin, Told};
+use exitscope_analysis::phase_detector::PhaseStart;
 use exitscope_model::{Details, Interval, Modes};
 use rusqlite::Connection;
 use std::path::Path;
@@ -22,30 +22,30 @@ fn hand(second: u64, text: &str) -> Mark {
     Mark { at: at(second), origin: Origin::Hand, text: text.into() }
 }
 
-fn begun(name: &str, second: u64) -> Begun {
-    Begun { name: name.into(), at: at(second) }
+fn phase(name: &str, second: u64) -> PhaseStart {
+    PhaseStart { name: name.into(), at: at(second) }
 }
 
 /// Five intervals of ten seconds, with a reboot, and what came with each.
-fn told() -> Vec<Told> {
+fn events() -> Vec<IntervalEvents> {
     let left_out = LeftOut { lines: 3, bytes: 4, marks: 5 };
-    let mut told = vec![Told::default(); 5];
-    told[0].begun = vec![begun("start", 0), begun("firmware", 10)];
-    told[1].lines = vec![line(12, "SeaBIOS <script>\u{1b}[2J\u{202e}"), line(19, "GRUB")];
-    told[2].marks = vec![Mark::port(at(25), 0xf4, 0x10), hand(26, "half;way")];
+    let mut events = vec![IntervalEvents::default(); 5];
+    events[0].phases = vec![phase("start", 0), phase("firmware", 10)];
+    events[1].lines = vec![line(12, "SeaBIOS <script>\u{1b}[2J\u{202e}"), line(19, "GRUB")];
+    events[2].marks = vec![Mark::port(at(25), 0xf4, 0x10), hand(26, "half;way")];
     // The one is known only now; the other begins with this interval, and a third after it.
-    told[3].begun = vec![begun("kernel decompression", 20), begun("kernel", 30), begun("firmware", 40)];
-    told[3].left_out = left_out;
-    told[4].begun = vec![begun("login", 50)];
-    told[4].left_out = left_out;
-    told
+    events[3].phases = vec![phase("kernel decompression", 20), phase("kernel", 30), phase("firmware", 40)];
+    events[3].left_out = left_out;
+    events[4].phases = vec![phase("login", 50)];
+    events[4].left_out = left_out;
+    events
 }
 
 fn record(path: &Path, until: Option<&str>) -> Writer {
     let interval = fixture::busy();
     let mut writer = recorded(path, &[]);
-    for told in told() {
-        writer.write_told(&interval, &Notes::default(), &told).unwrap();
+    for events in events() {
+        writer.write_events(&interval, &Notes::default(), &events).unwrap();
     }
     if let Some(until) = until {
         writer.until(until).unwrap();
@@ -53,19 +53,19 @@ fn record(path: &Path, until: Option<&str>) -> Writer {
     writer
 }
 
-fn phases(life: &Life) -> Vec<(&str, u64, u64)> {
-    let all = life.series.stretches().iter();
+fn phases(boot: &BootReport) -> Vec<(&str, u64, u64)> {
+    let all = boot.series.stretches().iter();
     all.map(|phase| (phase.name.as_str(), phase.whole.at.as_secs(), phase.whole.length.as_secs())).collect()
 }
 
 #[test]
 fn a_life_is_as_it_was_seen_also_where_it_was_cut_off() {
-    let folder = Folder::new("told");
+    let folder = Folder::new("events");
     let path = folder.file("x");
     let writer = record(&path, None);
     let check = |end: &str| {
         let recording = Recording::open(&path).unwrap();
-        let life = recording.life(Part::default()).unwrap().unwrap();
+        let boot = recording.boot_report(Part::default()).unwrap().unwrap();
         let expected = [
             ("start", 0, 10),
             ("firmware", 10, 10),
@@ -74,15 +74,15 @@ fn a_life_is_as_it_was_seen_also_where_it_was_cut_off() {
             ("firmware", 40, 10),
             ("login", 50, 0),
         ];
-        assert_eq!(phases(&life), expected);
-        let told = told();
-        assert_eq!((&life.console, &life.marks), (&told[1].lines, &told[2].marks));
-        assert_eq!((life.left_out, life.bytes_left_out, life.marks_left_out), (3, 4, 5));
-        assert_eq!(life.end, end);
+        assert_eq!(phases(&boot), expected);
+        let events = events();
+        assert_eq!((&boot.console, &boot.marks), (&events[1].lines, &events[2].marks));
+        assert_eq!((boot.left_out, boot.bytes_left_out, boot.marks_left_out), (3, 4, 5));
+        assert_eq!(boot.end, end);
         assert_eq!(recording.phases(), ["start", "firmware", "kernel decompression", "kernel", "login"]);
         let part = |names: &[&str]| {
             let phases = names.iter().map(|&name| name.to_owned()).collect();
-            recording.life(Part { phases, ..Part::default() }).unwrap()
+            recording.boot_report(Part { phases, ..Part::default() }).unwrap()
         };
         let firmware = part(&["firmware"]).unwrap();
         assert_eq!(phases(&firmware), [("firmware", 10, 10), ("firmware", 40, 10)]);
@@ -173,9 +173,9 @@ fn a_recording_of_version_1_is_read() {
     let recording = Recording::open(&old).unwrap();
     assert_eq!(all(&recording), intervals);
     assert_eq!((recording.about(), recording.end()), (&about(&intervals[0]), Some("as asked")));
-    let life = recording.life(Part::default()).unwrap().unwrap();
-    assert_eq!(phases(&life), [("start", 0, 30)]);
-    assert_eq!((life.end.as_str(), life.console, life.marks), ("the end of the recording", vec![], vec![]));
+    let boot = recording.boot_report(Part::default()).unwrap().unwrap();
+    assert_eq!(phases(&boot), [("start", 0, 30)]);
+    assert_eq!((boot.end.as_str(), boot.console, boot.marks), ("the end of the recording", vec![], vec![]));
 }
 
 /// Many ports and MSRs: what is told apart is bounded, and the sum is right.

@@ -122,32 +122,32 @@ fn second_with(exits: u64) -> Interval {
 
 #[test]
 fn a_life_has_what_stands_out_also_in_a_part() {
-    let folder = Folder::new("life");
+    let folder = Folder::new("part");
     let path = folder.file("x");
     let intervals: Vec<_> =
         (0..60).map(|second| second_with(if second == 30 { 5000 } else { 100 })).collect();
     let writer = recorded(&path, &intervals);
-    let life = |from, to| {
+    let boot = |from, to| {
         let after = |seconds| Some(When::After(Duration::from_secs(seconds)));
         Recording::open(&path)
             .unwrap()
-            .life(Part { from: after(from), to: after(to), ..Part::default() })
+            .boot_report(Part { from: after(from), to: after(to), ..Part::default() })
             .unwrap()
     };
-    assert_eq!(life(0, 90).unwrap().end, "the last interval that was written");
+    assert_eq!(boot(0, 90).unwrap().end, "the last interval that was written");
     writer.finish("with the command: exit status: 0").unwrap();
-    let whole = life(0, 90).unwrap();
+    let whole = boot(0, 90).unwrap();
     assert_eq!((whole.whole.exits(), whole.end.as_str()), (59 * 100 + 5000, "the command's end"));
     // In this part alone, nothing would say what is usual.
-    let part = life(28, 33).unwrap();
+    let part = boot(28, 33).unwrap();
     assert_eq!((part.whole.exits(), part.end.as_str()), (5400, "the end of this part"));
     assert_eq!(
         part.series.slices().iter().map(|slice| slice.at.as_secs()).collect::<Vec<_>>(),
         [28, 29, 30, 31, 32]
     );
     assert_eq!((part.spikes.len(), &part.spikes), (1, &whole.spikes));
-    assert_eq!(life(40, 90).unwrap().spikes, []);
-    assert!(life(60, 90).is_none());
+    assert_eq!(boot(40, 90).unwrap().spikes, []);
+    assert!(boot(60, 90).is_none());
 }
 
 /// An interval in which these vCPUs of these VMs did something; `ended` ones are there for the last time.

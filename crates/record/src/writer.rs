@@ -4,9 +4,9 @@ use super::about::{self, Notes};
 use super::files::{beside, in_the_way, remove};
 use super::keys::{At, Keys};
 use super::{Error, histogram, schema, text, uses};
+use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
-use exitscope_analysis::course::Begun;
-use exitscope_analysis::life::{LeftOut, Mark, Origin, Told};
+use exitscope_analysis::phase_detector::PhaseStart;
 use exitscope_model::{About, Counters, Interval, Measured, Nested, VcpuSpan, VcpuTime};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use std::collections::BTreeMap;
@@ -101,18 +101,28 @@ impl Writer {
     /// [`Error::Full`] where there is no room left. After an error the recording is as it was before, and nothing more
     /// can be written.
     pub fn write(&mut self, interval: &Interval, notes: &Notes) -> Result<(), Error> {
-        self.write_told(interval, notes, &Told::default())
+        self.write_events(interval, notes, &IntervalEvents::default())
     }
 
     /// The same with what came beside what was counted.
     ///
     /// # Errors
     /// Those of [`Writer::write`].
-    pub fn write_told(&mut self, interval: &Interval, notes: &Notes, told: &Told) -> Result<(), Error> {
-        self.write_transaction(interval, notes, told).map_err(|cause| self.explain(cause))
+    pub fn write_events(
+        &mut self,
+        interval: &Interval,
+        notes: &Notes,
+        events: &IntervalEvents,
+    ) -> Result<(), Error> {
+        self.write_transaction(interval, notes, events).map_err(|cause| self.explain(cause))
     }
 
-    fn write_transaction(&mut self, interval: &Interval, notes: &Notes, told: &Told) -> rusqlite::Result<()> {
+    fn write_transaction(
+        &mut self,
+        interval: &Interval,
+        notes: &Notes,
+        events: &IntervalEvents,
+    ) -> rusqlite::Result<()> {
         let length_ns = u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX);
         let id = self.intervals + 1;
         let transaction = self.connection.transaction()?;
@@ -127,10 +137,10 @@ impl Writer {
             write_notes(&transaction, notes)?;
             self.notes = notes.clone();
         }
-        write_told(&transaction, told, id)?;
-        if told.left_out != self.left_out {
-            write_left_out(&transaction, told.left_out)?;
-            self.left_out = told.left_out;
+        write_events(&transaction, events, id)?;
+        if events.left_out != self.left_out {
+            write_left_out(&transaction, events.left_out)?;
+            self.left_out = events.left_out;
         }
         let mut keys = At { keys: &mut self.keys, transaction: &transaction, interval: id };
         keys.vms(interval)?;
@@ -372,13 +382,13 @@ fn write_row(
 }
 
 /// Lines, marks and phases that came with this interval.
-fn write_told(transaction: &Transaction<'_>, told: &Told, id: i64) -> rusqlite::Result<()> {
+fn write_events(transaction: &Transaction<'_>, events: &IntervalEvents, id: i64) -> rusqlite::Result<()> {
     let ns = |at: Duration| int(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
-    for Line { at, text } in &told.lines {
+    for Line { at, text } in &events.lines {
         let mut statement = transaction.prepare_cached("INSERT INTO console VALUES (NULL, ?, ?)")?;
         statement.execute(params![ns(*at)?, text])?;
     }
-    for Mark { at, origin, text } in &told.marks {
+    for Mark { at, origin, text } in &events.marks {
         let (origin, port, value) = match *origin {
             Origin::Hand => ("hand", None, None),
             Origin::Port { port, value } => ("port", Some(port), Some(value)),
@@ -386,7 +396,7 @@ fn write_told(transaction: &Transaction<'_>, told: &Told, id: i64) -> rusqlite::
         let mut statement = transaction.prepare_cached("INSERT INTO marks VALUES (NULL, ?, ?, ?, ?, ?)")?;
         statement.execute(params![ns(*at)?, origin, port, value, text])?;
     }
-    for Begun { name, at } in &told.begun {
+    for PhaseStart { name, at } in &events.phases {
         // With an interval that has begun, or with the one that follows.
         let mut first = transaction
             .prepare_cached("SELECT id FROM intervals WHERE offset_ns >= ? ORDER BY offset_ns, id LIMIT 1")?;

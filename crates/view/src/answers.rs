@@ -1,7 +1,7 @@
 //! What the figures of a boot say, in sentences.
 
 use super::{details, text, unit};
-use exitscope_analysis::life::{Life, Mark, Origin};
+use exitscope_analysis::boot_report::{BootReport, Mark, Origin};
 use exitscope_analysis::series::{Series, Slice, Stretch};
 use exitscope_analysis::spike::Spike;
 use exitscope_model::{ExitCode, Source, float};
@@ -18,9 +18,9 @@ const TOLD: usize = 5;
 const CONSOLE: usize = 60;
 
 /// The answers, one sentence or a few each.
-pub fn answers(life: &Life) -> Vec<String> {
-    let whole = life.series.whole();
-    let end = life.end.replace('`', "'");
+pub fn answers(boot: &BootReport) -> Vec<String> {
+    let whole = boot.series.whole();
+    let end = boot.end.replace('`', "'");
     if whole.exits == 0 {
         return vec![format!(
             "There was no exit in {} until {}: did the command start a VM?",
@@ -35,14 +35,14 @@ pub fn answers(life: &Life) -> Vec<String> {
         end,
         unit::rate(whole.rate())
     )];
-    answers.extend(phases(&life.series, &whole));
-    answers.extend(marks(life));
-    answers.push(stability(&life.series, &whole));
-    answers.extend(spikes(life));
+    answers.extend(phases(&boot.series, &whole));
+    answers.extend(marks(boot));
+    answers.push(stability(&boot.series, &whole));
+    answers.extend(spikes(boot));
     // Classes overlap: their counts say nothing about each other.
-    if life.whole.source != Source::KvmStat {
+    if boot.whole.source != Source::KvmStat {
         answers.extend(kinds(&whole));
-        answers.extend(help(life, &whole));
+        answers.extend(help(boot, &whole));
     }
     answers
 }
@@ -76,8 +76,8 @@ fn phases(series: &Series, whole: &Slice) -> Option<String> {
 }
 
 /// How many exits there were until each mark; of several alike that follow each other, until the first.
-fn marks(life: &Life) -> Option<String> {
-    let alike: Vec<&[Mark]> = life.marks.chunk_by(|a, b| a.text == b.text).collect();
+fn marks(boot: &BootReport) -> Option<String> {
+    let alike: Vec<&[Mark]> = boot.marks.chunk_by(|a, b| a.text == b.text).collect();
     let told: Vec<String> = alike
         .iter()
         .take(TOLD)
@@ -88,7 +88,7 @@ fn marks(life: &Life) -> Option<String> {
                 Origin::Hand => slice.at < first.at,
                 Origin::Port { .. } => slice.end() <= first.at,
             };
-            let before = life.series.slices().iter().take_while(until);
+            let before = boot.series.slices().iter().take_while(until);
             let exits: u64 = before.map(|slice| slice.exits).sum();
             let text = theirs(first.text.trim());
             let times =
@@ -142,17 +142,17 @@ fn stability(series: &Series, whole: &Slice) -> String {
 }
 
 /// How many spikes there were, and a sentence for each of the largest.
-fn spikes(life: &Life) -> Vec<String> {
-    if life.spikes.is_empty() {
+fn spikes(boot: &BootReport) -> Vec<String> {
+    if boot.spikes.is_empty() {
         return vec!["There is no spike: no time stands out from what was around it.".into()];
     }
-    let exits: u64 = life.spikes.iter().map(|spike| spike.exits).sum();
-    let mut largest: Vec<(usize, &Spike)> = life.spikes.iter().enumerate().collect();
+    let exits: u64 = boot.spikes.iter().map(|spike| spike.exits).sum();
+    let mut largest: Vec<(usize, &Spike)> = boot.spikes.iter().enumerate().collect();
     largest.sort_by(|(_, a), (_, b)| b.excess.total_cmp(&a.excess));
     largest.truncate(TOLD);
     largest.sort_by_key(|(number, _)| *number);
-    let share = unit::share(life.series.whole().part(exits));
-    let mut said = match life.spikes.len() {
+    let share = unit::share(boot.series.whole().part(exits));
+    let mut said = match boot.spikes.len() {
         1 => format!(
             "There is one spike, a time that stands out from what was around it, with {share} of the exits."
         ),
@@ -161,15 +161,15 @@ fn spikes(life: &Life) -> Vec<String> {
             unit::count(n as u64)
         ),
     };
-    if life.spikes.len() > TOLD {
+    if boot.spikes.len() > TOLD {
         let _ = write!(said, " The {TOLD} largest:");
     }
-    let told = largest.iter().map(|(number, spike)| tell(life, *number, spike));
+    let told = largest.iter().map(|(number, spike)| tell(boot, *number, spike));
     std::iter::once(said).chain(told).collect()
 }
 
-fn tell(life: &Life, number: usize, spike: &Spike) -> String {
-    let phase = match life.series.stretches() {
+fn tell(boot: &BootReport, number: usize, spike: &Spike) -> String {
+    let phase = match boot.series.stretches() {
         [_] => String::new(),
         stretches => format!(" ({})", phase(stretches, spike.phase)),
     };
@@ -189,7 +189,7 @@ fn tell(life: &Life, number: usize, spike: &Spike) -> String {
     }
     said.push('.');
     let line = |moment| {
-        let line = life.line(moment)?;
+        let line = boot.line(moment)?;
         Some(format!("\"{}\"", theirs(text::on_terminal(&line.text).trim())))
     };
     let (first, last) = (line(spike.at), line(spike.at + spike.length));
@@ -242,8 +242,8 @@ fn kinds(whole: &Slice) -> Option<String> {
 }
 
 /// What would help most: about the port or MSR that most exits are for, where there is one, else about their reason.
-fn help(life: &Life, whole: &Slice) -> Vec<String> {
-    let mut advice = details::advice(&life.whole);
+fn help(boot: &BootReport, whole: &Slice) -> Vec<String> {
+    let mut advice = details::advice(&boot.whole);
     if let Some(first) = advice.first_mut() {
         *first = format!("What would help most: {first}");
         return advice;
@@ -265,17 +265,17 @@ fn help(life: &Life, whole: &Slice) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use exitscope_analysis::boot_report::Origin;
     use exitscope_analysis::console::Line;
-    use exitscope_analysis::life::Origin;
     use exitscope_analysis::series;
     use exitscope_model::fixture;
     use std::time::Duration;
 
     fn say(series: &Series, line: Option<&str>) -> String {
         let end = "\"login: \" on the console".into();
-        let mut life = Life::new(fixture::whole(), series.clone(), end);
-        life.console.extend(line.map(|text| Line { at: Duration::ZERO, text: text.into() }));
-        answers(&life).join("\n")
+        let mut boot = BootReport::new(fixture::whole(), series.clone(), end);
+        boot.console.extend(line.map(|text| Line { at: Duration::ZERO, text: text.into() }));
+        answers(&boot).join("\n")
     }
 
     #[test]
@@ -293,17 +293,17 @@ mod tests {
             series.add(&interval);
             series.begin("kernel");
         }
-        let mut life = Life::new(interval, series, "a signal".into());
+        let mut boot = BootReport::new(interval, series, "a signal".into());
         let mark = |seconds, text: &str| Mark {
             // It comes a little before the interval that it ends is over.
             at: Duration::from_secs(seconds) - Duration::from_millis(1),
             origin: Origin::Hand,
             text: text.into(),
         };
-        life.marks = vec![mark(10, "half\u{202e}"), mark(20, "again"), mark(20, "again")];
-        insta::assert_snapshot!(answers(&life).join("\n"));
-        life.whole.source = Source::KvmStat;
-        assert!(!answers(&life).iter().any(|answer| answer.starts_with("Most frequent")), "classes overlap");
+        boot.marks = vec![mark(10, "half\u{202e}"), mark(20, "again"), mark(20, "again")];
+        insta::assert_snapshot!(answers(&boot).join("\n"));
+        boot.whole.source = Source::KvmStat;
+        assert!(!answers(&boot).iter().any(|answer| answer.starts_with("Most frequent")), "classes overlap");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Every view is a pure function of the interval and of [`Options`].
 
 pub mod answers;
+pub mod boot_report;
 pub mod column;
 pub mod compare;
 mod csv;
@@ -10,7 +11,6 @@ pub mod details;
 mod grid;
 mod json;
 pub mod kmsg;
-pub mod life;
 pub mod marks;
 pub mod phases;
 pub mod prose;

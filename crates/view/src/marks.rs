@@ -1,7 +1,7 @@
 //! The marks of a machine's life as a list.
 
 use super::{text, unit};
-use exitscope_analysis::life::{Mark, Origin};
+use exitscope_analysis::boot_report::{Mark, Origin};
 
 /// How many marks are shown, the first and the last of more.
 const SHOWN: usize = 40;

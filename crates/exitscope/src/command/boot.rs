@@ -8,8 +8,8 @@ use super::session::{self, Session};
 use super::terminal::Terminal;
 use super::{page, tell};
 use crate::cli::{self, BootFormat};
-use exitscope_analysis::course::Course;
 use exitscope_analysis::phase::{LOGIN, Rules};
+use exitscope_analysis::phase_detector::PhaseDetector;
 use exitscope_model::{Side, float};
 use exitscope_record::{self as record, Writer};
 use exitscope_view::report::Format;
@@ -131,7 +131,7 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
     let (rules, waker) = (asked.rules.clone(), counting.waker());
     let listener =
         Listener::start(&mut terminal, session.origin_ns(), rules.clone(), asked.until.clone(), waker)?;
-    session.listen(listener, Course::new(rules));
+    session.listen(listener, PhaseDetector::new(rules));
 
     let times = Times { duration: None, interval: Some(args.interval) };
     let end = counting.until_end(times, |watch, complete| {
@@ -170,23 +170,23 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
     if let Some(error) = &session.failed {
         say(&format!("{error:#}; the boot went on, unrecorded"))?;
     }
-    let life = session.life(words);
+    let boot = session.boot_report(words);
     let interrupted = counting.was_interrupted();
     let (seen_end, length) = (found.is_some(), Duration::ZERO);
     let mut outcome = Outcome { exits: 0, length, seen_end, end, interrupted, recorded };
-    if let Some(life) = life {
-        let whole = life.series.whole();
+    if let Some(boot) = boot {
+        let whole = boot.series.whole();
         (outcome.exits, outcome.length) = (whole.exits, whole.length);
         match args.format {
             BootFormat::Table => {
                 output.explain(explanation.clone());
-                output.write(&life.whole)?;
-                output.say(&tell::life(&life, output.width()))?;
+                output.write(&boot.whole)?;
+                output.say(&tell::boot_report(&boot, output.width()))?;
             }
-            BootFormat::Json => output.say(&view::life::render(&life)?)?,
+            BootFormat::Json => output.say(&view::boot_report::render(&boot)?)?,
         }
         if let Some(file) = &args.html {
-            page::write(Format::Html, false, (&life, &about, &explanation), Some(file))?;
+            page::write(Format::Html, false, (&boot, &about, &explanation), Some(file))?;
         }
     }
     Ok(Some(outcome))

@@ -1,7 +1,7 @@
-//! Pages and pictures of a machine's life, and where they go.
+//! Pages and pictures of a boot, and where they go.
 
 use anyhow::{Context, bail};
-use exitscope_analysis::life::Life;
+use exitscope_analysis::boot_report::BootReport;
 use exitscope_model::About;
 use exitscope_view::Explanation;
 use exitscope_view::report::{self, Format, Story, Theme};
@@ -30,10 +30,10 @@ pub fn check_file(file: &Path) -> anyhow::Result<()> {
 pub fn write(
     format: Format,
     dark: bool,
-    (life, facts, explanation): (&Life, &About, &Explanation),
+    (boot, facts, explanation): (&BootReport, &About, &Explanation),
     file: Option<&Path>,
 ) -> anyhow::Result<()> {
-    let story = Story { life, facts, explanation };
+    let story = Story { boot, facts, explanation };
     let theme = if dark { Theme::Dark } else { Theme::Light };
     let bytes = match format {
         Format::Html => report::html(&story).into_bytes(),

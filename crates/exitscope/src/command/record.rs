@@ -7,8 +7,8 @@ use super::progress::Progress;
 use super::session::{self, Session};
 use super::terminal::Terminal;
 use crate::cli;
-use exitscope_analysis::course::Course;
 use exitscope_analysis::phase::Rules;
+use exitscope_analysis::phase_detector::PhaseDetector;
 use exitscope_record::{self as record, Writer};
 use exitscope_view::{text, unit};
 use std::io::{self, Write};
@@ -88,7 +88,7 @@ impl Run {
         counting.start_command_alone(|command| terminal.attach(command))?;
         let (origin, waker) = (self.session.origin_ns(), counting.waker());
         let listener = Listener::start(terminal, origin, rules.clone(), None, waker)?;
-        self.session.listen(listener, Course::new(rules));
+        self.session.listen(listener, PhaseDetector::new(rules));
         Ok(())
     }
 

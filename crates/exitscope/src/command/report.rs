@@ -42,14 +42,17 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
         report::Format::Interval(format) => Some(format),
         report::Format::Html | report::Format::Svg | report::Format::Png => None,
     };
-    let mut life =
-        if rows.is_none_or(|format| format == Format::Table) { recording.life(part.clone())? } else { None };
-    if let Some(life) = &mut life {
+    let mut boot = if rows.is_none_or(|format| format == Format::Table) {
+        recording.boot_report(part.clone())?
+    } else {
+        None
+    };
+    if let Some(boot) = &mut boot {
         // Whoever recorded may be anyone.
-        life.end = text::clean(&life.end, 200);
+        boot.end = text::clean(&boot.end, 200);
     }
-    let whole = match &life {
-        Some(life) => Some(life.whole.clone()),
+    let whole = match &boot {
+        Some(boot) => Some(boot.whole.clone()),
         None => recording.whole(part)?,
     };
     let Some(whole) = whole else {
@@ -64,18 +67,18 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
         );
     };
     let (explanation, file) = (explanation(recording.notes()), args.print.output.as_deref());
-    let complete = match (rows, &life) {
-        (None, Some(life)) => {
-            page::write(args.format, args.dark, (life, recording.about(), &explanation), file)?;
+    let complete = match (rows, &boot) {
+        (None, Some(boot)) => {
+            page::write(args.format, args.dark, (boot, recording.about(), &explanation), file)?;
             true
         }
-        (rows, life) => {
+        (rows, boot) => {
             let options = args.print.options(rows.unwrap_or_default());
-            let options = view::Options { explanation, answered: life.is_some(), ..options };
+            let options = view::Options { explanation, answered: boot.is_some(), ..options };
             let mut output = Output::open(file, false, options)?;
             output.write(&whole)?;
-            if let Some(life) = life {
-                output.say(&tell::life(life, output.width()))?;
+            if let Some(boot) = boot {
+                output.say(&tell::boot_report(boot, output.width()))?;
             }
             output.is_complete()
         }

@@ -3,9 +3,9 @@
 use super::inbox::{Inbox, Request};
 use super::listen::Listener;
 use super::watch::Watch;
-use exitscope_analysis::course::{Begun, Course};
-use exitscope_analysis::life::{LeftOut, Life, Mark, Origin, Told};
+use exitscope_analysis::boot_report::{BootReport, IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::phase::FIRST;
+use exitscope_analysis::phase_detector::{PhaseDetector, PhaseStart};
 use exitscope_analysis::series::Series;
 use exitscope_collect::host::Machine;
 use exitscope_collect::{PortMark, PortMarks};
@@ -28,7 +28,7 @@ const POST: u16 = 0x80;
 struct Kept {
     series: Series,
     whole: Option<Interval>,
-    told: Told,
+    events: IntervalEvents,
 }
 
 /// Puts it together.
@@ -40,7 +40,7 @@ pub struct Session {
     /// Why it is not recorded any more, though what is kept goes on.
     pub failed: Option<record::Error>,
     listener: Option<Listener>,
-    course: Option<Course>,
+    detector: Option<PhaseDetector>,
     /// There was an interval that was complete.
     started: bool,
     inbox: Option<Inbox>,
@@ -74,7 +74,7 @@ impl Session {
             writer: None,
             failed: None,
             listener: None,
-            course: None,
+            detector: None,
             started: false,
             inbox,
             until_mark: None,
@@ -99,14 +99,14 @@ impl Session {
     }
 
     /// Finds phases, by this console too.
-    pub fn listen(&mut self, listener: Listener, course: Course) {
+    pub fn listen(&mut self, listener: Listener, detector: PhaseDetector) {
         self.listener = Some(listener);
-        self.course = Some(course);
+        self.detector = Some(detector);
     }
 
-    /// Keeps what [`Session::life`] tells.
+    /// Keeps what [`Session::boot_report`] tells.
     pub fn keep(&mut self) {
-        self.kept = Some(Kept { series: Series::new(FIRST), whole: None, told: Told::default() });
+        self.kept = Some(Kept { series: Series::new(FIRST), whole: None, events: IntervalEvents::default() });
     }
 
     /// Ends with a mark that this matches.
@@ -168,8 +168,8 @@ impl Session {
         self.left_out.marks += ports.lost;
         // Or it has come since the last interval that was complete.
         let high = |row: &Row| row.level == Level::L1 && row.counters.modes.get(Mode::LongHigh) > 0;
-        let has_kernel = self.course.as_ref().is_some_and(|course| {
-            course.has_kernel() || self.block.iter().any(|block| block.rows.iter().any(high))
+        let has_kernel = self.detector.as_ref().is_some_and(|detector| {
+            detector.has_kernel() || self.block.iter().any(|block| block.rows.iter().any(high))
         });
         for PortMark { monotonic_ns, port, value, .. } in ports.marks {
             if port == POST && (self.posted.replace(value) == Some(value) || has_kernel) {
@@ -216,17 +216,18 @@ impl Session {
         };
         let (from, to) = (self.length, self.length + block.length);
         self.length = to;
-        let course = self.course.as_mut();
+        let detector = self.detector.as_mut();
         // With what it does before anything is known.
-        let start = course.is_some() && !std::mem::replace(&mut self.started, true);
-        let mut begun: Vec<Begun> =
-            start.then(|| Begun { name: FIRST.to_owned(), at: Duration::ZERO }).into_iter().collect();
-        begun.extend(course.into_iter().flat_map(|course| course.advance(from, to, Some(&block), &places)));
+        let start = detector.is_some() && !std::mem::replace(&mut self.started, true);
+        let mut phases: Vec<PhaseStart> =
+            start.then(|| PhaseStart { name: FIRST.to_owned(), at: Duration::ZERO }).into_iter().collect();
+        phases
+            .extend(detector.into_iter().flat_map(|detector| detector.step(from, to, Some(&block), &places)));
         let mut marks = std::mem::take(&mut self.marks);
         marks.sort_by_key(|mark| mark.at);
-        let told = Told { lines, marks, begun, left_out: self.left_out };
+        let events = IntervalEvents { lines, marks, phases, left_out: self.left_out };
         let written =
-            self.writer.as_mut().map_or(Ok(()), |writer| writer.write_told(&block, &notes(watch), &told));
+            self.writer.as_mut().map_or(Ok(()), |writer| writer.write_events(&block, &notes(watch), &events));
         match written {
             Ok(()) => self.requests.drain(..).for_each(Request::confirm),
             Err(error) if self.kept.is_some() => {
@@ -237,14 +238,14 @@ impl Session {
             Err(error) => return Err(error.into()),
         }
         if let Some(kept) = &mut self.kept {
-            let known = &told.begun[usize::from(start)..];
-            let (by_now, after) = known.split_at(known.partition_point(|begun| begun.at < to));
-            by_now.iter().for_each(|begun| kept.series.begin_at(begun.at, &begun.name));
+            let known = &events.phases[usize::from(start)..];
+            let (by_now, after) = known.split_at(known.partition_point(|phase| phase.at < to));
+            by_now.iter().for_each(|phase| kept.series.begin_at(phase.at, &phase.name));
             kept.series.add(&block);
-            after.iter().for_each(|begun| kept.series.begin(&begun.name));
+            after.iter().for_each(|phase| kept.series.begin(&phase.name));
             Interval::append(&mut kept.whole, block);
-            kept.told.lines.extend(told.lines);
-            kept.told.marks.extend(told.marks);
+            kept.events.lines.extend(events.lines);
+            kept.events.marks.extend(events.marks);
         }
         Ok(())
     }
@@ -269,16 +270,16 @@ impl Session {
     }
 
     /// All that there is to tell, where it was kept; `end` is what it ended with.
-    pub fn life(&mut self, end: String) -> Option<Life> {
-        let Kept { series, whole, mut told } = self.kept.take()?;
-        told.marks.sort_by_key(|mark| mark.at);
-        Some(Life {
-            console: told.lines,
+    pub fn boot_report(&mut self, end: String) -> Option<BootReport> {
+        let Kept { series, whole, mut events } = self.kept.take()?;
+        events.marks.sort_by_key(|mark| mark.at);
+        Some(BootReport {
+            console: events.lines,
             left_out: self.left_out.lines,
             bytes_left_out: self.left_out.bytes,
-            marks: told.marks,
+            marks: events.marks,
             marks_left_out: self.left_out.marks,
-            ..Life::new(whole?, series, end)
+            ..BootReport::new(whole?, series, end)
         })
     }
 }

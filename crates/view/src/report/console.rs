@@ -3,7 +3,7 @@
 use super::markup::{Markup, at};
 use super::scale;
 use crate::{text, unit};
-use exitscope_analysis::life::Life;
+use exitscope_analysis::boot_report::BootReport;
 use std::collections::BTreeSet;
 
 /// The most lines in a page. Of more, those are chosen that are next to something that is told of, the first and the last,
@@ -17,19 +17,19 @@ const ENDS: usize = 300;
 const LINE: usize = 240;
 
 /// The lines that were last when a phase or spike began, or a spike ended, or something was marked.
-fn told(life: &Life) -> BTreeSet<usize> {
-    let phases = life.series.stretches().iter().map(|stretch| stretch.whole.at);
-    let spikes = life.spikes.iter().flat_map(|spike| [spike.at, spike.at + spike.length]);
-    let moments = phases.chain(spikes).chain(life.marks.iter().map(|mark| mark.at));
+fn told(boot: &BootReport) -> BTreeSet<usize> {
+    let phases = boot.series.stretches().iter().map(|stretch| stretch.whole.at);
+    let spikes = boot.spikes.iter().flat_map(|spike| [spike.at, spike.at + spike.length]);
+    let moments = phases.chain(spikes).chain(boot.marks.iter().map(|mark| mark.at));
     moments
-        .map(|moment| life.console.partition_point(|line| line.at <= moment).saturating_sub(1))
-        .filter(|place| *place < life.console.len())
+        .map(|moment| boot.console.partition_point(|line| line.at <= moment).saturating_sub(1))
+        .filter(|place| *place < boot.console.len())
         .collect()
 }
 
 /// Which lines are in the page.
-fn chosen(life: &Life, told: &BTreeSet<usize>) -> Vec<usize> {
-    let all = life.console.len();
+fn chosen(boot: &BootReport, told: &BTreeSet<usize>) -> Vec<usize> {
+    let all = boot.console.len();
     if all <= MOST {
         return (0..all).collect();
     }
@@ -50,31 +50,31 @@ fn chosen(life: &Life, told: &BTreeSet<usize>) -> Vec<usize> {
 }
 
 /// The section with the list; nothing where nothing was said.
-pub fn section(m: &mut Markup, life: &Life) {
-    if life.console.is_empty() {
+pub fn section(m: &mut Markup, boot: &BootReport) {
+    if boot.console.is_empty() {
         return;
     }
-    let told = told(life);
-    let chosen = chosen(life, &told);
+    let told = told(boot);
+    let chosen = chosen(boot, &told);
     m.with("section", at!["class" = "console", "id" = "console"], |m| {
         m.tag("h2", &[], "Console");
         m.with("p", at!["class" = "hint"], |m| {
             m.format(format_args!(
                 "{} in seconds since the start.",
-                unit::counted(life.console.len() as u64, "line")
+                unit::counted(boot.console.len() as u64, "line")
             ));
-            if chosen.len() < life.console.len() {
+            if chosen.len() < boot.console.len() {
                 let shown = unit::count(chosen.len() as u64);
                 m.format(format_args!(
                     " {shown} are here: those next to what is told of, and some of the rest."
                 ));
             }
-            if life.left_out > 0 {
-                let more = unit::counted(life.left_out, "line");
+            if boot.left_out > 0 {
+                let more = unit::counted(boot.left_out, "line");
                 m.format(format_args!(" {more} came after that, and were not kept."));
             }
-            if life.bytes_left_out > 0 {
-                let bytes = unit::counted(life.bytes_left_out, "byte");
+            if boot.bytes_left_out > 0 {
+                let bytes = unit::counted(boot.bytes_left_out, "byte");
                 m.format(format_args!(" {bytes} of lines that were too long were not kept."));
             }
             m.with("span", at!["class" = "script"], |m| {
@@ -92,7 +92,7 @@ pub fn section(m: &mut Markup, life: &Life) {
                     m.with("li", at!["class" = "gap"], |m| m.format(format_args!("{gap} left out")));
                 }
                 next = place + 1;
-                let line = &life.console[place];
+                let line = &boot.console[place];
                 let class = if told.contains(&place) { "told" } else { "" };
                 let attributes = at!["class" = class, "data-at" = format!("{:.3}", line.at.as_secs_f64())];
                 m.with("li", attributes, |m| {
@@ -121,11 +121,11 @@ mod tests {
     fn of_many_lines_those_are_there_that_are_told_of() {
         let mut slices: Vec<&[(i64, u64)]> = vec![&[(0x72, 100)]; 60];
         slices[30] = &[(0x72, 9000)];
-        let mut life = Life::new(fixture::busy(), series::fixture(&slices), "a signal".into());
+        let mut boot = BootReport::new(fixture::busy(), series::fixture(&slices), "a signal".into());
         let line = |n: u64| Line { at: Duration::from_micros(60 * n), text: format!("line {n}") };
-        life.console = (0..100_000).map(line).collect();
-        let told = told(&life);
-        let chosen = chosen(&life, &told);
+        boot.console = (0..100_000).map(line).collect();
+        let told = told(&boot);
+        let chosen = chosen(&boot, &told);
         assert!(chosen.len() <= MOST && chosen.len() > MOST - MOST / 20, "{}", chosen.len());
         assert_eq!(told.into_iter().collect::<Vec<_>>(), [0, 50_000, 51_666]);
         assert!((49_995..=50_005).all(|place| chosen.contains(&place)));

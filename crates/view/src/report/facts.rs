@@ -43,7 +43,7 @@ fn measured(interval: &Interval) -> &'static str {
 
 /// The check against KVM's own count, what was missed, and where and how all was measured.
 pub fn section(m: &mut Markup, story: &Story) {
-    let (whole, facts) = (&story.life.whole, story.facts);
+    let (whole, facts) = (&story.boot.whole, story.facts);
     m.with("section", at!["id" = "measured"], |m| {
         m.tag("h2", &[], "How it was measured");
         for line in prose::trust(whole, story.explanation) {

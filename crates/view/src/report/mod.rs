@@ -25,7 +25,7 @@ mod vcpus;
 mod tests;
 
 use super::Explanation;
-use exitscope_analysis::life::Life;
+use exitscope_analysis::boot_report::BootReport;
 use exitscope_model::About;
 
 pub use format::{Format, UnknownFormat};
@@ -39,7 +39,7 @@ pub use theme::Theme;
 #[derive(Clone, Copy, Debug)]
 pub struct Story<'a> {
     /// What happened.
-    pub life: &'a Life,
+    pub boot: &'a BootReport,
     /// How that is known.
     pub facts: &'a About,
     /// What is known about the numbers.

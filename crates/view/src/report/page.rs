@@ -18,8 +18,8 @@ const SCRIPT_HASH: &str = "sha256-7XvKHqYjP77QTM94arhyjlK/gI3Z6bl3L5jLoCbglIM=";
 
 /// The page as one file.
 pub fn html(story: &Story) -> String {
-    let wide = Chart::new(&story.life.series, story.life.whole.source, WIDE.room());
-    let narrow = Chart::new(&story.life.series, story.life.whole.source, NARROW.room());
+    let wide = Chart::new(&story.boot.series, story.boot.whole.source, WIDE.room());
+    let narrow = Chart::new(&story.boot.series, story.boot.whole.source, NARROW.room());
     let mut m = Markup::new();
     m.constant("<!DOCTYPE html>");
     let root = at!["lang" = "en", "xmlns" = "http://www.w3.org/1999/xhtml"];
@@ -30,15 +30,15 @@ pub fn html(story: &Story) -> String {
                 header(m, story);
                 m.with(
                     "div",
-                    at!["class" = if story.life.console.is_empty() { "over" } else { "over two" }],
+                    at!["class" = if story.boot.console.is_empty() { "over" } else { "over two" }],
                     |m| {
                         timeline(m, story, &wide, &narrow);
-                        console::section(m, story.life);
+                        console::section(m, story.boot);
                     },
                 );
-                tables::spikes(m, story.life);
-                tables::phases(m, story.life);
-                tables::marks(m, story.life);
+                tables::spikes(m, story.boot);
+                tables::phases(m, story.boot);
+                tables::marks(m, story.boot);
                 tables::vms(m, story);
                 reasons::sections(m, story, &wide);
                 tables::ports(m, story);
@@ -54,7 +54,7 @@ pub fn html(story: &Story) -> String {
 
 /// Whose page it is.
 pub fn title(story: &Story) -> String {
-    let mut vms = story.life.whole.vms.values();
+    let mut vms = story.boot.whole.vms.values();
     match (vms.next(), vms.count()) {
         (None, _) => "No virtual machine".into(),
         (Some(vm), 0) => prose::vm_name(vm),
@@ -84,7 +84,7 @@ fn head(m: &mut Markup, story: &Story) {
 }
 
 fn header(m: &mut Markup, story: &Story) {
-    let (life, whole) = (story.life, &story.life.whole);
+    let (boot, whole) = (story.boot, &story.boot.whole);
     m.with("header", &[], |m| {
         m.with("h1", &[], |m| m.format(format_args!("VM exits of {}", title(story))));
         m.with("p", at!["class" = "hint"], |m| {
@@ -93,7 +93,7 @@ fn header(m: &mut Markup, story: &Story) {
                 m.format(format_args!(", on {}", text::clean(&story.facts.host, 60)));
             }
         });
-        let all = life.series.whole();
+        let all = boot.series.whole();
         m.with("dl", at!["class" = "tiles"], |m| {
             let mut tile = |name: &str, value: &str| {
                 m.with("div", &[], |m| {
@@ -111,13 +111,13 @@ fn header(m: &mut Markup, story: &Story) {
                     tile("most frequent", &format!("{name} {}", unit::share(all.part(count))));
                 }
             }
-            tile("spikes", &unit::count(life.spikes.len() as u64));
+            tile("spikes", &unit::count(boot.spikes.len() as u64));
         });
     });
     m.with("section", at!["id" = "answers"], |m| {
         m.tag("h2", &[], "In words");
         m.with("ul", at!["class" = "answers"], |m| {
-            for answer in answers::answers(life) {
+            for answer in answers::answers(boot) {
                 m.with("li", &[], |m| m.prose(&answer));
             }
         });
@@ -147,8 +147,8 @@ fn legend(m: &mut Markup, chart: &Chart) {
 }
 
 fn explain(m: &mut Markup, story: &Story, chart: &Chart) {
-    let life = story.life;
-    if story.life.whole.source != Source::KvmStat {
+    let boot = story.boot;
+    if story.boot.whole.source != Source::KvmStat {
         m.text("Exits per second, stacked by reason. ");
     }
     if let Some(slices) = chart.joined {
@@ -159,20 +159,20 @@ fn explain(m: &mut Markup, story: &Story, chart: &Chart) {
              busiest of its slices{mean}. "
         ));
     }
-    if !life.spikes.is_empty() {
+    if !boot.spikes.is_empty() {
         m.text("A triangle is a spike, with its number in the table. ");
     }
-    if life.series.stretches().len() > 1 {
+    if boot.series.stretches().len() > 1 {
         m.text("Shades are phases. ");
     }
-    if !life.console.is_empty() {
+    if !boot.console.is_empty() {
         m.text("The strokes below show when the machine said something. ");
     }
     m.with("span", at!["class" = "script"], |m| m.text("Point anywhere, or use the arrow keys."));
 }
 
 fn drawing(m: &mut Markup, story: &Story, chart: &Chart, shape: Shape) {
-    let drawing = Drawing::new(story.life, chart, shape, 0.0);
+    let drawing = Drawing::new(story.boot, chart, shape, 0.0);
     let (left, right) = drawing.reach();
     let attributes = at![
         "class" = format!("timeline {}", shape.class),

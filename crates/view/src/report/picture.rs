@@ -15,8 +15,8 @@ const LINE: f64 = 20.0;
 
 /// The timeline in SVG, 1200 wide, with its title and its legend.
 pub fn svg(story: &Story, theme: Theme) -> String {
-    let chart = Chart::new(&story.life.series, story.life.whole.source, ALONE.room());
-    let drawing = Drawing::new(story.life, &chart, ALONE, 58.0);
+    let chart = Chart::new(&story.boot.series, story.boot.whole.source, ALONE.room());
+    let drawing = Drawing::new(story.boot, &chart, ALONE, 58.0);
     let (left, right) = drawing.reach();
     let legend = legend(&chart, left, right);
     let lines = legend.last().map_or(1.0, |(_, line, _)| line + 1.0);
@@ -81,13 +81,13 @@ fn legend(chart: &Chart, left: f64, right: f64) -> Vec<(f64, f64, usize)> {
 }
 
 fn subtitle(story: &Story) -> String {
-    let all = story.life.series.whole();
+    let all = story.boot.series.whole();
     let mut said = format!(
         "{} in {}, {} per second; {}",
         unit::counted(all.exits, "exit"),
         unit::duration(all.length),
         unit::rate(all.rate()),
-        prose::date(story.life.whole.start)
+        prose::date(story.boot.whole.start)
     );
     let kernel = story.facts.kernel.split_whitespace().next().unwrap_or_default();
     if !kernel.is_empty() {
@@ -96,5 +96,5 @@ fn subtitle(story: &Story) -> String {
     if !story.facts.cpu.trim().is_empty() {
         said += &format!(", {}", text::clean(&story.facts.cpu, 60));
     }
-    if story.life.spikes.is_empty() { said } else { said + ". Triangles are spikes." }
+    if story.boot.spikes.is_empty() { said } else { said + ". Triangles are spikes." }
 }

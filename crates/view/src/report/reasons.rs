@@ -40,7 +40,7 @@ fn color(chart: &Chart, group: &Group) -> String {
 
 /// Both sections; nothing where there was no exit.
 pub fn sections(m: &mut Markup, story: &Story, chart: &Chart) {
-    let whole = &story.life.whole;
+    let whole = &story.boot.whole;
     let groups = groups(whole);
     if groups.is_empty() {
         return;

@@ -5,7 +5,7 @@ use super::console::said;
 use super::markup::{Attributes, Markup, at};
 use super::{Story, scale};
 use crate::{details, phases, prose, text, unit};
-use exitscope_analysis::life::{Life, Origin};
+use exitscope_analysis::boot_report::{BootReport, Origin};
 use exitscope_analysis::series::Slice;
 use exitscope_analysis::spike::Spike;
 use exitscope_model::{By, Detail, Group, VmId, float, group};
@@ -53,19 +53,19 @@ pub fn number(m: &mut Markup, text: &str) {
 }
 
 /// The times that stand out.
-pub fn spikes(m: &mut Markup, life: &Life) {
+pub fn spikes(m: &mut Markup, boot: &BootReport) {
     m.with("section", at!["id" = "spikes"], |m| {
         m.tag("h2", &[], "Spikes");
-        if life.spikes.is_empty() {
+        if boot.spikes.is_empty() {
             m.tag("p", &[], "No time stands out from what was around it.");
             return;
         }
-        let mut shown: Vec<(usize, &Spike)> = life.spikes.iter().enumerate().collect();
+        let mut shown: Vec<(usize, &Spike)> = boot.spikes.iter().enumerate().collect();
         if shown.len() > MOST {
             shown.sort_by(|a, b| b.1.excess.total_cmp(&a.1.excess));
             shown.truncate(MOST);
             shown.sort_by_key(|(number, _)| *number);
-            let all = unit::count(life.spikes.len() as u64);
+            let all = unit::count(boot.spikes.len() as u64);
             m.with("p", at!["class" = "hint"], |m| m.format(format_args!("The {MOST} largest of {all}.")));
         }
         let heads = [
@@ -83,17 +83,17 @@ pub fn spikes(m: &mut Markup, life: &Life) {
             for (place, spike) in shown {
                 let at = spike.at.as_secs_f64();
                 let attributes = at!["data-at" = format!("{at:.3}"), "class" = "jump"];
-                m.with("tr", attributes, |m| spike_row(m, life, place, spike));
+                m.with("tr", attributes, |m| spike_row(m, boot, place, spike));
             }
         });
     });
 }
 
-fn spike_row(m: &mut Markup, life: &Life, place: usize, spike: &Spike) {
+fn spike_row(m: &mut Markup, boot: &BootReport, place: usize, spike: &Spike) {
     number(m, &(place + 1).to_string());
     number(m, &unit::duration(spike.at));
     number(m, &unit::duration(spike.length));
-    cell(m, &phase(life, spike.phase));
+    cell(m, &phase(boot, spike.phase));
     number(m, &unit::count(spike.exits));
     number(m, &unit::rate(float(spike.exits) / spike.length.as_secs_f64().max(1e-9)));
     number(m, &unit::rate(spike.usual));
@@ -102,9 +102,9 @@ fn spike_row(m: &mut Markup, life: &Life, place: usize, spike: &Spike) {
         .map(|(code, more)| format!("{} +{}", reason::name(*code), unit::count(rounded(*more))))
         .collect();
     cell(m, &reasons.join(", "));
-    let after = life.console.partition_point(|line| line.at <= spike.at);
-    let until = life.console.partition_point(|line| line.at <= spike.at + spike.length).max(after);
-    let lines = &life.console[after.saturating_sub(1)..until];
+    let after = boot.console.partition_point(|line| line.at <= spike.at);
+    let until = boot.console.partition_point(|line| line.at <= spike.at + spike.length).max(after);
+    let lines = &boot.console[after.saturating_sub(1)..until];
     m.with("td", at!["class" = "said"], |m| {
         // The first and the last ones, where there are many.
         let (first, last) = if lines.len() > SAID { (SAID / 2, SAID / 2) } else { (lines.len(), 0) };
@@ -124,13 +124,13 @@ fn rounded(number: f64) -> u64 {
     number.round() as u64
 }
 
-fn phase(life: &Life, place: usize) -> String {
-    text::clean(life.series.stretches().get(place).map_or("", |stretch| &stretch.name), NAME)
+fn phase(boot: &BootReport, place: usize) -> String {
+    text::clean(boot.series.stretches().get(place).map_or("", |stretch| &stretch.name), NAME)
 }
 
 /// What the machine went through.
-pub fn phases(m: &mut Markup, life: &Life) {
-    let whole = life.series.whole();
+pub fn phases(m: &mut Markup, boot: &BootReport) {
+    let whole = boot.series.whole();
     let heads = [
         Head("phase", false, ""),
         Head("from", true, "when it began, since the start"),
@@ -142,7 +142,7 @@ pub fn phases(m: &mut Markup, life: &Life) {
     ];
     m.with("section", at!["id" = "phases"], |m| {
         m.tag("h2", &[], "Phases");
-        let stretches = life.series.stretches();
+        let stretches = boot.series.stretches();
         if stretches.len() > MOST {
             let all = unit::count(stretches.len() as u64);
             m.with("p", at!["class" = "hint"], |m| m.format(format_args!("The first {MOST} of {all}.")));
@@ -169,8 +169,8 @@ pub fn phases(m: &mut Markup, life: &Life) {
 }
 
 /// Moments that were marked; nothing where none was.
-pub fn marks(m: &mut Markup, life: &Life) {
-    if life.marks.is_empty() && life.marks_left_out == 0 {
+pub fn marks(m: &mut Markup, boot: &BootReport) {
+    if boot.marks.is_empty() && boot.marks_left_out == 0 {
         return;
     }
     m.with("section", at!["id" = "marks"], |m| {
@@ -179,7 +179,7 @@ pub fn marks(m: &mut Markup, life: &Life) {
             m,
             &[Head("at", true, "since the start"), Head("mark", false, ""), Head("from", false, "")],
             |m| {
-                for mark in life.marks.iter().take(MOST) {
+                for mark in boot.marks.iter().take(MOST) {
                     let at = format!("{:.3}", mark.at.as_secs_f64());
                     m.with("tr", at!["data-at" = at, "class" = "jump"], |m| {
                         number(m, &unit::duration(mark.at));
@@ -194,12 +194,12 @@ pub fn marks(m: &mut Markup, life: &Life) {
                 }
             },
         );
-        if life.marks.len() > MOST {
-            let all = unit::count(life.marks.len() as u64);
+        if boot.marks.len() > MOST {
+            let all = unit::count(boot.marks.len() as u64);
             m.with("p", at!["class" = "hint"], |m| m.format(format_args!("The first {MOST} of {all}.")));
         }
-        if life.marks_left_out > 0 {
-            let more = unit::count(life.marks_left_out);
+        if boot.marks_left_out > 0 {
+            let more = unit::count(boot.marks_left_out);
             m.with("p", at!["class" = "hint"], |m| m.format(format_args!("{more} more were not kept.")));
         }
     });
@@ -207,7 +207,7 @@ pub fn marks(m: &mut Markup, life: &Life) {
 
 /// The VMs, where there are several.
 pub fn vms(m: &mut Markup, story: &Story) {
-    let whole = &story.life.whole;
+    let whole = &story.boot.whole;
     if whole.vms.len() < 2 {
         return;
     }
@@ -253,7 +253,7 @@ pub fn vms(m: &mut Markup, story: &Story) {
 }
 
 fn vm_row(m: &mut Markup, story: &Story, id: VmId, found: &Group) {
-    let whole = &story.life.whole;
+    let whole = &story.boot.whole;
     let spans: Vec<_> = whole.vcpus.iter().filter(|span| span.vm == id).collect();
     let exits = found.counters.count;
     number(m, &unit::count(spans.len() as u64));
@@ -271,7 +271,7 @@ fn vm_row(m: &mut Markup, story: &Story, id: VmId, found: &Group) {
 
 /// Which ports and MSRs exits were about; nothing where none was counted.
 pub fn ports(m: &mut Markup, story: &Story) {
-    let whole = &story.life.whole;
+    let whole = &story.boot.whole;
     let all = Group::total(whole).counters.details;
     if all.count() == 0 {
         return;

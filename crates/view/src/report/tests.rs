@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::unit;
+use exitscope_analysis::boot_report::{Mark, Origin};
 use exitscope_analysis::console::Line;
-use exitscope_analysis::life::{Mark, Origin};
 use exitscope_analysis::series::Series;
 use exitscope_model::fixture;
 use exitscope_model::{
@@ -46,7 +46,7 @@ fn tenth(counts: &[(i64, u64)]) -> Interval {
 }
 
 /// Six seconds in three phases, with a burst in the middle and a console; `whole` is what the tables are of.
-fn life(whole: Interval) -> Life {
+fn boot_report(whole: Interval) -> BootReport {
     let mut series = Series::new("start");
     for n in 0..60u64 {
         match n {
@@ -59,26 +59,26 @@ fn life(whole: Interval) -> Life {
         let others = (0..9u8).map(|code| (0x60 + i64::from(code), 20 - u64::from(code)));
         series.add(&tenth(&others.chain([(0x7b, io), (0x72, 40)]).collect::<Vec<_>>()));
     }
-    let mut life = Life::new(whole, series, "a signal".into());
+    let mut boot = BootReport::new(whole, series, "a signal".into());
     let said = |n: u64| Line {
         at: Duration::from_millis(60 * n),
         text: format!("[    {n}.0] line {n} of the kernel"),
     };
-    life.console = (0..100).map(said).collect();
+    boot.console = (0..100).map(said).collect();
     let mark = |ms, origin, text: &str| Mark { at: Duration::from_millis(ms), origin, text: text.into() };
-    life.marks = vec![
+    boot.marks = vec![
         mark(2500, Origin::Hand, "drivers"),
         mark(4000, Origin::Port { port: 0xf4, value: 3 }, "test 3"),
     ];
-    life
+    boot
 }
 
-fn page(life: &Life) -> String {
-    html(&Story { life, facts: &facts(), explanation: &Explanation::default() })
+fn page(boot: &BootReport) -> String {
+    html(&Story { boot, facts: &facts(), explanation: &Explanation::default() })
 }
 
-fn picture(life: &Life) -> String {
-    svg(&Story { life, facts: &facts(), explanation: &Explanation::default() }, Theme::Light)
+fn picture(boot: &BootReport) -> String {
+    svg(&Story { boot, facts: &facts(), explanation: &Explanation::default() }, Theme::Light)
 }
 
 fn parse(markup: &str) -> Document<'_> {
@@ -111,16 +111,16 @@ fn number(cell: &str) -> u64 {
 #[test]
 fn tables_have_the_figures_of_the_model() {
     for whole in fixture::all() {
-        let life = life(whole.clone());
-        let page = page(&life);
+        let boot = boot_report(whole.clone());
+        let page = page(&boot);
         assert!(!page.contains("NaN") && !page.contains("inf<"), "a figure is none");
         let document = parse(&page);
-        let all = life.series.whole().exits;
+        let all = boot.series.whole().exits;
 
         let phases = table(&document, "phases");
         let told: Vec<(String, u64)> =
             phases[1..].iter().map(|row| (row[0].clone(), number(&row[3]))).collect();
-        let mut expected: Vec<(String, u64)> = life
+        let mut expected: Vec<(String, u64)> = boot
             .series
             .stretches()
             .iter()
@@ -131,12 +131,12 @@ fn tables_have_the_figures_of_the_model() {
 
         let spikes = table(&document, "spikes");
         let told: Vec<u64> = spikes[1..].iter().map(|row| number(&row[4])).collect();
-        assert_eq!(told, life.spikes.iter().map(|spike| spike.exits).collect::<Vec<_>>());
+        assert_eq!(told, boot.spikes.iter().map(|spike| spike.exits).collect::<Vec<_>>());
         assert!(!told.is_empty() && spikes[1][8].contains("of the kernel"), "{spikes:?}");
 
         let figures = table(&document, "figures");
         assert_eq!(figures[1..].iter().map(|row| number(&row[2])).sum::<u64>(), all);
-        assert_eq!(figures.len() - 1, life.series.slices().len());
+        assert_eq!(figures.len() - 1, boot.series.slices().len());
 
         let mut groups = group(&whole, By { level: whole.has_l2(), reason: true, ..By::NOTHING });
         groups.retain(|group| group.counters.count > 0);
@@ -201,15 +201,15 @@ fn area(path: &str) -> f64 {
 
 #[test]
 fn areas_are_as_large_as_exits_are_many() {
-    let life = life(fixture::busy());
-    let picture = picture(&life);
+    let boot = boot_report(fixture::busy());
+    let picture = picture(&boot);
     let document = parse(&picture);
     let paths = document.descendants().filter(|node| node.tag_name().name() == "path");
     let areas: Vec<f64> = paths
         .filter(|path| path.attribute("class").is_some_and(|class| class.starts_with('k')))
         .map(|path| area(path.attribute("d").unwrap()))
         .collect();
-    let chart = chart::Chart::new(&life.series, life.whole.source, 1000);
+    let chart = chart::Chart::new(&boot.series, boot.whole.source, 1000);
     let exits: Vec<f64> = chart.kinds.iter().map(|kind| float(kind.exits)).collect();
     assert_eq!(areas.len(), exits.len());
     let (drawn, all): (f64, f64) = (areas.iter().sum(), exits.iter().sum());
@@ -220,9 +220,9 @@ fn areas_are_as_large_as_exits_are_many() {
 }
 
 /// All that somebody else may have written, written as `text`.
-fn told_by(text: &str) -> (Life, About, Explanation) {
-    let mut life = life(fixture::busy());
-    for vm in life.whole.vms.values_mut() {
+fn told_by(text: &str) -> (BootReport, About, Explanation) {
+    let mut boot = boot_report(fixture::busy());
+    for vm in boot.whole.vms.values_mut() {
         (vm.name, vm.vmm, vm.command) = (text.into(), text.into(), text.into());
     }
     let mut series = Series::new(text);
@@ -232,10 +232,13 @@ fn told_by(text: &str) -> (Life, About, Explanation) {
             series.begin(text);
         }
     }
-    life =
-        Life { console: life.console, marks: life.marks, ..Life::new(life.whole, series, "a signal".into()) };
-    life.console.iter_mut().for_each(|line| line.text = text.into());
-    life.marks.iter_mut().for_each(|mark| mark.text = text.into());
+    boot = BootReport {
+        console: boot.console,
+        marks: boot.marks,
+        ..BootReport::new(boot.whole, series, "a signal".into())
+    };
+    boot.console.iter_mut().for_each(|line| line.text = text.into());
+    boot.marks.iter_mut().for_each(|mark| mark.text = text.into());
     let facts = About {
         tool: text.into(),
         host: text.into(),
@@ -246,8 +249,8 @@ fn told_by(text: &str) -> (Life, About, Explanation) {
         ..facts()
     };
     let explanation = Explanation { kvm_missing: Some(text.into()), ..Explanation::default() };
-    life.whole.vcpus[0].kvm_exits = None;
-    (life, facts, explanation)
+    boot.whole.vcpus[0].kvm_exits = None;
+    (boot, facts, explanation)
 }
 
 /// An element's name, and those of its attributes.
@@ -277,8 +280,8 @@ fn shape(markup: &str) -> Vec<Element> {
 }
 
 fn both(text: &str) -> [String; 2] {
-    let (life, facts, explanation) = told_by(text);
-    let story = Story { life: &life, facts: &facts, explanation: &explanation };
+    let (boot, facts, explanation) = told_by(text);
+    let story = Story { boot: &boot, facts: &facts, explanation: &explanation };
     [html(&story), svg(&story, Theme::Dark)]
 }
 
@@ -332,7 +335,7 @@ fn a_gap_is_a_gap() {
             series.skip(Duration::from_secs(1));
         }
     }
-    let picture = picture(&Life::new(fixture::busy(), series, "a signal".into()));
+    let picture = picture(&BootReport::new(fixture::busy(), series, "a signal".into()));
     let document = parse(&picture);
     let path = document.descendants().find(|node| node.attribute("class") == Some("k0")).unwrap();
     // From the left end to the right one, with two areas, a third of the width apart.
@@ -344,39 +347,39 @@ fn a_gap_is_a_gap() {
 
 #[test]
 fn nothing_and_too_much_have_a_page() {
-    let empty = Life::new(fixture::idle(), Series::new("start"), "a signal".into());
+    let empty = BootReport::new(fixture::idle(), Series::new("start"), "a signal".into());
     assert!(text(parse(&page(&empty)).root_element()).contains("There was no exit"));
     assert!(text(parse(&picture(&empty)).root_element()).contains("no exit"));
 
-    let mut life = life(fixture::many());
+    let mut boot = boot_report(fixture::many());
     for n in 0..20_000u64 {
-        life.series.add(&tenth(&[(0x7b, if n % 45 == 44 { 5000 } else { 100 + n % 50 })]));
+        boot.series.add(&tenth(&[(0x7b, if n % 45 == 44 { 5000 } else { 100 + n % 50 })]));
     }
-    life.series.add(&tenth(&[(0x7b, 77_777)]));
+    boot.series.add(&tenth(&[(0x7b, 77_777)]));
     let said =
         |n: u64| Line { at: Duration::from_millis(20 * n), text: format!("a line like all of them: {n}") };
-    life.console = (0..100_000).map(said).collect();
+    boot.console = (0..100_000).map(said).collect();
     let mark = |n: u64| Mark {
         at: Duration::from_millis(100 * n),
         origin: Origin::Port { port: 0xf4, value: 1 },
         text: format!("a mark like all of them: {n}"),
     };
-    life.marks = (0..20_000).map(mark).collect();
-    let life = Life { spikes: exitscope_analysis::spike::find(&life.series), ..life };
-    assert!(life.spikes.len() > 400, "{}", life.spikes.len());
-    let page = page(&life);
+    boot.marks = (0..20_000).map(mark).collect();
+    let boot = BootReport { spikes: exitscope_analysis::spike::find(&boot.series), ..boot };
+    assert!(boot.spikes.len() > 400, "{}", boot.spikes.len());
+    let page = page(&boot);
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
     let document = parse(&page);
     let figures = table(&document, "figures");
     let highest: Vec<&str> = figures[1..].iter().map(|row| row[4].as_str()).collect();
     assert!(highest.contains(&"777,770"), "the highest slice of all is not there");
-    assert_eq!(figures[1..].iter().map(|row| number(&row[2])).sum::<u64>(), life.series.whole().exits);
+    assert_eq!(figures[1..].iter().map(|row| number(&row[2])).sum::<u64>(), boot.series.whole().exits);
 }
 
 #[test]
 fn a_page_and_a_picture() {
-    let life = life(fixture::busy());
-    let page = page(&life);
+    let boot = boot_report(fixture::busy());
+    let page = page(&boot);
     let document = parse(&page);
     let body = document.descendants().find(|node| node.tag_name().name() == "main").unwrap();
     let mut said = String::new();
@@ -387,7 +390,7 @@ fn a_page_and_a_picture() {
         said += &format!("== {id}\n{text}\n");
     }
     insta::assert_snapshot!("page", said);
-    insta::assert_snapshot!("picture", picture(&life));
+    insta::assert_snapshot!("picture", picture(&boot));
 }
 
 /// The text of a section, a line for each row, entry or paragraph.
@@ -407,9 +410,9 @@ fn lines(section: Node) -> String {
 #[cfg(feature = "png")]
 #[test]
 fn a_picture_in_pixels_has_the_colours_of_the_drawing() {
-    let life = life(fixture::busy());
+    let boot = boot_report(fixture::busy());
     let (facts, explanation) = (facts(), Explanation::default());
-    let story = Story { life: &life, facts: &facts, explanation: &explanation };
+    let story = Story { boot: &boot, facts: &facts, explanation: &explanation };
     let png = png(&story, Theme::Light).unwrap_or_else(|error| panic!("{error}"));
     let pixels = resvg::tiny_skia::Pixmap::decode_png(&png).unwrap();
     assert_eq!(pixels.width(), 2400);

@@ -6,7 +6,7 @@ use super::markup::{Markup, Px, at};
 use super::scale::{self, Scale};
 use super::theme::KINDS;
 use crate::{text, unit};
-use exitscope_analysis::life::Life;
+use exitscope_analysis::boot_report::BootReport;
 use exitscope_model::float;
 use std::fmt::Write;
 use std::time::Duration;
@@ -82,7 +82,7 @@ struct Places {
 
 /// How high a drawing is, and what draws it, `above` pixels below the top.
 pub struct Drawing<'a> {
-    life: &'a Life,
+    boot: &'a BootReport,
     chart: &'a Chart,
     shape: Shape,
     phases: Vec<Label>,
@@ -92,18 +92,18 @@ pub struct Drawing<'a> {
 
 impl<'a> Drawing<'a> {
     /// Lays everything out.
-    pub fn new(life: &'a Life, chart: &'a Chart, shape: Shape, above: f64) -> Drawing<'a> {
+    pub fn new(boot: &'a BootReport, chart: &'a Chart, shape: Shape, above: f64) -> Drawing<'a> {
         let (left, right) = (shape.left(), shape.right());
         let time = Scale::between(chart.start.as_secs_f64(), chart.end.as_secs_f64(), left, right);
         let x = |at: Duration| time.at(at.as_secs_f64());
-        let phases = life.series.stretches().iter().map(|stretch| {
+        let phases = boot.series.stretches().iter().map(|stretch| {
             let name = text::clean(&stretch.name, NAME);
             (x(stretch.whole.at), x(stretch.whole.end()), name)
         });
         let phases = place(phases, right, shape.lines);
-        let marks = life.marks.iter().enumerate().map(|(number, mark)| {
+        let marks = boot.marks.iter().enumerate().map(|(number, mark)| {
             // Of several alike the first has the name.
-            let again = number > 0 && life.marks[number - 1].text == mark.text;
+            let again = number > 0 && boot.marks[number - 1].text == mark.text;
             (x(mark.at), x(mark.at), if again { String::new() } else { text::clean(&mark.text, NAME) })
         });
         let marks = place(marks, right, 2);
@@ -114,14 +114,14 @@ impl<'a> Drawing<'a> {
         // Below the names the numbers of the spikes.
         let top = names + lines(&phases) * LINE + LINE + 8.0;
         let bottom = top + shape.height;
-        let said = if life.console.is_empty() { 0.0 } else { 14.0 };
+        let said = if boot.console.is_empty() { 0.0 } else { 14.0 };
         let axis = bottom + said + LINE + 2.0;
         let marked = axis + LINE + 4.0;
         let end = marked + lines(&marks) * LINE;
         let rate = Scale::new(chart.highest * 1.02, bottom, top);
         let console = bottom + 9.0;
         let places = Places { time, rate, phases: names, top, bottom, console, axis, marks: marked, end };
-        Drawing { life, chart, shape, phases, marks, places }
+        Drawing { boot, chart, shape, phases, marks, places }
     }
 
     /// The lower end.
@@ -161,7 +161,7 @@ impl<'a> Drawing<'a> {
     /// Every other phase is shaded, and each has its name where it begins.
     fn bands(&self, m: &mut Markup) {
         let Places { top, bottom, phases, .. } = self.places;
-        for (number, (stretch, label)) in self.life.series.stretches().iter().zip(&self.phases).enumerate() {
+        for (number, (stretch, label)) in self.boot.series.stretches().iter().zip(&self.phases).enumerate() {
             let (from, to) = (self.x(stretch.whole.at), self.x(stretch.whole.end()));
             if number % 2 == 1 {
                 let attributes = at![
@@ -339,7 +339,7 @@ impl<'a> Drawing<'a> {
         let y = self.places.console;
         let mut path = String::new();
         let mut last = f64::MIN;
-        for line in &self.life.console {
+        for line in &self.boot.console {
             let x = self.x(line.at).round();
             if x > last && (self.chart.start..=self.chart.end).contains(&line.at) {
                 let _ = write!(path, "M{} {}v7", Px(x), Px(y - 3.0));
@@ -360,11 +360,11 @@ impl<'a> Drawing<'a> {
     /// A triangle over each spike, with its number in the table where there is room for it.
     fn spikes(&self, m: &mut Markup) {
         let y = self.places.top - 2.0;
-        let mut largest: Vec<f64> = self.life.spikes.iter().map(|spike| spike.excess).collect();
+        let mut largest: Vec<f64> = self.boot.spikes.iter().map(|spike| spike.excess).collect();
         largest.sort_by(|a, b| b.total_cmp(a));
         let least = largest.get(NUMBERED.min(largest.len()).saturating_sub(1)).copied().unwrap_or(0.0);
         let (mut free, mut drawn) = (f64::MIN, f64::MIN);
-        for (number, spike) in self.life.spikes.iter().enumerate() {
+        for (number, spike) in self.boot.spikes.iter().enumerate() {
             let x = self.x(spike.at + spike.length / 2);
             let name = (number + 1).to_string();
             let half = width(&name) / 2.0 + 2.0;
@@ -395,7 +395,7 @@ impl<'a> Drawing<'a> {
     /// From marks down to their names.
     fn stems(&self, m: &mut Markup) {
         let Places { bottom, marks, .. } = self.places;
-        for (mark, label) in self.life.marks.iter().zip(&self.marks) {
+        for (mark, label) in self.boot.marks.iter().zip(&self.marks) {
             if let Some(line) = label.line {
                 let y = marks + float(line as u64) * LINE + TEXT;
                 m.leaf(
@@ -409,7 +409,7 @@ impl<'a> Drawing<'a> {
     fn marks(&self, m: &mut Markup) {
         let Places { top, bottom, marks, .. } = self.places;
         let mut drawn = f64::MIN;
-        for (mark, label) in self.life.marks.iter().zip(&self.marks) {
+        for (mark, label) in self.boot.marks.iter().zip(&self.marks) {
             let x = self.x(mark.at);
             // One for each pixel is enough.
             if label.line.is_none() && x.round() <= drawn {

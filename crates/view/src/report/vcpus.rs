@@ -14,7 +14,7 @@ const MOST: usize = 64;
 
 /// The section; nothing where there is no vCPU.
 pub fn section(m: &mut Markup, story: &Story) {
-    let whole = &story.life.whole;
+    let whole = &story.boot.whole;
     if whole.vcpus.is_empty() {
         return;
     }

@@ -1,96 +1,97 @@
-//! A machine's life, or a part of it, as it is told: what was counted, what it did when, and what it said.
+//! Result of watching one boot, or a part of a recording: counts, phases, spikes, console and marks.
 
 use super::console::Line;
-use super::course::Begun;
+use super::phase_detector::PhaseStart;
 use super::series::Series;
 use super::spike::{self, Spike};
 use exitscope_model::Interval;
 use std::time::Duration;
 
-/// Where a mark comes from.
+/// Source of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody made it, with `exitscope mark`.
+    /// A user, with `exitscope mark`.
     Hand,
-    /// The guest wrote a byte to a port that is for such marks.
+    /// The guest, by writing a byte to a port for marks.
     Port {
-        /// Which port.
+        /// The I/O port.
         port: u16,
-        /// The byte.
+        /// The byte written.
         value: u8,
     },
 }
 
-/// A moment that somebody marked.
+/// A marked moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// When, since the start.
+    /// Time since the start.
     pub at: Duration,
-    /// Where it comes from.
+    /// Source of the mark.
     pub origin: Origin,
-    /// Its text, which may be anything.
+    /// Text of the mark: untrusted.
     pub text: String,
 }
 
 impl Mark {
-    /// What a guest wrote to a port; its text is like `port 0xf4: 0x10`.
+    /// Mark of a byte written to a port; its text is like `port 0xf4: 0x10`.
     pub fn port(at: Duration, port: u16, value: u8) -> Mark {
         Mark { at, origin: Origin::Port { port, value }, text: format!("port {port:#x}: {value:#04x}") }
     }
 }
 
-/// What came with an interval, beside what was counted in it.
+/// Events of one interval, beside its counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// The lines that ended on the console.
+pub struct IntervalEvents {
+    /// Console lines that ended in the interval.
     pub lines: Vec<Line>,
-    /// The marks.
+    /// Marks made in the interval.
     pub marks: Vec<Mark>,
-    /// The phases that are known by now to have begun.
-    pub begun: Vec<Begun>,
-    /// What was left out since the beginning.
+    /// Phases that are now known to have begun, in this interval or an earlier one.
+    pub phases: Vec<PhaseStart>,
+    /// Items dropped since the start.
     pub left_out: LeftOut,
 }
 
-/// What there was more than is kept.
+/// Counts of items dropped after a limit was reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Lines of the console.
+    /// Console lines.
     pub lines: u64,
-    /// Bytes of lines that are kept.
+    /// Bytes cut off from kept console lines.
     pub bytes: u64,
     /// Marks.
     pub marks: u64,
 }
 
-/// What there is to tell. All times are since the start.
+/// Counts, phases, spikes, console and marks of one boot. All times are since the start.
 #[derive(Clone, Debug)]
-pub struct Life {
-    /// Everything that was counted, as one.
+pub struct BootReport {
+    /// Sum of all intervals.
     pub whole: Interval,
-    /// The same over time, and the phases.
+    /// Counts over time, by phase.
     pub series: Series,
-    /// The times that stand out, in their order.
+    /// Spikes in the order of time.
     pub spikes: Vec<Spike>,
-    /// What the machine said, in order. It may be anything.
+    /// Console lines in the order of time: untrusted text.
     pub console: Vec<Line>,
-    /// How many lines it said after those.
+    /// Number of console lines dropped after those.
     pub left_out: u64,
-    /// How many bytes its lines had that were too much for one line.
+    /// Number of bytes cut off from console lines.
     pub bytes_left_out: u64,
-    /// The marks, in order.
+    /// Marks in the order of time.
     pub marks: Vec<Mark>,
-    /// How many marks there were besides.
+    /// Number of marks dropped.
     pub marks_left_out: u64,
-    /// What it ended with, e.g. `"inner login: " on the console`: nothing hostile, but where it comes out of a file.
+    /// Event that ended it, in words that continue "until", e.g. `"inner login: " on the console`. Untrusted where
+    /// it was read from a file.
     pub end: String,
 }
 
-impl Life {
-    /// With the spikes of the series, nothing said and nothing marked.
-    pub fn new(whole: Interval, series: Series, end: String) -> Life {
+impl BootReport {
+    /// Report with the spikes of the series, without console lines and marks.
+    pub fn new(whole: Interval, series: Series, end: String) -> BootReport {
         let spikes = spike::find(&series);
-        Life {
+        BootReport {
             whole,
             series,
             spikes,
@@ -103,7 +104,7 @@ impl Life {
         }
     }
 
-    /// Leaves out what was at times that the series has left out.
+    /// Drops spikes, lines and marks of times that the series does not cover.
     pub fn cut(&mut self) {
         let places = self.series.forget_empty();
         let slices = self.series.slices();
@@ -119,7 +120,7 @@ impl Life {
         self.marks.retain(|mark| holds(mark.at));
     }
 
-    /// The line that was last on the console at a moment, if there was any by then.
+    /// Last console line that began by `moment`.
     pub fn line(&self, moment: Duration) -> Option<&Line> {
         let until = self.console.partition_point(|line| line.at <= moment);
         self.console[..until].last()

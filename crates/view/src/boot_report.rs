@@ -1,7 +1,7 @@
 //! A machine's life as one line of JSON. `docs/boot.md` is its contract.
 
 use super::{answers, json};
-use exitscope_analysis::life::{Life, Mark, Origin};
+use exitscope_analysis::boot_report::{BootReport, Mark, Origin};
 use exitscope_analysis::series::{Slice, Stretch};
 use exitscope_analysis::spike::Spike;
 use exitscope_model::ExitCode;
@@ -113,18 +113,18 @@ fn phase(stretch: &Stretch) -> Phase<'_> {
     }
 }
 
-fn spike<'a>(life: &'a Life, spike: &Spike) -> SpikeObject<'a> {
+fn spike<'a>(boot: &'a BootReport, spike: &Spike) -> SpikeObject<'a> {
     let more = |&(code, excess): &(ExitCode, f64)| More {
         isa: code.isa.name(),
         code: code.code,
         reason: reason::name(code).to_string(),
         excess,
     };
-    let line = |moment| life.line(moment).map(|line| line.text.as_str());
+    let line = |moment| boot.line(moment).map(|line| line.text.as_str());
     SpikeObject {
         from: seconds(spike.at),
         seconds: seconds(spike.length),
-        phase: life.series.stretches().get(spike.phase).map_or("", |stretch| &stretch.name),
+        phase: boot.series.stretches().get(spike.phase).map_or("", |stretch| &stretch.name),
         exits: spike.exits,
         excess: spike.excess,
         usual_per_second: spike.usual,
@@ -146,30 +146,30 @@ fn mark(mark: &Mark) -> MarkObject<'_> {
 ///
 /// # Errors
 /// None that is known: nothing in it cannot be written.
-pub fn render(life: &Life) -> io::Result<String> {
-    let whole = life.series.whole();
+pub fn render(boot: &BootReport) -> io::Result<String> {
+    let whole = boot.series.whole();
     let object = Object {
         version: VERSION,
-        start: json::seconds(life.whole.start),
+        start: json::seconds(boot.whole.start),
         seconds: seconds(whole.length),
         exits: whole.exits,
         per_second: whole.rate(),
-        kvm_exits: life.whole.kvm_exits(),
-        lost: life.whole.loss.lost(),
-        end: &life.end,
+        kvm_exits: boot.whole.kvm_exits(),
+        lost: boot.whole.loss.lost(),
+        end: &boot.end,
         reasons: reasons(&whole),
-        phases: life.series.stretches().iter().map(phase).collect(),
-        spikes: life.spikes.iter().map(|one| spike(life, one)).collect(),
-        marks: life.marks.iter().map(mark).collect(),
-        marks_left_out: life.marks_left_out,
-        console: life
+        phases: boot.series.stretches().iter().map(phase).collect(),
+        spikes: boot.spikes.iter().map(|one| spike(boot, one)).collect(),
+        marks: boot.marks.iter().map(mark).collect(),
+        marks_left_out: boot.marks_left_out,
+        console: boot
             .console
             .iter()
             .map(|line| Line { second: seconds(line.at), text: &line.text })
             .collect(),
-        console_lines_left_out: life.left_out,
-        console_bytes_left_out: life.bytes_left_out,
-        answers: answers::answers(life),
+        console_lines_left_out: boot.left_out,
+        console_bytes_left_out: boot.bytes_left_out,
+        answers: answers::answers(boot),
     };
     String::from_utf8(json::line(&object)?).map_err(io::Error::other)
 }
@@ -189,11 +189,11 @@ mod tests {
         slices[30] = &[(0x72, 110), (0x7b, 1010)];
         let mut series = series::fixture(&slices);
         series.begin_at(Duration::from_millis(2900), "<kernel>\u{1b}[2J");
-        let mut life = Life::new(fixture::busy(), series, "the command's end".into());
-        life.console.push(Line { at: Duration::from_millis(3050), text: "\u{202e}hostile\u{1b}]0;".into() });
-        life.marks.push(Mark::port(Duration::from_millis(12), 0xf4, 0x10));
-        life.marks.push(Mark { at: Duration::from_secs(1), origin: Origin::Hand, text: "half".into() });
-        let line = render(&life).unwrap();
+        let mut boot = BootReport::new(fixture::busy(), series, "the command's end".into());
+        boot.console.push(Line { at: Duration::from_millis(3050), text: "\u{202e}hostile\u{1b}]0;".into() });
+        boot.marks.push(Mark::port(Duration::from_millis(12), 0xf4, 0x10));
+        boot.marks.push(Mark { at: Duration::from_secs(1), origin: Origin::Hand, text: "half".into() });
+        let line = render(&boot).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.trim_end().chars().any(crate::text::is_unsafe), "{line}");
         let object: Value = serde_json::from_str(&line).unwrap();
@@ -210,7 +210,7 @@ mod tests {
             (&"port 0xf4: 0x10".into(), &0xf4.into())
         );
         // Of nothing, too.
-        let nothing = Life::new(fixture::idle(), series::fixture(&[]), "a signal".into());
+        let nothing = BootReport::new(fixture::idle(), series::fixture(&[]), "a signal".into());
         validate(&serde_json::from_str(&render(&nothing).unwrap()).unwrap(), &schema, "boot");
         let documentation = include_str!("../../../docs/boot.md");
         for key in schema["properties"].as_object().unwrap().keys() {

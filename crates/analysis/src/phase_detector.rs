@@ -24,7 +24,7 @@ const MOST: usize = 1000;
 
 /// A phase that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct PhaseStart {
     /// Its name.
     pub name: String,
     /// Since when: the beginning or the end of an interval.
@@ -33,7 +33,7 @@ pub struct Begun {
 
 /// The way of a machine so far.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct PhaseDetector {
     rules: Rules,
     /// The phase that is on, by place.
     current: Option<usize>,
@@ -62,10 +62,10 @@ struct Seen {
     high: BTreeSet<(VmId, u32)>,
 }
 
-impl Course {
+impl PhaseDetector {
     /// Nothing is known yet.
-    pub fn new(rules: Rules) -> Course {
-        Course {
+    pub fn new(rules: Rules) -> PhaseDetector {
+        PhaseDetector {
             rules,
             current: None,
             kernel_told: false,
@@ -79,13 +79,13 @@ impl Course {
 
     /// What began in an interval from `from` to `to`: by the modes of its exits with it, by what the lines that came in it
     /// tell, by place, after it. What `from` of an earlier one is told too, where only now is known that it began then.
-    pub fn advance(
+    pub fn step(
         &mut self,
         from: Duration,
         to: Duration,
         interval: Option<&Interval>,
         told: &[usize],
-    ) -> Vec<Begun> {
+    ) -> Vec<PhaseStart> {
         let mut begun = Vec::new();
         let was_low = self.low_since.is_some();
         if let Some(interval) = interval {
@@ -122,7 +122,7 @@ impl Course {
         seen
     }
 
-    fn mode(&mut self, from: Duration, seen: &Seen, begun: &mut Vec<Begun>) {
+    fn mode(&mut self, from: Duration, seen: &Seen, begun: &mut Vec<PhaseStart>) {
         if !self.high.is_empty() && seen.early_of_first > 0 && seen.low == 0 && seen.high.is_empty() {
             self.reboot();
             self.current = None;
@@ -142,7 +142,7 @@ impl Course {
         }
     }
 
-    fn line(&mut self, to: Duration, place: usize, was_low: bool, begun: &mut Vec<Begun>) {
+    fn line(&mut self, to: Duration, place: usize, was_low: bool, begun: &mut Vec<PhaseStart>) {
         let kernel = self.rules.named(KERNEL);
         if place == 0 && self.current > Some(0) {
             self.reboot();
@@ -162,7 +162,7 @@ impl Course {
     }
 
     /// There is a kernel now: what was in the lower half before was its decompression.
-    fn decompressed(&mut self, begun: &mut Vec<Begun>) {
+    fn decompressed(&mut self, begun: &mut Vec<PhaseStart>) {
         if let Some(since) = self.low_since.take().filter(|_| !self.low_is_firmware) {
             self.begin(self.rules.named(DECOMPRESSION), since, begun);
         }
@@ -176,14 +176,14 @@ impl Course {
         self.low_is_firmware = false;
     }
 
-    fn begin(&mut self, place: Option<usize>, at: Duration, begun: &mut Vec<Begun>) {
+    fn begin(&mut self, place: Option<usize>, at: Duration, begun: &mut Vec<PhaseStart>) {
         if place <= self.current || self.begun == MOST {
             return;
         }
         self.current = place;
         self.begun += 1;
         self.last = self.last.max(at);
-        begun.push(Begun { name: self.rules.name(place).to_owned(), at: self.last });
+        begun.push(PhaseStart { name: self.rules.name(place).to_owned(), at: self.last });
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     type Slice<'a> = (&'a [(u32, [u64; 4])], &'a [&'a str]);
 
     fn phases(rules: &Rules, slices: &[Slice<'_>]) -> Vec<(String, u128)> {
-        let mut course = Course::new(rules.clone());
+        let mut detector = PhaseDetector::new(rules.clone());
         let mut all = Vec::new();
         for (number, (vcpus, lines)) in (0u64..).zip(slices) {
             let mut interval = fixture::single();
@@ -216,7 +216,7 @@ mod tests {
             }
             let told: Vec<usize> = lines.iter().filter_map(|line| rules.told(line, true)).collect();
             let at = |number| Duration::from_millis(100 * number);
-            all.extend(course.advance(at(number), at(number + 1), Some(&interval), &told));
+            all.extend(detector.step(at(number), at(number + 1), Some(&interval), &told));
         }
         all.into_iter().map(|begun| (begun.name, begun.at.as_millis())).collect()
     }
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_table_of_ones_own_has_the_phases_by_mode_that_it_names() {
-        let file = std::env::temp_dir().join(format!("exitscope-course-{}", std::process::id()));
+        let file = std::env::temp_dir().join(format!("exitscope-detector-{}", std::process::id()));
         std::fs::write(&file, "boot ^boot\nkernel a^\nwork ^work\n").unwrap();
         let rules = Rules::read(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
