@@ -4,48 +4,48 @@ use exitscope_model::{ExitCode, Interval, float};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The most slices that are kept: where there are more, two become one. At 100 ms that is after two hours.
+/// Number of slices from which on two become one. At 100 ms that is after two hours.
 const MOST: usize = 72_000;
 
-/// What happened in a short time.
+/// Counts of a short time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
-    /// When it began, since the start.
+    /// Time since the start at which it began.
     pub at: Duration,
-    /// How long it was.
+    /// Duration.
     pub length: Duration,
     /// Exits of all VMs.
     pub exits: u64,
-    /// Exits by reason; those that found no room in the programs' tables are in none.
+    /// Exits by reason, without those that found no room in the BPF tables.
     pub by_reason: BTreeMap<ExitCode, u64>,
-    /// The phase, by its place among the [`Stretch`]es.
+    /// Index of its phase among the [`Stretch`]es.
     pub phase: usize,
 }
 
 impl Slice {
-    /// Exits per second; of a slice without length, nothing.
+    /// Returns exits per second, 0 for a slice without length.
     pub fn rate(&self) -> f64 {
         if self.length.is_zero() { 0.0 } else { float(self.exits) / self.length.as_secs_f64() }
     }
 
-    /// When it ended.
+    /// Returns the time since the start at which it ended.
     pub fn end(&self) -> Duration {
         self.at + self.length
     }
 
-    /// What part of its exits these are; of none, nothing.
+    /// Returns the share of these exits in all exits of the slice, 0 for a slice without exits.
     pub fn part(&self, exits: u64) -> f64 {
         if self.exits == 0 { 0.0 } else { float(exits) / float(self.exits) }
     }
 
-    /// The reasons and their exits, the most frequent first.
+    /// Returns the reasons with their exits, the most frequent first.
     pub fn by_frequency(&self) -> Vec<(ExitCode, u64)> {
         let mut kinds: Vec<_> = self.by_reason.iter().map(|(&code, &count)| (code, count)).collect();
         kinds.sort_by_key(|&(code, count)| (std::cmp::Reverse(count), code));
         kinds
     }
 
-    /// What comes after it, at once or later.
+    /// Adds a later slice, which may leave a gap.
     fn add(&mut self, next: &Slice) {
         if self.length.is_zero() {
             self.at = next.at;
@@ -58,26 +58,26 @@ impl Slice {
     }
 }
 
-/// A phase that the machine went through.
+/// One phase of the series. A phase that comes twice has two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Its name.
+    /// Name of the phase.
     pub name: String,
-    /// All of it.
+    /// Sum of its slices.
     pub whole: Slice,
 }
 
-/// Slices, one after the other, and the phases that they are of.
+/// Slices in the order of time, with their phases.
 #[derive(Clone, Debug)]
 pub struct Series {
     slices: Vec<Slice>,
     stretches: Vec<Stretch>,
-    /// What comes next begins then.
+    /// Time at which the next slice begins.
     now: Duration,
 }
 
 impl Series {
-    /// Nothing so far, in a phase of this name.
+    /// Empty series, in a phase of this name.
     pub fn new(phase: &str) -> Series {
         Series {
             slices: Vec::new(),
@@ -86,7 +86,7 @@ impl Series {
         }
     }
 
-    /// What happened next, in the phase that is on.
+    /// Appends an interval to the current phase.
     pub fn add(&mut self, interval: &Interval) {
         let mut by_reason = BTreeMap::new();
         for row in &interval.rows {
@@ -106,12 +106,12 @@ impl Series {
         }
     }
 
-    /// Leaves out a time of this length.
+    /// Leaves a gap of this length.
     pub fn skip(&mut self, length: Duration) {
         self.now += length;
     }
 
-    /// Makes one slice of each two that follow each other in a phase.
+    /// Merges each two consecutive slices of a phase into one.
     fn halve(&mut self) {
         let mut halves: Vec<Slice> = Vec::with_capacity(MOST);
         let mut whole = true;
@@ -130,13 +130,13 @@ impl Series {
         self.slices = halves;
     }
 
-    /// What comes next is of another phase.
+    /// Begins a phase with the next slice.
     pub fn begin(&mut self, phase: &str) {
         let whole = Slice { at: self.now, phase: self.stretches.len(), ..Slice::default() };
         self.stretches.push(Stretch { name: phase.into(), whole });
     }
 
-    /// Forgets the phases that have no slice. The new place of each phase by its old one.
+    /// Drops the phases without slices. Returns the new index of each phase by its old one.
     pub fn forget_empty(&mut self) -> Vec<Option<usize>> {
         let mut kept = 0;
         let places: Vec<Option<usize>> = (0..self.stretches.len())
@@ -154,7 +154,7 @@ impl Series {
         places
     }
 
-    /// The same of what comes from a moment on, which may be over, but not before the phase that is on began.
+    /// Begins a phase at a time in the past, but not before the current phase began.
     pub fn begin_at(&mut self, at: Duration, phase: &str) {
         let before = self.stretches.len() - 1;
         self.begin(phase);
@@ -171,17 +171,17 @@ impl Series {
         }
     }
 
-    /// The slices in their order.
+    /// Returns the slices in the order of time.
     pub fn slices(&self) -> &[Slice] {
         &self.slices
     }
 
-    /// The phases in their order, some of which may have no exit.
+    /// Returns the phases in the order of time, some of which may have no exit.
     pub fn stretches(&self) -> &[Stretch] {
         &self.stretches
     }
 
-    /// All of it.
+    /// Returns the sum of all slices.
     pub fn whole(&self) -> Slice {
         let mut whole = Slice::default();
         self.slices.iter().for_each(|slice| whole.add(slice));
@@ -189,7 +189,7 @@ impl Series {
     }
 }
 
-/// What a machine did, for tests: slices of 100 ms, each with exits by code.
+/// Series for tests: slices of 100 ms, each with exits by code.
 #[cfg(any(test, feature = "test-util"))]
 pub fn fixture(slices: &[&[(i64, u64)]]) -> Series {
     use exitscope_model::Isa;

@@ -1,4 +1,4 @@
-//! Times at which a machine exited much more often than around then.
+//! Spikes: times at which a machine exited much more often than in the slices around.
 //!
 //! The method is Hampel's identifier in a moving window (Davies and Gather, "The identification of multiple outliers",
 //! 1993; Pearson, "Outliers in process modeling and identification", 2002): a slice's rate stands out where it exceeds the
@@ -11,32 +11,33 @@ use super::series::{Series, Slice};
 use exitscope_model::{ExitCode, Side, float};
 use std::time::Duration;
 
-/// How many slices on either side are around one.
+/// Number of slices on either side that a slice is compared with.
 pub const AROUND: usize = 20;
 
-/// How many standard deviations are too many; three is what Hampel's identifier is used with.
+/// Number of standard deviations above the median from which a slice is a spike: three, as is usual for Hampel's
+/// identifier.
 pub const DEVIATIONS: f64 = 3.0;
 
-/// A time that stands out.
+/// Consecutive slices whose rate stands out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spike {
-    /// When it began, since the start.
+    /// Time since the start at which it began.
     pub at: Duration,
-    /// How long it was.
+    /// Duration.
     pub length: Duration,
-    /// Its exits.
+    /// Number of exits.
     pub exits: u64,
-    /// How many more these are than there would have been by what was around it.
+    /// Exits above those that the usual rate would have made.
     pub excess: f64,
-    /// The rate around it, in exits per second: the median.
+    /// Usual rate: the median of the slices around, in exits per second.
     pub usual: f64,
-    /// The phase that it began in, by place.
+    /// Index of the phase that it began in.
     pub phase: usize,
-    /// The reasons that made it, and how many more of each there were; the most first.
+    /// Reasons that were more frequent than usual, with the excess of each; the largest first.
     pub reasons: Vec<(ExitCode, f64)>,
 }
 
-/// All spikes, in the order of time.
+/// Finds all spikes, in the order of time.
 pub fn find(series: &Series) -> Vec<Spike> {
     let slices = series.slices();
     let mut spikes: Vec<Spike> = Vec::new();
@@ -87,7 +88,7 @@ fn look(slices: &[Slice], place: usize) -> Option<Spike> {
 }
 
 impl Spike {
-    /// Adds the slice that follows, and stands out as well.
+    /// Adds the next slice, which stands out as well.
     fn join(&mut self, next: Spike) {
         let (mine, its) = (self.length.as_secs_f64(), next.length.as_secs_f64());
         self.usual = (self.usual * mine + next.usual * its) / (mine + its);
