@@ -6,6 +6,7 @@
 pub mod cli;
 mod command;
 pub mod doctor;
+mod engine;
 pub mod selftest;
 pub mod top;
 

@@ -1,13 +1,13 @@
 //! `exitscope boot`.
 
-use super::counting::{Counting, End, Plan, Times};
-use super::listen::Listener;
-use super::output::Output;
 use super::record::inbox;
-use super::session::{self, Session};
-use super::terminal::Terminal;
-use super::{page, tell};
+use super::{page, summary};
 use crate::cli::{self, BootFormat};
+use crate::engine::console::Listener;
+use crate::engine::counting::{Counting, End, Plan, Times};
+use crate::engine::output::Output;
+use crate::engine::session::{self, Session};
+use crate::engine::terminal::Terminal;
 use exitscope_analysis::phase::{LOGIN, Rules};
 use exitscope_analysis::phase_detector::PhaseDetector;
 use exitscope_model::{Side, float};
@@ -181,7 +181,7 @@ fn once(asked: &Asked<'_>, number: u32, output: &mut Output) -> anyhow::Result<O
             BootFormat::Table => {
                 output.explain(explanation.clone());
                 output.write(&boot.whole)?;
-                output.say(&tell::boot_report(&boot, output.width()))?;
+                output.say(&summary::boot_report(&boot, output.width()))?;
             }
             BootFormat::Json => output.say(&view::boot_report::render(&boot)?)?,
         }

@@ -1,7 +1,7 @@
 //! `exitscope diff`.
 
-use super::output;
 use crate::cli;
+use crate::engine::output;
 use anyhow::Context;
 use exitscope_model::{Interval, compare};
 use exitscope_record::{Error, Part, Recording};

@@ -1,8 +1,8 @@
 //! `exitscope kmsg`.
 
-use super::events::{Event, Events};
-use super::watch::{self, Watch};
 use crate::cli;
+use crate::engine::events::{Event, Events};
+use crate::engine::watch::{self, Watch};
 use anyhow::Context;
 use exitscope_model::Interval;
 use exitscope_view as view;

@@ -1,7 +1,7 @@
 //! `exitscope mark`.
 
-use super::inbox::{self, MAX_TEXT, Recorder};
 use crate::cli;
+use crate::engine::inbox::{self, MAX_TEXT, Recorder};
 use anyhow::bail;
 use exitscope_view::unit;
 use std::io::{self, Write};

@@ -1,28 +1,20 @@
 //! The commands: each wires a source to a view.
 
 mod boot;
-mod counting;
 mod diff;
-mod events;
-mod inbox;
 mod kmsg;
-mod listen;
 mod mark;
-mod output;
 mod page;
-mod progress;
 mod record;
 mod report;
 mod selftest;
-mod session;
 mod stat;
-mod tell;
-mod terminal;
+mod summary;
 mod top;
-mod watch;
 
 use crate::cli::{self, Cli, Command};
 use crate::doctor;
+use crate::engine::{counting, output};
 use anyhow::Context;
 use clap::CommandFactory;
 use exitscope_view as view;
@@ -73,7 +65,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-fn code(success: bool) -> ExitCode {
+pub fn code(success: bool) -> ExitCode {
     if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -1,12 +1,12 @@
 //! `exitscope record`.
 
-use super::counting::{Counting, End, Plan, Times};
-use super::inbox::Inbox;
-use super::listen::Listener;
-use super::progress::Progress;
-use super::session::{self, Session};
-use super::terminal::Terminal;
 use crate::cli;
+use crate::engine::console::Listener;
+use crate::engine::counting::{Counting, End, Plan, Times};
+use crate::engine::inbox::Inbox;
+use crate::engine::progress::Progress;
+use crate::engine::session::{self, Session};
+use crate::engine::terminal::Terminal;
 use exitscope_analysis::phase::Rules;
 use exitscope_analysis::phase_detector::PhaseDetector;
 use exitscope_record::{self as record, Writer};

@@ -1,8 +1,8 @@
 //! `exitscope report`.
 
-use super::output::Output;
-use super::{page, tell};
+use super::{page, summary};
 use crate::cli;
+use crate::engine::output::Output;
 use anyhow::bail;
 use exitscope_record::{Notes, Part, Recording};
 use exitscope_view::report;
@@ -78,7 +78,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
             let mut output = Output::open(file, false, options)?;
             output.write(&whole)?;
             if let Some(boot) = boot {
-                output.say(&tell::boot_report(boot, output.width()))?;
+                output.say(&summary::boot_report(boot, output.width()))?;
             }
             output.is_complete()
         }

@@ -1,8 +1,8 @@
 //! `exitscope selftest`.
 
-use super::events::Events;
-use super::watch::Watch;
 use crate::cli;
+use crate::engine::events::Events;
+use crate::engine::watch::Watch;
 use crate::selftest::{self, cost};
 use anyhow::{Context, bail};
 use exitscope_collect::{self as collect, Options, Select};

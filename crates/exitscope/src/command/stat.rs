@@ -1,9 +1,9 @@
 //! `exitscope stat`.
 
-use super::counting::{Plan, Times};
-use super::output::Output;
-use super::watch::Watch;
 use crate::cli;
+use crate::engine::counting::{Plan, Times};
+use crate::engine::output::Output;
+use crate::engine::watch::Watch;
 use exitscope_model::Interval;
 use exitscope_view::Format;
 use std::io;

@@ -95,8 +95,8 @@ impl Filters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::top::accumulator::Seen;
     use crate::top::row::{List, Scope, Source};
-    use crate::top::seen::Seen;
     use exitscope_model::fixture;
 
     #[test]

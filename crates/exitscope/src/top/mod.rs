@@ -2,8 +2,9 @@
 //!
 //! Pure: [`State`] takes intervals ([`State::take`]) and keys ([`handle`]), and [`draw`] makes cells of it. Where intervals
 //! come from, what time it is, the terminal and files are the caller's. Bounded: of each VM and reason it keeps the last
-//! interval, the sum of all, and a minute; of VMs that ended so many as [`seen::ENDED`].
+//! interval, the sum of all, and a minute; of VMs that ended so many as [`accumulator::ENDED`].
 
+mod accumulator;
 mod column;
 mod draw;
 mod filter;
@@ -11,14 +12,13 @@ mod history;
 mod json;
 mod keys;
 mod row;
-mod seen;
 mod state;
 
+pub use accumulator::{ENDED, Seen};
 pub use draw::paint::Look;
 pub use draw::{Hits, draw};
 pub use history::Key;
 pub use keys::{Effect, handle};
-pub use seen::{ENDED, Seen};
 pub use state::{Mode, Replay, State};
 
 use std::time::Duration;

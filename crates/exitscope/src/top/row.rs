@@ -1,7 +1,7 @@
 //! The rows of the lists: VMs, vCPUs, and reasons.
 
+use super::accumulator::Seen;
 use super::history::Key;
-use super::seen::Seen;
 use exitscope_model::{
     Counters, ExitCode, Group, Interval, Level, Measured, Row as ExitRow, VcpuTime, Vm, VmId, float,
 };

@@ -1,10 +1,10 @@
 //! What is shown: which screen, which rows, in which order. Pure: it knows neither terminal nor clock.
 
+use super::accumulator::Seen;
 use super::column::{self, Column, ORDERS};
 use super::draw::Hits;
 use super::filter::{Filter, Filters};
 use super::row::{Id, List, Row, Scope, Source, Which};
-use super::seen::Seen;
 use exitscope_model::{Interval, Measured, Vm};
 use exitscope_view::Explanation;
 use std::time::{Duration, SystemTime};

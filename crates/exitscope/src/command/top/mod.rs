@@ -1,22 +1,22 @@
 //! `exitscope top`: wires a terminal to what counts, or to a recording.
 
+mod replay;
 mod screen;
-mod tape;
 
-use super::events::{Event, Events};
-use super::watch::{self, Watch};
 use crate::cli;
+use crate::engine::events::{Event, Events};
+use crate::engine::watch::{self, Watch};
 use crate::top::{self, Effect, Mode, Replay, State};
 use anyhow::bail;
 use exitscope_record::Recording;
 use exitscope_view::{Explanation, text, unit};
+use replay::Tape;
 use screen::{Input, Screen};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tape::Tape;
 
 /// How often to look where nothing else is asked for, and the slowest that a recording is played by itself.
 const DELAY: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! The terminal: taken over, given back whatever happens, and what comes from it.
 
-use crate::command::events::{Events, Waker};
+use crate::engine::events::{Events, Waker};
 use crate::top::{Look, State};
 use anyhow::{Context, bail};
 use ratatui::backend::CrosstermBackend;
@@ -96,7 +96,7 @@ impl Screen {
             give_back();
             before(panic);
         }));
-        let look = Look { color: crate::command::output::may_color(&io::stdout()) };
+        let look = Look { color: crate::engine::output::may_color(&io::stdout()) };
         let inputs: Arc<Mutex<VecDeque<Input>>> = Arc::default();
         // From here on, an early end gives it back.
         let screen = take().and_then(|()| terminal());

@@ -64,7 +64,7 @@ impl End {
                 writeln!(io::stderr(), "exitscope: stopped by a second signal; the command runs on")?;
                 ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
             }
-            End::Command(_) | End::Asked => super::code(complete),
+            End::Command(_) | End::Asked => crate::command::code(complete),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What a machine does and says, put together interval by interval: what `record` and `boot` have in common.
 
+use super::console::Listener;
 use super::inbox::{Inbox, Request};
-use super::listen::Listener;
 use super::watch::Watch;
 use exitscope_analysis::boot_report::{BootReport, IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::phase::FIRST;
