@@ -41,7 +41,7 @@ pub struct Options {
     pub measure: Measured,
     /// Look at the guest too, which costs each exit something: count exits by its mode ([`exitscope_model::Modes`]), and hear
     /// the bytes that it writes to ports for marks ([`Collect::take_marks`]). Only [`Source::Btf`] with
-    /// [`Measured::Split`] can; others leave both empty.
+    /// [`Measured::Breakdown`] can; others leave both empty.
     pub guest: bool,
     /// How many rows (vCPU and reason) there is room for; `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
@@ -54,7 +54,7 @@ impl Default for Options {
         Options {
             select: Select::All,
             source: None,
-            measure: Measured::Split,
+            measure: Measured::Breakdown,
             guest: false,
             max_rows: None,
             max_vcpus: None,
@@ -163,10 +163,10 @@ pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
 /// the compiler made one a part of another: without it there are still times, and a word about it.
 fn start_bpf(source: Source, options: &Options) -> Result<bpf::Bpf, Error> {
     let first = match bpf::Bpf::start(source, options) {
-        Err(error) if source == Source::Btf && options.measure == Measured::Split => error,
+        Err(error) if source == Source::Btf && options.measure == Measured::Breakdown => error,
         done => return done,
     };
-    let less = Options { measure: Measured::Times, ..options.clone() };
+    let less = Options { measure: Measured::Latency, ..options.clone() };
     match bpf::Bpf::start(source, &less) {
         Ok(times) => Ok(times.because(first.to_string())),
         // The split was not what it failed for.

@@ -56,7 +56,7 @@ fn sample(seconds: u64) -> Sample {
         monotonic_ns: seconds * 1_000_000_000,
         wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
         vms: (0..VMS).map(vm).collect(),
         vcpus: (0..VMS).flat_map(|id| (0..VCPUS).map(move |number| vcpu(id, number))).collect(),
         loss: Loss::default(),

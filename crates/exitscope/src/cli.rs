@@ -145,9 +145,9 @@ impl Watch {
         if self.no_time {
             Measured::Counts
         } else if self.no_split {
-            Measured::Times
+            Measured::Latency
         } else {
-            Measured::Split
+            Measured::Breakdown
         }
     }
 }

@@ -147,7 +147,7 @@ fn interval(number: u64) -> Interval {
         end: start + Duration::from_secs(1),
         length: Duration::from_secs(1),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
         vms: BTreeMap::from([vm(1), vm(2)]),
         vcpus,
         rows,
@@ -188,7 +188,7 @@ fn recorded(path: &Path) -> Writer {
         command: Vec::new(),
         interval: Duration::from_secs(1),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
     };
     let mut writer = Writer::create(path, false, &about).unwrap();
     for number in 0..INTERVALS {

@@ -49,7 +49,7 @@ fn record(path: &Path) {
         command: Vec::new(),
         interval: Duration::from_secs(1),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
     };
     let vm = |id: u64, name: &str| Vm {
         id: VmId(id),
@@ -94,7 +94,7 @@ fn record(path: &Path) {
             end: start + Duration::from_secs(1),
             length: Duration::from_secs(1),
             source: Source::Btf,
-            measured: Measured::Split,
+            measured: Measured::Breakdown,
             vms: [vm(0, "web-1"), vm(1, "\x1b[2Jevil\u{202e}\n字")].map(|vm| (vm.id, vm)).into(),
             vcpus: vec![span(0, second * 1000), span(1, 7)],
             rows,

@@ -98,10 +98,10 @@ struct Cell {
 /// Compares the runs of two sides.
 pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
     let all = || a.iter().chain(b);
-    let measured = if all().all(|run| run.measured == Measured::Split) {
-        Measured::Split
+    let measured = if all().all(|run| run.measured == Measured::Breakdown) {
+        Measured::Breakdown
     } else if all().all(|run| run.measured != Measured::Counts) {
-        Measured::Times
+        Measured::Latency
     } else {
         Measured::Counts
     };
@@ -113,7 +113,7 @@ pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
         for group in group(run, By { level: true, reason: true, ..By::NOTHING }) {
             let (Some(level), Some(code)) = (group.level, group.code) else { continue };
             let counters = &group.counters;
-            let time_ns = if measured == Measured::Split { counters.busy_ns() } else { counters.time_ns };
+            let time_ns = if measured == Measured::Breakdown { counters.busy_ns() } else { counters.time_ns };
             let runs = reasons.entry((level, code)).or_insert_with(|| vec![Cell::default(); totals.len()]);
             runs[at] = Cell { count: counters.count, time_ns };
             totals[at].time_ns += time_ns;
@@ -171,7 +171,7 @@ mod tests {
             end: SystemTime::UNIX_EPOCH,
             length: Duration::from_secs(seconds),
             source: Source::Btf,
-            measured: Measured::Split,
+            measured: Measured::Breakdown,
             vms: Default::default(),
             vcpus: vec![VcpuSpan { vm, vcpu: 0, exits, kvm_exits: None, time: None }],
             rows: rows.iter().map(row).collect(),
@@ -214,7 +214,7 @@ mod tests {
     fn what_one_run_did_not_measure_is_not_compared() {
         let a = run(10, &[(0x78, 100, 1000, 900)]);
         let mut b = run(10, &[(0x78, 100, 2000, 0)]);
-        b.measured = Measured::Times;
+        b.measured = Measured::Latency;
         let compared = compare(&[&a], &[&b]);
         assert_eq!(compared.rows[0].time_ns.map(|time| time.change()), Some(1000.0), "halted or not");
         b.measured = Measured::Counts;

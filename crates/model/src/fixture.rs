@@ -140,7 +140,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         end: start + Duration::from_secs(10),
         length: Duration::from_secs(10),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
         vms: vms.collect(),
         vcpus,
         rows,
@@ -237,7 +237,7 @@ pub fn idle() -> Interval {
 /// The same as [`busy`], without a word on where times went.
 pub fn whole() -> Interval {
     let mut interval = busy();
-    interval.measured = Measured::Times;
+    interval.measured = Measured::Latency;
     for row in &mut interval.rows {
         (row.counters.split, row.counters.returns) = Default::default();
         row.counters.details = Details::default();

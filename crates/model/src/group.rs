@@ -81,7 +81,7 @@ impl FromStr for By {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
     /// Host time that was not halted: idleness does not come first. Not measured where it is not
-    /// told apart from the rest ([`Measured::Split`]).
+    /// told apart from the rest ([`Measured::Breakdown`]).
     #[default]
     Busy,
     /// Exits, and so also exits per second.
@@ -210,9 +210,9 @@ impl Group {
     fn figure(&self, sort: Sort, measured: Measured) -> Option<u64> {
         let (split, nested) = (&self.counters.split, &self.counters.nested);
         match sort {
-            Sort::Busy => (measured == Measured::Split).then(|| self.counters.busy_ns()),
+            Sort::Busy => (measured == Measured::Breakdown).then(|| self.counters.busy_ns()),
             Sort::Time => Some(self.counters.time_ns),
-            Sort::Kernel => (measured == Measured::Split).then(|| split.kernel_ns(self.counters.time_ns)),
+            Sort::Kernel => (measured == Measured::Breakdown).then(|| split.kernel_ns(self.counters.time_ns)),
             Sort::User => Some(split.user_ns),
             Sort::Halted => Some(split.halted_ns),
             Sort::Polled => Some(split.polled_ns),
@@ -352,7 +352,7 @@ mod tests {
             end: SystemTime::UNIX_EPOCH,
             length: Duration::from_secs(1),
             source: Source::Btf,
-            measured: Measured::Split,
+            measured: Measured::Breakdown,
             vms: vcpus.keys().map(|(id, _)| vm(*id)).collect(),
             vcpus: vcpus
                 .iter()
@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(first(Sort::Name), Some(9));
         assert_eq!(first(Sort::Vm), Some(5), "vm0 comes first, and of its rows the one with the lower code");
         assert_eq!(first(Sort::Vcpu), Some(1));
-        for measured in [Measured::Times, Measured::Counts] {
+        for measured in [Measured::Latency, Measured::Counts] {
             interval.measured = measured;
             for order in [Sort::Busy, Sort::Kernel] {
                 assert_eq!(by(&interval, order), by(&interval, Sort::Count), "{order} is not measured");

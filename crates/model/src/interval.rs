@@ -1,9 +1,6 @@
 //! What happened between two moments.
 
-use super::{
-    Counters, ExitCode, Level, Loss, Measured, ReasonCount, Returns, Sample, Source, VcpuSample, VcpuTime,
-    Vm, VmId,
-};
+use super::{Counters, ExitCode, Level, Loss, Measured, Sample, Source, VcpuSample, VcpuTime, Vm, VmId};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -112,7 +109,11 @@ impl Interval {
                 let then = earlier.and_then(|e| {
                     e.reasons.iter().find(|r| (r.level, r.code) == (reason.level, reason.code))
                 });
-                let counters = since(reason, then).ok_or_else(|| {
+                let counters = match then {
+                    Some(then) => reason.counters.since(&then.counters),
+                    None => Some(reason.counters.clone()),
+                };
+                let counters = counters.ok_or_else(|| {
                     backwards(&format!("{} {:#x}", reason.code.isa.name(), reason.code.code))
                 })?;
                 // An exit of an interval before may have entered again, or gone out to user space, in this one.
@@ -213,35 +214,10 @@ fn pid_of(sample: &Sample, id: VmId) -> u32 {
     sample.vms.iter().find(|vm| vm.id == id).map_or(0, |vm| vm.pid)
 }
 
-fn since(now: &ReasonCount, then: Option<&ReasonCount>) -> Option<Counters> {
-    let Some(then) = then else { return Some(now.counters.clone()) };
-    Some(Counters {
-        count: now.counters.count.checked_sub(then.counters.count)?,
-        time_ns: now.counters.time_ns.checked_sub(then.counters.time_ns)?,
-        extremes: now.counters.extremes,
-        histogram: now.counters.histogram.since(&then.counters.histogram)?,
-        split: now.counters.split.since(&then.counters.split)?,
-        returns: returned_since(&now.counters.returns, &then.counters.returns)?,
-        nested: now.counters.nested.since(&then.counters.nested)?,
-        details: now.counters.details.since(&then.counters.details)?,
-        modes: now.counters.modes.since(&then.counters.modes)?,
-    })
-}
-
-fn returned_since(now: &Returns, then: &Returns) -> Option<Returns> {
-    let mut since = now.clone();
-    for (reason, count) in then {
-        let now = since.get_mut(reason)?;
-        *now = now.checked_sub(*count)?;
-    }
-    since.retain(|_, count| *count > 0);
-    Some(since)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Detail, Details, Histogram, Isa, Nested, Split, UserReason};
+    use crate::{Detail, Details, Histogram, Isa, Nested, ReasonCount, Returns, Split, UserReason};
     use proptest::prelude::*;
 
     /// One exit, of (VM, vCPU, code), that took so long.
@@ -325,7 +301,7 @@ mod tests {
             monotonic_ns: exits.len() as u64,
             wall: SystemTime::UNIX_EPOCH + Duration::from_nanos(exits.len() as u64),
             source: Source::Btf,
-            measured: Measured::Split,
+            measured: Measured::Breakdown,
             vms,
             vcpus: vcpus.into_values().collect(),
             loss: Loss::default(),

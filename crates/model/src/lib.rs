@@ -2,13 +2,16 @@
 //! between two moments ([`Interval`]), and the host time of exits ([`Histogram`]).
 
 mod about;
+mod accumulate;
 mod compare;
+mod counters;
 mod detail;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fixture;
 mod group;
 mod histogram;
 mod interval;
+mod loss;
 mod mode;
 mod nested;
 mod sample;
@@ -16,14 +19,16 @@ mod time;
 
 pub use about::About;
 pub use compare::{Comparison, Difference, Pair, Side, compare};
+pub use counters::{Counter, Counters, Extremes, Nested, Split, Unit};
 pub use detail::{Detail, Details};
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
+pub use loss::{Loss, LossFigure};
 pub use mode::{Mode, Modes};
-pub use nested::{Level, Nested};
-pub use sample::{Counters, Extremes, Loss, ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
-pub use time::{Measured, Returns, Split, UserReason, VcpuTime};
+pub use nested::Level;
+pub use sample::{ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
+pub use time::{Measured, Returns, UserReason, VcpuTime};
 
 /// Whose numbering an exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,59 +1,16 @@
-//! Where the host time of exits went.
+//! Level of detail of a measurement, and the time of vCPUs.
 
 use std::collections::BTreeMap;
 
-/// What is measured beside the number of exits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Level of detail of a measurement. Each level has everything that the one before it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measured {
-    /// Nothing.
+    /// Number of exits alone.
     Counts,
-    /// The host time of each exit.
-    Times,
-    /// Also where it went: [`Split`], the returns of KVM_RUN, and [`VcpuTime`] in full.
-    Split,
-}
-
-/// Where the host time of some exits went, and how many of them went out to user space. The rest of
-/// [`super::Counters::time_ns`] was spent by KVM itself, in the kernel. Zero where it is not measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Split {
-    /// Exits that KVM did not handle alone: KVM_RUN returned to the VMM at least once before the next entry.
-    pub user_exits: u64,
-    /// In the VMM: from `kvm_userspace_exit` until it called KVM_RUN again (ns).
-    pub user_ns: u64,
-    /// Halted: the vCPU waited for an event, polling and blocked together (ns).
-    pub halted_ns: u64,
-    /// The part of `halted_ns` in which it polled, and kept its CPU busy (ns).
-    pub polled_ns: u64,
-    /// Runnable, but not on a CPU: the scheduler's run delay of the vCPU's thread (ns).
-    pub waiting_ns: u64,
-}
-
-impl Split {
-    /// Adds other exits to these.
-    pub fn add(&mut self, other: &Split) {
-        self.user_exits += other.user_exits;
-        self.user_ns += other.user_ns;
-        self.halted_ns += other.halted_ns;
-        self.polled_ns += other.polled_ns;
-        self.waiting_ns += other.waiting_ns;
-    }
-
-    /// These less earlier ones of the same thing; `None` if any figure shrank.
-    pub fn since(&self, earlier: &Split) -> Option<Split> {
-        Some(Split {
-            user_exits: self.user_exits.checked_sub(earlier.user_exits)?,
-            user_ns: self.user_ns.checked_sub(earlier.user_ns)?,
-            halted_ns: self.halted_ns.checked_sub(earlier.halted_ns)?,
-            polled_ns: self.polled_ns.checked_sub(earlier.polled_ns)?,
-            waiting_ns: self.waiting_ns.checked_sub(earlier.waiting_ns)?,
-        })
-    }
-
-    /// What of `time_ns`, the host time of the same exits, KVM itself took.
-    pub fn kernel_ns(&self, time_ns: u64) -> u64 {
-        time_ns.saturating_sub(self.user_ns + self.halted_ns + self.waiting_ns)
-    }
+    /// Also the host time of each exit.
+    Latency,
+    /// Also where the host time went: [`Split`](super::Split), returns of KVM_RUN, and all parts of [`VcpuTime`].
+    Breakdown,
 }
 
 /// What KVM_RUN returned to the VMM with.

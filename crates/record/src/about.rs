@@ -42,7 +42,7 @@ pub(super) const SOURCES: [(&str, Source); 4] = [
 ];
 
 pub(super) const MEASURED: [(&str, Measured); 3] =
-    [("counts", Measured::Counts), ("times", Measured::Times), ("split", Measured::Split)];
+    [("counts", Measured::Counts), ("times", Measured::Latency), ("split", Measured::Breakdown)];
 
 pub(super) const ISAS: [(&str, Isa); 3] = [("vmx", Isa::Vmx), ("svm", Isa::Svm), ("kvm", Isa::KvmStat)];
 

@@ -6,8 +6,8 @@ use super::once::{Moment, Uses, VcpuLife, VmLife};
 use super::uses::{self, Use};
 use super::writer::no_time;
 use exitscope_model::{
-    Counters, ExitCode, Extremes, Histogram, Interval, Level, Loss, Measured, Nested, Row, Source, Split,
-    UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    Counter, Counters, ExitCode, Extremes, Histogram, Interval, Level, Loss, Measured, Nested, Row, Source,
+    Split, Unit, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -336,9 +336,12 @@ impl<'a> Rows<'a> {
     /// The rows, and their keys in the same order.
     fn exits(&mut self, interval: i64, present: &Present<'_>) -> Result<(Vec<Key>, Vec<Row>), Error> {
         let (mut keys, mut found) = (Vec::new(), Vec::new());
-        let query = "SELECT vcpu, reason, count, time_ns, min_ns, max_ns, user_exits, user_ns, waiting_ns, halted_ns, \
-                     polled_ns, histogram FROM exits WHERE interval_id = ? ORDER BY vcpu, reason";
-        self.each(query, interval, |rows, row| {
+        let columns = names(Split::COUNTERS);
+        let query = format!(
+            "SELECT vcpu, reason, count, time_ns, min_ns, max_ns, histogram, {columns} FROM exits \
+             WHERE interval_id = ? ORDER BY vcpu, reason"
+        );
+        self.each(&query, interval, |rows, row| {
             let key = (row.int(0)?, row.int(1)?);
             let &(vm, vcpu) = present.by_key.get(&key.0).ok_or_else(|| rows.not_there(interval, key.0))?;
             let unknown = || {
@@ -354,22 +357,35 @@ impl<'a> Rows<'a> {
                     );
                 }
             };
-            let mut time = |column| rows.sum(Sum::Times, row.number(column)?);
-            let (time_ns, user_ns, waiting_ns) = (time(3)?, time(7)?, time(8)?);
-            let (halted_ns, polled_ns) = (time(9)?, time(10)?);
-            let user_exits = rows.sum(Sum::Counts, row.number(6)?)?;
-            let histogram = row.histogram(11)?;
+            let histogram = row.histogram(6)?;
             for bucket in histogram.buckets() {
                 rows.sum(Sum::Histogram, bucket)?;
             }
-            let split = Split { user_exits, user_ns, halted_ns, polled_ns, waiting_ns };
             let count = rows.sum(Sum::Counts, row.number(2)?)?;
-            let counters = Counters { count, time_ns, extremes, histogram, split, ..Counters::default() };
+            let time_ns = rows.sum(Sum::Times, row.number(3)?)?;
+            let mut counters = Counters { count, time_ns, extremes, histogram, ..Counters::default() };
+            rows.counters(Split::COUNTERS, [Sum::Counts, Sum::Times], row, 7, &mut counters)?;
             found.push(Row { vm, vcpu, level, code, counters });
             keys.push(key);
             Ok(key)
         })?;
         Ok((keys, found))
+    }
+
+    /// Reads the counters of one part from the columns from `first` on; `sums` are those of exits, and of times.
+    fn counters(
+        &mut self,
+        part: &[Counter],
+        sums: [Sum; 2],
+        row: &Columns<'_>,
+        first: usize,
+        into: &mut Counters,
+    ) -> Result<(), Error> {
+        for (column, counter) in (first..).zip(part) {
+            let sum = if counter.unit == Unit::Ns { sums[1] } else { sums[0] };
+            *counter.get_mut(into) = self.sum(sum, row.number(column)?)?;
+        }
+        Ok(())
     }
 
     /// The row of a key.
@@ -390,16 +406,13 @@ impl<'a> Rows<'a> {
     }
 
     fn nested(&mut self, interval: i64, keys: &[Key], found: &mut [Row]) -> Result<(), Error> {
-        let query = "SELECT vcpu, reason, to_l1, l1_done, l1_exits, l1_ns FROM nested WHERE interval_id = ? \
-                     ORDER BY vcpu, reason";
-        self.each(query, interval, |rows, row| {
+        let columns = names(Nested::COUNTERS);
+        let query =
+            format!("SELECT vcpu, reason, {columns} FROM nested WHERE interval_id = ? ORDER BY vcpu, reason");
+        self.each(&query, interval, |rows, row| {
             let key = (row.int(0)?, row.int(1)?);
-            rows.row(interval, keys, found, key)?.counters.nested = Nested {
-                to_l1: rows.sum(Sum::Nested, row.number(2)?)?,
-                l1_done: rows.sum(Sum::Nested, row.number(3)?)?,
-                l1_exits: rows.sum(Sum::Nested, row.number(4)?)?,
-                l1_ns: rows.sum(Sum::NestedTimes, row.number(5)?)?,
-            };
+            let counters = &mut rows.row(interval, keys, found, key)?.counters;
+            rows.counters(Nested::COUNTERS, [Sum::Nested, Sum::NestedTimes], row, 2, counters)?;
             Ok(key)
         })
     }
@@ -444,28 +457,17 @@ impl<'a> Rows<'a> {
         self.each(query, interval, |rows, row| {
             let figure = row.text(0)?;
             let count = rows.sum(Sum::Losses, row.number(1)?)?;
-            *figure_of(&mut loss, &figure).ok_or_else(|| {
+            let known = Loss::FIGURES.iter().find(|known| known.key == figure).ok_or_else(|| {
                 rows.damaged(format!("it tells of the loss {figure:?}, which is not known"))
-            })? = count;
+            })?;
+            *known.get_mut(&mut loss) = count;
             Ok(figure)
         })?;
         Ok(loss)
     }
 }
 
-/// A figure by the name that [`Loss::figures`] has for it.
-fn figure_of<'a>(loss: &'a mut Loss, name: &str) -> Option<&'a mut u64> {
-    Some(match name {
-        "no_row" => &mut loss.no_row,
-        "no_vcpu" => &mut loss.no_vcpu,
-        "entry_without_exit" => &mut loss.entry_without_exit,
-        "exit_without_entry" => &mut loss.exit_without_entry,
-        "no_return" => &mut loss.no_return,
-        "skipped" => &mut loss.skipped,
-        "skipped_split" => &mut loss.skipped_split,
-        "torn" => &mut loss.torn,
-        "unfollowed" => &mut loss.unfollowed,
-        "no_level" => &mut loss.no_level,
-        _ => return None,
-    })
+/// The columns of some counters, separated by commas.
+fn names(counters: &[Counter]) -> String {
+    counters.iter().map(|counter| counter.key).collect::<Vec<_>>().join(", ")
 }

@@ -116,7 +116,7 @@ fn busy_second(second: u64, seeded: &mut Seeded) -> Interval {
         end: start + Duration::from_nanos(1_000_012_345),
         length: Duration::from_nanos(1_000_012_345),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
         vms: BTreeMap::from([(id, vm)]),
         vcpus,
         rows,

@@ -7,12 +7,14 @@ use super::{Error, histogram, schema, text, uses};
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::phase_detector::PhaseStart;
-use exitscope_model::{About, Counters, Interval, Measured, Nested, VcpuSpan, VcpuTime};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use exitscope_model::{About, Counter, Counters, Interval, Measured, Nested, Split, VcpuSpan, VcpuTime};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 /// So many pages (of 4 KiB) the log beside the file may have before they go into the file.
@@ -164,10 +166,10 @@ impl Writer {
             let mut statement = transaction.prepare_cached("INSERT INTO used VALUES (?, ?, ?)")?;
             statement.execute(params![id, vcpu, uses::encode(counts)])?;
         }
-        for (figure, count, _) in interval.loss.figures() {
+        for (figure, count) in interval.loss.figures() {
             if count > 0 {
                 let mut statement = transaction.prepare_cached("INSERT INTO losses VALUES (?, ?, ?)")?;
-                statement.execute(params![id, figure, int(count)?])?;
+                statement.execute(params![id, figure.key, int(count)?])?;
             }
         }
         keys.forget_ended()?;
@@ -347,38 +349,40 @@ fn write_row(
     (id, vcpu, reason): (i64, i64, i64),
     counters: &Counters,
 ) -> rusqlite::Result<()> {
-    let split = &counters.split;
-    let mut statement =
-        transaction.prepare_cached("INSERT INTO exits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
-    statement.execute(params![
-        id,
-        vcpu,
-        reason,
-        int(counters.count)?,
-        int(counters.time_ns)?,
-        counters.extremes.map(|extremes| int(extremes.min_ns)).transpose()?,
-        counters.extremes.map(|extremes| int(extremes.max_ns)).transpose()?,
-        int(split.user_exits)?,
-        int(split.user_ns)?,
-        int(split.waiting_ns)?,
-        int(split.halted_ns)?,
-        int(split.polled_ns)?,
-        histogram::encode(&counters.histogram),
-    ])?;
+    static EXITS: LazyLock<String> = LazyLock::new(|| {
+        insert("exits", &["count", "time_ns", "min_ns", "max_ns", "histogram"], Split::COUNTERS)
+    });
+    static NESTED: LazyLock<String> = LazyLock::new(|| insert("nested", &[], Nested::COUNTERS));
+    let key = [id, vcpu, reason].map(Value::Integer);
+    let maybe = |number: Option<u64>| Ok::<_, rusqlite::Error>(number.map(int).transpose()?.into());
+    let exits = [
+        int(counters.count)?.into(),
+        int(counters.time_ns)?.into(),
+        maybe(counters.extremes.map(|extremes| extremes.min_ns))?,
+        maybe(counters.extremes.map(|extremes| extremes.max_ns))?,
+        histogram::encode(&counters.histogram).into(),
+    ];
+    let plain = |part: &'static [Counter]| {
+        part.iter()
+            .map(|counter| int(counter.get(counters)).map(Value::Integer))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let exits = key.iter().cloned().chain(exits).chain(plain(Split::COUNTERS)?);
+    transaction.prepare_cached(&EXITS)?.execute(params_from_iter(exits))?;
     if counters.nested != Nested::default() {
-        let Nested { to_l1, l1_done, l1_exits, l1_ns } = counters.nested;
-        let mut statement = transaction.prepare_cached("INSERT INTO nested VALUES (?, ?, ?, ?, ?, ?, ?)")?;
-        statement.execute(params![
-            id,
-            vcpu,
-            reason,
-            int(to_l1)?,
-            int(l1_done)?,
-            int(l1_exits)?,
-            int(l1_ns)?
-        ])?;
+        let nested = key.into_iter().chain(plain(Nested::COUNTERS)?);
+        transaction.prepare_cached(&NESTED)?.execute(params_from_iter(nested))?;
     }
     Ok(())
+}
+
+/// Statement that inserts a row of a vCPU and a reason: its key, some columns, and a column for each of some counters.
+fn insert(table: &str, columns: &[&str], counters: &[Counter]) -> String {
+    let key = ["interval_id", "vcpu", "reason"];
+    let names: Vec<&str> =
+        key.iter().chain(columns).copied().chain(counters.iter().map(|counter| counter.key)).collect();
+    let places = vec!["?"; names.len()].join(", ");
+    format!("INSERT INTO {table} ({}) VALUES ({places})", names.join(", "))
 }
 
 /// Lines, marks and phases that came with this interval.

@@ -69,7 +69,7 @@ fn sample(times: u64) -> Sample {
         monotonic_ns: times * 1_000_000_000,
         wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + times),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
         vms: (0..VMS).map(vm).collect(),
         vcpus: (0..VMS).flat_map(|id| (0..VCPUS).map(move |number| vcpu(id, number))).collect(),
         loss: Loss::default(),

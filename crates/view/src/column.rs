@@ -110,7 +110,7 @@ impl Column {
             Needs::NestedTimes => interval.source == Source::Btf && interval.measured != Measured::Counts,
             Needs::Apart => interval.source != Source::KvmStat,
             Needs::Times => interval.measured != Measured::Counts,
-            Needs::Split => interval.measured == Measured::Split,
+            Needs::Split => interval.measured == Measured::Breakdown,
         }
     }
 
@@ -118,7 +118,7 @@ impl Column {
     /// column. What rows are sorted by goes last.
     pub fn dispensable(&self, measured: Measured, sort: Sort) -> Option<u8> {
         let rank = self.rank?;
-        let rank = if measured == Measured::Split { rank.split } else { rank.whole };
+        let rank = if measured == Measured::Breakdown { rank.split } else { rank.whole };
         Some(if self.key == sorted_by(sort) { rank.min(1) } else { rank })
     }
 

@@ -119,7 +119,7 @@ fn columns(compared: &Comparison) -> Vec<Cells> {
         column("rate %", true, 3, &|row| percent(row.rate)),
     ];
     if compared.measured != Measured::Counts {
-        let word = if compared.measured == Measured::Split { "busy" } else { "time" };
+        let word = if compared.measured == Measured::Breakdown { "busy" } else { "time" };
         let pair = |row: &Difference| row.time_ns.unwrap_or_default();
         columns.extend([
             column(&format!("{word} A"), true, 2, &|row| figure_time(pair(row).a.median)),

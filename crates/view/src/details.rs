@@ -72,7 +72,7 @@ pub fn serialize<S: Serializer>(details: &Details, serializer: S) -> Result<S::O
 
 /// What stands under the table: the ports and the MSRs that were used most.
 pub fn lines(interval: &Interval) -> Vec<Line> {
-    if interval.measured != Measured::Split {
+    if interval.measured != Measured::Breakdown {
         return Vec::new();
     }
     let all = Group::total(interval).counters.details;

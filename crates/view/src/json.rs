@@ -5,7 +5,7 @@ use super::column::{COLUMNS, Context};
 use super::text::is_unsafe;
 use exitscope_model::{By, Group, Interval, Measured, Source, group, sort};
 use exitscope_reason as reason;
-use serde::ser::{SerializeMap, SerializeSeq};
+use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use std::io;
 use std::time::SystemTime;
@@ -56,8 +56,8 @@ pub fn source(source: Source) -> &'static str {
 pub fn measured(measured: Measured) -> &'static str {
     match measured {
         Measured::Counts => "counts",
-        Measured::Times => "times",
-        Measured::Split => "split",
+        Measured::Latency => "times",
+        Measured::Breakdown => "split",
     }
 }
 
@@ -115,12 +115,7 @@ struct Loss<'a>(&'a Interval);
 
 impl Serialize for Loss<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let figures = self.0.loss.figures();
-        let mut map = serializer.serialize_map(Some(figures.len()))?;
-        for (name, number, _) in figures {
-            map.serialize_entry(name, &number)?;
-        }
-        map.end()
+        serializer.collect_map(self.0.loss.figures().map(|(figure, number)| (figure.key, number)))
     }
 }
 
@@ -149,7 +144,7 @@ impl Serialize for Vcpus<'_> {
         for span in &self.0.vcpus {
             let vm = self.0.vms.get(&span.vm);
             let whole = span.time.filter(|_| self.0.measured != Measured::Counts);
-            let split = whole.filter(|_| self.0.measured == Measured::Split);
+            let split = whole.filter(|_| self.0.measured == Measured::Breakdown);
             seq.serialize_element(&Vcpu {
                 vm: vm.map(|vm| vm.name.as_str()),
                 pid: vm.map(|vm| vm.pid),

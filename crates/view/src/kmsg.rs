@@ -20,9 +20,9 @@ pub fn lines(interval: &Interval) -> Vec<String> {
             lines.push(format!("exitscope: {whose}{}: {}", title(code), group.counters.count));
         }
     }
-    for (name, number, _) in interval.loss.figures() {
+    for (figure, number) in interval.loss.figures() {
         if number > 0 {
-            lines.push(format!("exitscope: missed: {name}: {number}"));
+            lines.push(format!("exitscope: missed: {}: {number}", figure.key));
         }
     }
     lines

@@ -198,7 +198,7 @@ fn name(code: ExitCode) -> String {
 
 /// How many exits KVM did not handle alone, and with what it asked the VMM most.
 fn out_to_user(interval: &Interval) -> Option<Line> {
-    if interval.measured != Measured::Split || is_empty(interval) {
+    if interval.measured != Measured::Breakdown || is_empty(interval) {
         return None;
     }
     let counters = Group::total(interval).counters;
@@ -245,7 +245,7 @@ fn nested(interval: &Interval) -> Option<Line> {
 /// A halted vCPU is out until it is woken, which makes idleness look like work where it is not told
 /// apart.
 fn halted(interval: &Interval) -> Option<Line> {
-    if interval.measured != Measured::Times {
+    if interval.measured != Measured::Latency {
         return None;
     }
     // VMX: HLT is 12 (SDM vol. 3, appendix C). SVM: HLT is 0x78, IDLE_HLT 0xa6 (APM vol. 2,
@@ -317,10 +317,9 @@ fn differences(interval: &Interval) -> (u64, u64) {
 
 /// One line for each figure of loss that is not zero.
 pub fn losses(interval: &Interval) -> impl Iterator<Item = Line> {
-    let figures = interval.loss.figures();
-    figures.into_iter().filter(|(_, number, _)| *number > 0).map(|(name, number, meaning)| {
-        let meaning = if number == 1 { singular(meaning) } else { meaning.into() };
-        let text = format!("Warning: {} {meaning}. {}", unit::count(number), advice(name));
+    interval.loss.figures().filter(|(_, number)| *number > 0).map(|(figure, number)| {
+        let meaning = if number == 1 { singular(figure.meaning) } else { figure.meaning.into() };
+        let text = format!("Warning: {} {meaning}. {}", unit::count(number), figure.advice);
         line(Kind::Warning, text)
     })
 }
@@ -333,26 +332,4 @@ fn singular(meaning: &str) -> String {
         None => noun.trim_end_matches('s').into(),
     };
     format!("{noun} {}", rest.replace(" them", " it"))
-}
-
-/// What to do about a figure of [`exitscope_model::Loss`].
-fn advice(figure: &str) -> &'static str {
-    match figure {
-        "no_row" | "no_vcpu" => "Make it larger and count again.",
-        "entry_without_exit" => "Counts are right; if there are many, look for KVM's messages in `dmesg`.",
-        "exit_without_entry" => "Counts are right; the host time of as many exits is missing.",
-        "no_return" => {
-            "Everything else is right; make the table of rows larger (--max-rows), and this one with it."
-        }
-        "skipped_split" => {
-            "Counts are right; as many times, what was not KVM's may have been taken for KVM's."
-        }
-        "skipped" => {
-            "Counts may be too low by as many; stop other programs on KVM's tracepoints (`bpftool prog`)."
-        }
-        "no_level" => "Everything else is right; only the source btf tells them apart (`exitscope doctor`).",
-        "torn" => "Their figures may differ by the exit being handled; the next interval makes up for it.",
-        "unfollowed" => "Their VMs are not in these figures; watch the whole host, without a command.",
-        _ => "",
-    }
 }

@@ -39,8 +39,8 @@ const WHOLE: [Part; 2] = [part("guest", 0, |time| time.guest_ns), part("host", 0
 /// The parts that are told apart.
 pub fn parts(interval: &Interval) -> &'static [Part] {
     match interval.measured {
-        Measured::Split => &SPLIT,
-        Measured::Times | Measured::Counts => &WHOLE,
+        Measured::Breakdown => &SPLIT,
+        Measured::Latency | Measured::Counts => &WHOLE,
     }
 }
 

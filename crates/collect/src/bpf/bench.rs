@@ -50,7 +50,7 @@ impl Filled {
     pub fn look(&self) -> Vec<VcpuSample> {
         let view = View {
             source: Source::Btf,
-            measured: Measured::Split,
+            measured: Measured::Breakdown,
             guest: false,
             full: false,
             now: monotonic_ns(),

@@ -107,12 +107,12 @@ impl Bpf {
         };
         // The plain tracepoints tell no more than times.
         let measured = match (source, options.measure) {
-            (Source::Tracepoint, Measured::Split) => Measured::Times,
+            (Source::Tracepoint, Measured::Breakdown) => Measured::Latency,
             (_, measure) => measure,
         };
-        let details = if measured == Measured::Split { rows } else { 1 };
+        let details = if measured == Measured::Breakdown { rows } else { 1 };
         // Whose exit it is that a tracepoint without a vCPU tells of is known with the split alone.
-        let guest = options.guest && source == Source::Btf && measured == Measured::Split;
+        let guest = options.guest && source == Source::Btf && measured == Measured::Breakdown;
         let marks = if guest { marks::BYTES } else { marks::LEAST_BYTES };
         let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, details, selected, marks };
         // Before ours, so that it has counted whatever ours will.

@@ -48,7 +48,7 @@ pub struct Task {
     /// The processes that a selected one starts are selected too.
     pub follow: bool,
     /// Look at the guest: its mode, and the bytes that it writes to ports for marks. With [`Source::Btf`] and
-    /// [`Measured::Split`] alone.
+    /// [`Measured::Breakdown`] alone.
     pub guest: bool,
 }
 
@@ -90,7 +90,7 @@ impl Loaded {
             max_vms: sizes.vms,
             max_returns: sizes.returns,
             max_details: sizes.details,
-            details: (source == Source::Btf && measured == Measured::Split).into(),
+            details: (source == Source::Btf && measured == Measured::Breakdown).into(),
             guest: guest.into(),
             ..wire::config::default()
         };
@@ -164,7 +164,7 @@ impl Loaded {
                 "on_exit_svm" => timed && !vmx && !guest,
                 "on_exit_svm_guest" => guest && !vmx,
                 "on_exit_svm_only" => !timed && !vmx,
-                name if is_split(name) => measured == Measured::Split,
+                name if is_split(name) => measured == Measured::Breakdown,
                 _ => true,
             };
             program.set_autoload(wanted);

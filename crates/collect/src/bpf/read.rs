@@ -4,7 +4,7 @@ use super::table::{Table, Wire, peek};
 use super::wire;
 use exitscope_model::{
     BUCKETS, Counters, Detail, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Mode, Modes,
-    Nested, ReasonCount, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    ReasonCount, Source, Split, UserReason, VcpuSample, VcpuTime, VmId, copy_counters,
 };
 use std::cell::RefCell;
 use std::sync::atomic::{Ordering, fence};
@@ -288,15 +288,7 @@ impl Reader<'_> {
         into.count = row.timeless + into.histogram.count();
         into.time_ns = row.time_ns;
         into.extremes = Extremes::merge(own, last);
-        into.split = Split {
-            user_exits: row.user_exits,
-            user_ns: row.user_ns,
-            halted_ns: row.halted_ns,
-            polled_ns: row.polled_ns,
-            waiting_ns: row.waiting_ns,
-        };
-        into.nested =
-            Nested { to_l1: row.to_l1, l1_done: row.l1_done, l1_exits: row.l1_exits, l1_ns: row.l1_ns };
+        copy_counters!(row => into);
         if self.guest {
             into.modes = Modes::new(Mode::ALL.map(|mode| row.modes[mode as usize]));
         }

@@ -40,7 +40,7 @@ pub fn run(args: &cli::Selftest) -> anyhow::Result<ExitCode> {
 
     let mut exact = true;
     for vcpus in args.vcpus.map_or(vec![1, 4], |vcpus| vec![vcpus]) {
-        let options = watching(args, Measured::Split);
+        let options = watching(args, Measured::Breakdown);
         let Some(mut watch) = Watch::start(&options, &events, false)? else { return Ok(ExitCode::FAILURE) };
         let plans: Vec<Plan> = (0..vcpus).map(|vcpu| Plan::standard(vcpu).without(&left_out)).collect();
         let done = guest::run(&plans)?;
@@ -108,7 +108,7 @@ fn measure(args: &cli::Selftest) -> anyhow::Result<(cost::Cost, u32)> {
     };
     let mut cost = cost::Cost::default();
     for _ in 0..TURNS {
-        for asked in [Measured::Counts, Measured::Times, Measured::Split] {
+        for asked in [Measured::Counts, Measured::Latency, Measured::Breakdown] {
             rows(&mut cost.bare)?;
             let begun = Instant::now();
             let source = collect::start(&watching(args, asked))?;

@@ -83,8 +83,8 @@ pub fn render(cost: &Cost) -> String {
     for watched in &cost.watched {
         let name = match watched.measured {
             Measured::Counts => "added by counting (--no-time)",
-            Measured::Times => "with times (--no-split)",
-            Measured::Split => "with times told apart",
+            Measured::Latency => "with times (--no-split)",
+            Measured::Breakdown => "with times told apart",
         };
         let text = match added(&cost.bare, &watched.times) {
             None => continue,
@@ -139,8 +139,8 @@ mod tests {
             bare: vec![1200.0, 1180.0, 1190.0, 1210.0, 1400.0],
             watched: vec![
                 watched(Measured::Counts, &[1195.0, 1205.0, 1215.0]),
-                watched(Measured::Times, &[1310.0, 1300.0, 1320.0]),
-                watched(Measured::Split, &[1345.0, 1330.0, 1390.0]),
+                watched(Measured::Latency, &[1310.0, 1300.0, 1320.0]),
+                watched(Measured::Breakdown, &[1345.0, 1330.0, 1390.0]),
             ],
         };
         insta::assert_snapshot!("cost", render(&cost));

@@ -108,7 +108,8 @@ pub fn compare(interval: &Interval, done: &Done) -> Report {
         report.problems.push(format!("the interval holds {vms} VMs, and the guest is one: count it alone"));
         return report;
     }
-    for (name, count, what) in interval.loss.figures() {
+    for (figure, count) in interval.loss.figures() {
+        let (name, what) = (figure.key, figure.meaning);
         // A figure read while a vCPU ran is mended by the next reading; the others stay.
         if count == 0 || name == "torn" {
             continue;

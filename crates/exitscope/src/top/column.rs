@@ -65,8 +65,8 @@ impl Column {
         match self.needs {
             Needs::Nothing => true,
             Needs::Times => measured != Measured::Counts,
-            Needs::Split => measured == Measured::Split,
-            Needs::WholeTimes => measured == Measured::Times,
+            Needs::Split => measured == Measured::Breakdown,
+            Needs::WholeTimes => measured == Measured::Latency,
         }
     }
 }

@@ -204,7 +204,7 @@ impl State {
 
     /// What is measured.
     pub fn measured(&self) -> Measured {
-        self.span().map_or(Measured::Split, |span| span.measured)
+        self.span().map_or(Measured::Breakdown, |span| span.measured)
     }
 
     /// Gives what rows are made from to `make`; nothing where nothing was seen yet.

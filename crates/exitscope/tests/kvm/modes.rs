@@ -11,7 +11,7 @@ fn nothing() -> Sample {
         monotonic_ns: collect::monotonic_ns(),
         wall: std::time::SystemTime::now(),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
         vms: Vec::new(),
         vcpus: Vec::new(),
         loss: Default::default(),
@@ -97,7 +97,7 @@ fn modes_are_counted_where_they_are_asked_for() {
     let (_, interval, marks) = watched(&acts, false);
     assert_eq!(marks, PortMarks::default());
     assert!(interval.rows.iter().all(|row| row.counters.modes == Modes::default()));
-    for (source, measure) in [(Source::Tracepoint, Measured::Split), (Source::Btf, Measured::Times)] {
+    for (source, measure) in [(Source::Tracepoint, Measured::Breakdown), (Source::Btf, Measured::Latency)] {
         let select = Select::Pids(vec![std::process::id()]);
         let options = Options { select, source: Some(source), measure, guest: true, ..Options::default() };
         let mut source = collect::start(&options).unwrap();

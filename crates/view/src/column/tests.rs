@@ -23,7 +23,7 @@ fn the_parts_add_up_and_what_is_not_measured_is_nothing() {
                 let parts = ["kernel_ns", "user_ns", "waiting_ns", "halted_ns"].map(figure);
                 let others = ["polled_ns", "busy_ns", "user_exits"].map(figure);
                 assert_eq!(figure("time_ns").is_some(), interval.measured != Measured::Counts);
-                if interval.measured == Measured::Split {
+                if interval.measured == Measured::Breakdown {
                     let sum = |parts: &[Option<u64>]| parts.iter().map(|part| part.unwrap()).sum::<u64>();
                     assert_eq!(Some(sum(&parts)), figure("time_ns"));
                     assert_eq!(Some(sum(&parts[..3])), figure("busy_ns"));

@@ -31,10 +31,10 @@ fn source(interval: &Interval) -> &'static str {
 fn measured(interval: &Interval) -> &'static str {
     match (interval.source, interval.measured) {
         (Source::KvmStat, _) | (_, Measured::Counts) => "the number of exits; no times",
-        (_, Measured::Times) => {
+        (_, Measured::Latency) => {
             "the number of exits, and the host time of each, from the exit to the next entry"
         }
-        (_, Measured::Split) => {
+        (_, Measured::Breakdown) => {
             "the number of exits, the host time of each, from the exit to the next entry, and where it went: KVM, user \
              space, waiting for a CPU, halted"
         }

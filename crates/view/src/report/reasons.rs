@@ -149,7 +149,7 @@ fn card(m: &mut Markup, whole: &Interval, group: &Group, chart: &Chart, place: u
 /// Where the host time went.
 fn time(m: &mut Markup, whole: &Interval, group: &Group) {
     let counters = &group.counters;
-    if whole.measured != Measured::Split || counters.time_ns == 0 {
+    if whole.measured != Measured::Breakdown || counters.time_ns == 0 {
         return;
     }
     let split = &counters.split;

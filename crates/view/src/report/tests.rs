@@ -25,7 +25,7 @@ fn facts() -> About {
         command: vec!["qemu-system-x86_64".into(), "-nographic".into()],
         interval: Duration::from_millis(100),
         source: Source::Btf,
-        measured: Measured::Split,
+        measured: Measured::Breakdown,
     }
 }
 

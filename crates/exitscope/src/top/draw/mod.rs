@@ -218,12 +218,12 @@ fn draw_crumbs(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
         return;
     }
     let names: &[usize] = match (state.measured(), state.page().view) {
-        (Measured::Split, View::List(List::Vms | List::Vcpus, _)) => &[0, 1, 2, 3, 4],
-        (Measured::Split, _) => &[1, 2, 3, 4],
+        (Measured::Breakdown, View::List(List::Vms | List::Vcpus, _)) => &[0, 1, 2, 3, 4],
+        (Measured::Breakdown, _) => &[1, 2, 3, 4],
         (_, View::List(List::Vms | List::Vcpus, _)) => &[0, 1],
         _ => &[],
     };
-    let whole = state.measured() == Measured::Times;
+    let whole = state.measured() == Measured::Latency;
     let label = |at: usize| if whole && at == 1 { "host" } else { PARTS[at].name };
     let room: usize = names.iter().map(|at| label(*at).width() + 3).sum();
     if names.is_empty() || usize::from(x - area.x) + 2 + room > width + 1 {

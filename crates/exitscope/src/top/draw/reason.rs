@@ -156,7 +156,7 @@ impl Writer<'_> {
             figures.iter().map(|(name, figure)| together(&format!("{name} {figure}"))).collect();
         let all = together(&format!("{} in all", unit::time(group.counters.time_ns)));
         lines.extend(self.beside("host time", &format!("{all}; {}", words.join(", "))));
-        if self.source.span.measured == Measured::Split && group.counters.time_ns > 0 {
+        if self.source.span.measured == Measured::Breakdown && group.counters.time_ns > 0 {
             let parts = column::parts(row);
             let mut bar = vec![Span::raw("             ")];
             for (at, cells) in paint::cells(parts, room).into_iter().enumerate() {
