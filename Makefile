@@ -17,6 +17,7 @@
 # make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
 #             for another), then the speed of what runs in user space. A quarter of an hour on two cores.
 # make build  the release build: target/release/exitscope
+# make doc    the documentation of the code: target/doc
 # make man    the manual pages of that build: target/man/*.1
 # make install PREFIX=/usr/local
 #             installs what `make build` has made, with its manual pages and completions; builds nothing, so that
@@ -40,11 +41,14 @@ FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
 # Cargo runs the tests on KVM through this: inside an outer VM.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 
-.PHONY: build man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm test-first test-second bench bench-exits bench-user check clean
+.PHONY: build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm test-first test-second bench bench-exits bench-user check clean
 
 build:
 	@scripts/setup build
 	cargo build --release --locked
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 man: build
 	$(BINARY) generate --man target/man
