@@ -148,7 +148,9 @@ struct bpf_perf_event_data_kern {
 	struct pt_regs *regs;
 };
 
-_Static_assert(__builtin_offsetof(struct pt_regs, di) == 0x70, "where a VMCB has EXITCODE");
+enum { VMCB_EXITCODE = 0x70 };
+
+_Static_assert(__builtin_offsetof(struct pt_regs, di) == VMCB_EXITCODE, "where a VMCB has EXITCODE");
 
 /* Eight bytes of kernel memory, 0 where there is none. */
 static __always_inline u64 load_u64(const void *address)
@@ -212,6 +214,12 @@ static __always_inline s64 vmx_code(u64 code_at)
 	return (u32)load_u64((void *)code_at);
 }
 
+/* The same of a vCPU that does not nest: see kept_code_at(). */
+static __always_inline s64 vmx_kept_code(const struct vcpu_slot *slot)
+{
+	return vmx_code(slot->kept_code_at);
+}
+
 /*
  * The exit code of SVM. KVM has a field of 32 bits for it in 6.12, and of 64 in 7.3 (struct vmcb_control_area,
  * arch/x86/include/asm/svm.h); the hardware has 64 always.
@@ -224,7 +232,27 @@ static __always_inline s64 svm_code(u64 code_at)
 
 		return vmcb->regs->di;
 	}
-	return load_u64((void *)load_u64((void *)code_at) + 0x70);
+	return load_u64((void *)load_u64((void *)code_at) + VMCB_EXITCODE);
+}
+
+static __always_inline s64 svm_kept_code(const struct vcpu_slot *slot)
+{
+	return load_u64((void *)slot->kept_code_at);
+}
+
+/* Where nothing tells that a vCPU changes its VMCB. */
+static __always_inline s64 svm_moving_code(const struct vcpu_slot *slot)
+{
+	return svm_code(slot->code_at);
+}
+
+/*
+ * Where a vCPU that runs L1 now has its exit code itself. KVM changes a vCPU's VMCB for an L2 alone (svm_switch_vmcb() in
+ * arch/x86/kvm/svm/svm.c), so that this stays as long as the vCPU does not nest.
+ */
+static __always_inline u64 kept_code_at(u64 code_at, u32 isa)
+{
+	return isa == ISA_SVM ? load_u64((void *)code_at) + VMCB_EXITCODE : code_at;
 }
 
 /* Where a vCPU that was met has what its exits are about: see struct vcpu_slot. */

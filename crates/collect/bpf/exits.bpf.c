@@ -32,6 +32,7 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 	index = new_vcpu(key, vcpu->vcpu_id, isa, &vm);
 	if (index) {
 		vcpu_at(index)->code_at = code_at(key, isa);
+		vcpu_at(index)->kept_code_at = kept_code_at(vcpu_at(index)->code_at, isa);
 		vcpu_at(index)->levels = knows_levels(isa);
 		find_details(vcpu_at(index), key);
 		vcpu_at(index)->polled = polled(key);
@@ -52,10 +53,10 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 
 /*
  * The programs on kvm_exit, one for each vendor, with and without times, or with the guest's mode too: the collector
- * attaches one. A vCPU's address is
+ * attaches one. Of SVM there are two kinds, for whether something tells that a vCPU changes its VMCB. A vCPU's address is
  * never 0, which the verifier does not know of a module's tracepoint.
  */
-#define ON_EXIT(name, code_of, isa)                                                                  \
+#define ON_EXIT(name, code_of, kept_code_of, isa)                                                    \
 	static __noinline int odd_##name(struct kvm_vcpu *vcpu)                                      \
 	{                                                                                            \
 		struct vcpu_slot *slot = slot_or_lost(vcpu, isa);                                    \
@@ -72,7 +73,7 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
                                                                                                      \
 		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
 			return vcpu ? odd_##name(vcpu) : 0;                                          \
-		count_exit(slot, code_of(slot->code_at));                                            \
+		count_exit(slot, kept_code_of(slot));                                                \
 		return 0;                                                                            \
 	}                                                                                            \
                                                                                                      \
@@ -85,7 +86,7 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
 			return odd_##name(vcpu);                                                     \
 		slot->mode = mode_at_exit(vcpu, isa);                                                \
-		count_exit(slot, code_of(slot->code_at));                                            \
+		count_exit(slot, kept_code_of(slot));                                                \
 		return 0;                                                                            \
 	}                                                                                            \
                                                                                                      \
@@ -107,11 +108,31 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 			return 0;                                                                    \
 		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
 			return odd_##name##_only(vcpu);                                              \
-		return count_exit_only(slot, code_of(slot->code_at), vcpu->stat.exits, 1);           \
+		return count_exit_only(slot, kept_code_of(slot), vcpu->stat.exits, 1);               \
 	}
 
-ON_EXIT(on_exit_vmx, vmx_code, ISA_VMX)
-ON_EXIT(on_exit_svm, svm_code, ISA_SVM)
+ON_EXIT(on_exit_vmx, vmx_code, vmx_kept_code, ISA_VMX)
+ON_EXIT(on_exit_svm, svm_code, svm_kept_code, ISA_SVM)
+ON_EXIT(on_exit_svm_moving, svm_code, svm_moving_code, ISA_SVM)
+
+/*
+ * KVM gives a vCPU of SVM another VMCB, which it does for an L2 alone: at VMRUN, and where the VMM or the end of system
+ * management mode puts the vCPU there. From here on its exits and entries take the way that asks for the VMCB.
+ */
+SEC("?fentry/svm_switch_vmcb")
+int BPF_PROG(on_switch, struct vcpu_svm *svm)
+{
+	struct vcpu_slot *slot = slot_of((void *)svm);
+
+	if (!slot || slot->state == VCPU_IGNORED || slot->nests != NESTS_NOT)
+		return 0;
+	begin_nesting(slot);
+	if (slot->state == VCPU_HOST)
+		WRITE_ONCE(slot->state, VCPU_HOST_MORE);
+	else if (slot->state == VCPU_GUEST)
+		WRITE_ONCE(slot->state, in_guest(slot));
+	return 0;
+}
 
 static __noinline int odd_on_entry(struct kvm_vcpu *vcpu)
 {

@@ -184,6 +184,7 @@ struct vcpu_slot {
 	u64 polled_ns;
 	u64 waiting_ns;
 	u64 code_at;    /* where the kernel has the exit code, or for SVM the VMCB's address */
+	u64 kept_code_at; /* where it has the exit code itself, for SVM in L1's VMCB: while the vCPU does not nest */
 	u64 task;       /* the thread that runs the vCPU ... */
 	u64 run_delay;  /* ... and its run delay when we looked last */
 	u64 wait_begin; /* waiting_ns when the vCPU began to halt ... */

@@ -74,10 +74,16 @@ impl Loaded {
     /// Loads the programs for a task.
     pub fn load(task: Task, sizes: Sizes) -> Result<Loaded, Error> {
         let said = Said::listen();
-        Self::try_load(task, sizes).map_err(|(what, error)| said.explain(what, &error))
+        // Without the sign that a vCPU changes its VMCB, which hangs on a function of KVM that the compiler may have made a
+        // part of another, each exit asks.
+        let first = Self::try_load(task, sizes, true);
+        let asks = task.source == Source::Btf && !vmx();
+        let loaded = if asks { first.or_else(|_| Self::try_load(task, sizes, false)) } else { first };
+        loaded.map_err(|(what, error)| said.explain(what, &error))
     }
 
-    fn try_load(task: Task, sizes: Sizes) -> Result<Loaded, (String, String)> {
+    /// Loads the programs, with `switches` those that rely on being told when a vCPU changes its VMCB.
+    fn try_load(task: Task, sizes: Sizes, switches: bool) -> Result<Loaded, (String, String)> {
         let Task { source, measured, only_selected, follow, guest } = task;
         let at = |what: &str| {
             let what = what.to_owned();
@@ -146,7 +152,6 @@ impl Loaded {
             }
         }
         let timed = measured != Measured::Counts;
-        let vmx = host::backend() == host::Backend::Vendor("kvm_intel".to_owned());
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             let wanted = match name.as_str() {
@@ -156,14 +161,10 @@ impl Loaded {
                 "on_entry" => timed && !guest,
                 "on_entry_guest" => guest,
                 "on_pio" => guest,
+                "on_switch" => !vmx() && switches,
                 "on_exit" => timed,
                 "on_exit_only" => !timed,
-                "on_exit_vmx" => timed && vmx && !guest,
-                "on_exit_vmx_guest" => guest && vmx,
-                "on_exit_vmx_only" => !timed && vmx,
-                "on_exit_svm" => timed && !vmx && !guest,
-                "on_exit_svm_guest" => guest && !vmx,
-                "on_exit_svm_only" => !timed && !vmx,
+                name if name.starts_with("on_exit") => name == on_exit(task, switches),
                 name if is_split(name) => measured == Measured::Breakdown,
                 _ => true,
             };
@@ -245,6 +246,26 @@ pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
 /// Takes a process back out of those.
 pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
+}
+
+/// Whether Intel's module drives KVM.
+fn vmx() -> bool {
+    host::backend() == host::Backend::Vendor("kvm_intel".to_owned())
+}
+
+/// The name of the program on exits with [`Source::Btf`]: see `Loaded::try_load` for `switches`.
+fn on_exit(task: Task, switches: bool) -> String {
+    let vendor = match (vmx(), switches) {
+        (true, _) => "vmx",
+        (false, true) => "svm",
+        (false, false) => "svm_moving",
+    };
+    let kind = match task {
+        Task { measured: Measured::Counts, .. } => "_only",
+        Task { guest: true, .. } => "_guest",
+        Task { .. } => "",
+    };
+    format!("on_exit_{vendor}{kind}")
 }
 
 /// Whether a program is one of bpf/split.bpf.h.
