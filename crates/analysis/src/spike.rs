@@ -8,7 +8,7 @@
 //! (Poisson), the deviation is taken to be no less than that, so that quiet times do not make spikes of single exits.
 
 use super::series::{Series, Slice};
-use exitscope_model::{ExitCode, Side, float};
+use exitscope_model::{ExitCode, Summary, float};
 use std::time::Duration;
 
 /// Number of slices on either side that a slice is compared with.
@@ -105,7 +105,7 @@ impl Spike {
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    Side::of(values.collect()).median
+    Summary::of(values).unwrap_or_default().median
 }
 
 #[cfg(test)]

@@ -1,43 +1,15 @@
 //! Runs on two sides, and by how much they differ.
 
-use super::{By, ExitCode, Interval, Level, Measured, float, group};
+use super::{By, ExitCode, Interval, Level, Measured, Summary, float, group};
 use std::collections::BTreeMap;
-
-/// A figure over the runs of one side.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Side {
-    /// The median of the runs.
-    pub median: f64,
-    /// The smallest of any.
-    pub least: f64,
-    /// The greatest of any.
-    pub most: f64,
-}
-
-impl Side {
-    /// Of runs in any order; of none, zeros. The median of an even number is the mean of the two in the middle.
-    pub fn of(mut runs: Vec<f64>) -> Side {
-        runs.sort_by(f64::total_cmp);
-        let (Some(&least), Some(&most)) = (runs.first(), runs.last()) else { return Side::default() };
-        let middle = runs.len() / 2;
-        let median =
-            if runs.len() % 2 == 1 { runs[middle] } else { f64::midpoint(runs[middle - 1], runs[middle]) };
-        Side { median, least, most }
-    }
-
-    /// How far its runs lie apart.
-    pub fn spread(&self) -> f64 {
-        self.most - self.least
-    }
-}
 
 /// A figure on both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pair {
     /// The one side.
-    pub a: Side,
+    pub a: Summary,
     /// The other.
-    pub b: Side,
+    pub b: Summary,
 }
 
 impl Pair {
@@ -122,7 +94,8 @@ pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
     let lengths: Vec<f64> = all().map(|run| run.length.as_secs_f64()).collect();
     let pair = |figures: Vec<f64>| {
         let (a, b) = figures.split_at(a.len());
-        Pair { a: Side::of(a.to_vec()), b: Side::of(b.to_vec()) }
+        let summary = |runs: &[f64]| Summary::of(runs.iter().copied()).unwrap_or_default();
+        Pair { a: summary(a), b: summary(b) }
     };
     let difference = |reason, cells: &[Cell]| Difference {
         reason,
@@ -199,7 +172,7 @@ mod tests {
         assert!(cpuid.count.exceeds_spread() && cpuid.time_ns.unwrap().exceeds_spread());
         // What is missing in a run is none: 7 became 4, and lay between 0 and 8.
         assert_eq!((halt.count.change(), halt.count.exceeds_spread()), (-3.0, false));
-        assert_eq!(port.count.a, Side::default());
+        assert_eq!(port.count.a, Summary::default());
         assert_eq!((compared.total.count.a.median, compared.runs), (111.0, [3, 2]));
         assert!(!compared.rate_exceeds());
     }

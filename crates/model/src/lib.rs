@@ -15,10 +15,11 @@ mod loss;
 mod mode;
 mod nested;
 mod sample;
+mod statistics;
 mod time;
 
 pub use about::About;
-pub use compare::{Comparison, Difference, Pair, Side, compare};
+pub use compare::{Comparison, Difference, Pair, compare};
 pub use counters::{Counter, Counters, Extremes, Nested, Split, Unit};
 pub use detail::{Detail, Details};
 pub use group::{By, Group, Sort, UnknownWord, group, sort};
@@ -28,6 +29,7 @@ pub use loss::{Loss, LossFigure};
 pub use mode::{Mode, Modes};
 pub use nested::Level;
 pub use sample::{ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
+pub use statistics::Summary;
 pub use time::{Measured, Returns, UserReason, VcpuTime};
 
 /// Whose numbering an exit code follows.

@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use super::turns::{Runner, VmTurns, even};
 use super::{Error, Kind, Made, host, make_with, memory_for};
-use exitscope_model::Isa;
+use exitscope_model::{Isa, Summary};
 use kvm_ioctls::VmFd;
 use serde::Serialize;
 use std::sync::Arc;
@@ -57,9 +57,9 @@ impl Many {
         }
         let of_turn = self.vms.first().map_or(0, |(runner, _)| runner.exits_of_turn());
         let exits = of_turn * turns.len() as u64;
-        turns.sort_unstable();
-        let median = turns.get(turns.len() / 2).copied().unwrap_or(0);
-        Ok(Round { exits, mean_ns: ratio(turns.iter().sum(), exits), median_ns: ratio(median, of_turn) })
+        let median_ns =
+            Summary::of(turns.iter().map(|&ns| ratio(ns, of_turn))).map_or(0.0, |turns| turns.median);
+        Ok(Round { exits, mean_ns: ratio(turns.iter().sum(), exits), median_ns })
     }
 
     /// What each VM has done up to now.

@@ -4,7 +4,7 @@ use super::grid::Cells;
 use super::prose::{Kind, Line, NAME};
 use super::table::Page;
 use super::{json, text, unit};
-use exitscope_model::{Comparison, Difference, Level, Measured, Pair, Side};
+use exitscope_model::{Comparison, Difference, Level, Measured, Pair, Summary};
 use exitscope_reason as reason;
 use serde::Serialize;
 use std::io;
@@ -43,7 +43,7 @@ pub fn render(compared: &Comparison, names: &Names, width: Option<usize>, color:
     page.out
 }
 
-fn who(names: &[String], seconds: Side) -> String {
+fn who(names: &[String], seconds: Summary) -> String {
     let names: Vec<String> = names.iter().map(|name| text::clean(name, 2 * NAME)).collect();
     let time = |seconds: f64| figure_time(seconds * 1e9);
     match &names[..] {
@@ -175,7 +175,7 @@ struct Figure {
 pub fn render_json(compared: &Comparison, names: &Names) -> io::Result<Vec<u8>> {
     let several = !compared.runs.contains(&1);
     let figure = |pair: Pair| {
-        let side = |side: Side| [side.median, side.least, side.most];
+        let side = |side: Summary| [side.median, side.least, side.most];
         let exceeds_spread = several.then(|| pair.exceeds_spread());
         Figure { a: side(pair.a), b: side(pair.b), change: pair.change(), exceeds_spread }
     };

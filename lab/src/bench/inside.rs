@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use exitscope_model::Summary;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Suite;
@@ -211,7 +212,6 @@ fn once(machine: &Machines, vcpu: usize, work: Work, rounds: u32) -> Result<f64,
     Ok(machine.run(vcpu, work, rounds)?.as_secs_f64() * 1e9 / f64::from(rounds * work.exits()))
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn middle(figures: Vec<f64>) -> f64 {
+    Summary::of(figures).unwrap_or_default().median
 }

@@ -10,7 +10,7 @@ use crate::engine::session::{self, Session};
 use crate::engine::terminal::Terminal;
 use exitscope_analysis::phase::{LOGIN, Rules};
 use exitscope_analysis::phase_detector::PhaseDetector;
-use exitscope_model::{Side, float};
+use exitscope_model::{Summary, float};
 use exitscope_record::{self as record, Writer};
 use exitscope_view::report::Format;
 use exitscope_view::{self as view, compare, text};
@@ -222,10 +222,11 @@ fn stop(counting: &Counting<'_>) -> io::Result<()> {
 
 /// Medians, and least and most, of several boots.
 fn spread(outcomes: &[Outcome]) -> String {
-    let exits = Side::of(outcomes.iter().map(|outcome| float(outcome.exits)).collect());
-    let times = Side::of(outcomes.iter().map(|outcome| outcome.length.as_secs_f64() * 1e9).collect());
-    let of = |side: Side, show: fn(f64) -> String| {
-        format!("{} ({} to {})", show(side.median), show(side.least), show(side.most))
+    let exits = Summary::of(outcomes.iter().map(|outcome| float(outcome.exits)));
+    let times = Summary::of(outcomes.iter().map(|outcome| outcome.length.as_secs_f64() * 1e9));
+    let of = |summary: Option<Summary>, show: fn(f64) -> String| {
+        let Summary { least, median, most, .. } = summary.unwrap_or_default();
+        format!("{} ({} to {})", show(median), show(least), show(most))
     };
     format!(
         "\n{} boots: exits {}, time {}: the median, the least and the most.\n",

@@ -1,6 +1,6 @@
 //! What being watched costs an exit, told apart from noise.
 
-use exitscope_model::Measured;
+use exitscope_model::{Measured, Summary};
 use exitscope_view::unit;
 use std::fmt::Write;
 use std::time::Duration;
@@ -41,29 +41,19 @@ pub enum Added {
     Noise(f64),
 }
 
-/// The quartiles of some times: a quarter is below the first, half below the second, a quarter above the third.
-fn quartiles(times: &[f64]) -> Option<[f64; 3]> {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    let last = times.len().checked_sub(1)?;
-    Some([1, 2, 3].map(|quarter| {
-        let (at, part) = (last * quarter / 4, last * quarter % 4);
-        let next = times[(at + 1).min(last)];
-        // Less than 4.
-        let part = f64::from(u8::try_from(part).unwrap_or(0));
-        times[at] + (next - times[at]) * part / 4.0
-    }))
+/// Median and quartiles of some times.
+fn middle_half(times: &[f64]) -> Option<Summary> {
+    Summary::of(times.iter().copied())
 }
 
 /// What watching added; `None` where either was never timed.
 pub fn added(bare: &[f64], watched: &[f64]) -> Option<Added> {
-    let [bare_low, bare, bare_high] = quartiles(bare)?;
-    let [low, watched, high] = quartiles(watched)?;
-    let (least, most) = (low - bare_high, high - bare_low);
+    let (bare, watched) = (middle_half(bare)?, middle_half(watched)?);
+    let (least, most) = (watched.lower - bare.upper, watched.upper - bare.lower);
     Some(if least > 0.0 {
-        Added::Measured { median: watched - bare, least, most }
+        Added::Measured { median: watched.median - bare.median, least, most }
     } else {
-        Added::Noise(most.max(bare_high - bare_low))
+        Added::Noise(most.max(bare.upper - bare.lower))
     })
 }
 
@@ -76,9 +66,9 @@ fn time(ns: f64) -> String {
 /// A line for each.
 pub fn render(cost: &Cost) -> String {
     let mut out = String::new();
-    if let Some([low, median, high]) = quartiles(&cost.bare) {
-        let range = format!("({} to {})", time(low), time(high));
-        let _ = writeln!(out, "  {:<32} {:>9}  {range}", "not watched", time(median));
+    if let Some(bare) = middle_half(&cost.bare) {
+        let range = format!("({} to {})", time(bare.lower), time(bare.upper));
+        let _ = writeln!(out, "  {:<32} {:>9}  {range}", "not watched", time(bare.median));
     }
     for watched in &cost.watched {
         let name = match watched.measured {
@@ -95,11 +85,8 @@ pub fn render(cost: &Cost) -> String {
                 format!("{:>9}  not measurable: within the noise, below {}", "-", time(below))
             }
         };
-        let mut starts = watched.starts.clone();
-        starts.sort();
-        let start = starts
-            .get(starts.len() / 2)
-            .map(|start| format!("; from start to counting {}", unit::duration(*start)));
+        let start = Summary::of(watched.starts.iter().map(|start| start.as_secs_f64() * 1e9))
+            .map(|starts| format!("; from start to counting {}", time(starts.median)));
         let _ = writeln!(out, "  {name:<32} {text}{}", start.unwrap_or_default());
     }
     out
@@ -108,14 +95,6 @@ pub fn render(cost: &Cost) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quartiles_lie_between_the_times() {
-        assert_eq!(quartiles(&[]), None);
-        assert_eq!(quartiles(&[7.0]), Some([7.0; 3]));
-        assert_eq!(quartiles(&[5.0, 1.0, 3.0, 2.0, 4.0]), Some([2.0, 3.0, 4.0]));
-        assert_eq!(quartiles(&[4.0, 2.0]), Some([2.5, 3.0, 3.5]));
-    }
 
     #[test]
     fn a_difference_counts_where_it_exceeds_the_noise() {
