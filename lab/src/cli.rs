@@ -95,8 +95,9 @@ is not installed, or fails, is named in the end.
 Exit status: 0, or 1 where no tool gave figures; else as `lab run`.";
 
 const EXPERIMENT_HELP: &str = "\
-Each run is `lab run -- exitscope stat -- lab inner`. Its report stays in --out, and is not made again; remove the file to \
-have it made again. What one run says is in a .log beside it. A run that sleeps for ever is made up to three times.
+Each run is `lab run -- exitscope record -- lab inner`. Its recording stays in --out as NAME.rec, with NAME.json about \
+the run and its output in NAME.log. A run that is there is not made again; remove NAME.json to repeat it. A run that \
+stalls is made up to three times.
 
 In the document, only what is between the lines `<!-- figures: begin NAME -->` and `<!-- figures: end -->` is replaced.
 
@@ -126,7 +127,7 @@ pub struct Experiment {
     /// How long a run may take
     #[arg(long, value_name = "SECONDS", default_value_t = 1500, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
-    /// The directory where the runs' reports are kept
+    /// The directory where the runs' recordings are kept
     #[arg(long, value_name = "DIR", default_value = "target/experiment")]
     pub out: PathBuf,
     /// The exitscope that counts [default: the one beside this program]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -10,13 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use lab::Machine;
 use lab::doctor::{self, Task};
-use lab::experiment::{self, Cell, Experiment, Figures, Run};
+use lab::experiment::{self, Experiment, Results};
 use lab::system::{Bus, System};
 use lab::{Cache, Flavour};
 
 use super::{cli, prepare, say};
 
-/// As many runs of a cell as are looked for.
+/// Highest number of a cell's run.
 const MOST: u32 = 99;
 
 /// Makes the runs that are missing, and writes the figures.
@@ -31,8 +30,7 @@ pub fn act(options: &cli::Experiment, stop: Arc<AtomicUsize>) -> anyhow::Result<
     if filled != document {
         fs::write(&options.document, filled).with_context(|| options.document.display().to_string())?;
     }
-    let inexact: Vec<&str> =
-        all.iter().filter(|(_, exact)| !exact).map(|(run, _)| run.name.as_str()).collect();
+    let inexact: Vec<&String> = all.iter().filter(|(_, exact)| !exact).map(|(name, _)| name).collect();
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{} runs; their figures are in {}", all.len(), options.document.display())
         .map_err(lab::Error::Output)?;
@@ -85,23 +83,26 @@ fn make(options: &cli::Experiment, stop: Arc<AtomicUsize>) -> anyhow::Result<Vec
     Ok(experiment.make(&cells, options.runs, &say)?)
 }
 
-/// The document with the figures of all runs that are there, and for each run whether it is exact.
-fn fill(document: &str, options: &cli::Experiment) -> anyhow::Result<(String, Vec<(Run, bool)>)> {
+/// Returns the document with the figures of all runs that are there, and for each run its name and whether it is exact.
+fn fill(document: &str, options: &cli::Experiment) -> anyhow::Result<(String, Vec<(String, bool)>)> {
     let machines = [Machine::Svm, Machine::Vmx, Machine::Host];
-    let mut all = Vec::new();
+    let cells = experiment::cells(&machines, &[System::Busybox, System::Debian], &[Bus::Ide, Bus::Virtio]);
+    let mut results = Results::new().map_err(|error| anyhow!(error))?;
     let mut runs = Vec::new();
-    for cell in experiment::cells(&machines, &[System::Busybox, System::Debian], &[Bus::Ide, Bus::Virtio]) {
-        let found = of(&options.out, &cell)?;
-        all.extend(found.iter().map(|(run, boot)| (run.clone(), boot.exact())));
-        runs.push((cell, found));
+    for (cell_number, cell) in (0..).zip(&cells) {
+        for number in 1..=MOST {
+            let Some((run, recording)) = experiment::load(&options.out, cell, number)? else { continue };
+            let counted = results.add(cell_number, cell, &run, &recording).map_err(|reason| {
+                anyhow!(
+                    "{}: {reason}; remove {}.json, and the run is made again",
+                    recording.display(),
+                    run.name
+                )
+            })?;
+            runs.push((run.name, counted.exact));
+        }
     }
-    let figures = Figures::new(runs);
-    let filled = experiment::fill(document, &|name| figures.table(name))
+    let filled = experiment::fill(document, &|name| results.table(name))
         .map_err(|reason| anyhow!("{}: {reason}", options.document.display()))?;
-    Ok((filled, all))
-}
-
-fn of(out: &Path, cell: &Cell) -> Result<Vec<(Run, experiment::Boot)>, lab::Error> {
-    let runs = (1..=MOST).map(|number| experiment::load(out, cell, number));
-    runs.filter_map(Result::transpose).collect()
+    Ok((filled, runs))
 }

@@ -1,22 +1,22 @@
-//! The cells of the matrix.
+//! Cells of the experiment's matrix: machine, system and disk.
 
 use std::fmt;
 
 use crate::machine::Machine;
 use crate::system::{Bus, System};
 
-/// One cell: what boots where.
+/// One cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// The outer machine.
     pub machine: Machine,
     /// The inner VM's system.
     pub system: System,
-    /// How its disk is attached.
+    /// The bus that the system's disk is attached to.
     pub bus: Bus,
 }
 
-/// Every combination, in the order of the arguments.
+/// Returns every combination, in the order of the arguments.
 #[must_use]
 pub fn cells(machines: &[Machine], systems: &[System], buses: &[Bus]) -> Vec<Cell> {
     let mut all = Vec::new();
@@ -29,7 +29,7 @@ pub fn cells(machines: &[Machine], systems: &[System], buses: &[Bus]) -> Vec<Cel
 }
 
 impl Cell {
-    /// The bus as the command line says it.
+    /// Returns the word for the bus on the command line.
     #[must_use]
     pub fn bus_name(&self) -> &'static str {
         match self.bus {
@@ -38,9 +38,14 @@ impl Cell {
         }
     }
 
-    /// The name of a run's file, without what follows a dot.
+    /// Returns the name of a run's files, without extension.
     pub(super) fn file(&self, number: u32) -> String {
         format!("{}-{}-{}-{number}", self.machine.name(), self.system.name(), self.bus_name())
+    }
+
+    /// Returns the cell's name without its machine, for tables of one processor.
+    pub(super) fn short(&self) -> String {
+        format!("{}, {}", self.system.name(), self.bus_name())
     }
 }
 

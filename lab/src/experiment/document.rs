@@ -1,18 +1,22 @@
 //! Puts generated tables into a document that people write.
 //!
 //! A place for a table is a line `<!-- figures: begin NAME -->` and a line `<!-- figures: end -->`. What lies between is
-//! replaced, all else stays.
+//! replaced; everything else stays.
 
 use std::fmt::Write;
 
 const BEGIN: &str = "<!-- figures: begin ";
 const END: &str = "<!-- figures: end -->";
 
-/// The document with each named place filled by what `table` gives for its name.
+/// Returns the document with each place filled with the table of its name.
 ///
 /// # Errors
-/// A marker without its other half, or a name that `table` does not know, with the line's number.
-pub fn fill(document: &str, table: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+/// The reason, with the line's number: a marker without its other half, or a name for which `table` returns `None`. An
+/// error of `table` is passed on.
+pub fn fill(
+    document: &str,
+    table: &dyn Fn(&str) -> Result<Option<String>, String>,
+) -> Result<String, String> {
     let mut filled = String::new();
     let (mut inside, mut places) = (None, 0);
     for (index, line) in document.lines().enumerate() {
@@ -21,7 +25,7 @@ pub fn fill(document: &str, table: &dyn Fn(&str) -> Option<String>) -> Result<St
         match (name, line.trim() == END, inside) {
             (Some(name), _, None) => {
                 let text =
-                    table(name).ok_or_else(|| format!("line {number}: there are no figures {name:?}"))?;
+                    table(name)?.ok_or_else(|| format!("line {number}: there are no figures {name:?}"))?;
                 // Writing to a string does not fail.
                 let _ = write!(filled, "{line}\n\n{}\n\n", text.trim_end());
                 inside = Some(number);
@@ -54,8 +58,8 @@ pub fn fill(document: &str, table: &dyn Fn(&str) -> Option<String>) -> Result<St
 mod tests {
     use super::*;
 
-    fn table(name: &str) -> Option<String> {
-        ["a", "b"].contains(&name).then(|| format!("| {name} |\n"))
+    fn table(name: &str) -> Result<Option<String>, String> {
+        Ok(["a", "b"].contains(&name).then(|| format!("| {name} |\n")))
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! The whole exercise: boots every system on every machine from every disk, several times, and puts the figures into a
 //! document.
 //!
-//! Each run's report is kept as a file, so that an experiment that was interrupted goes on where it stopped.
+//! Each run leaves a recording of `exitscope record`; an experiment that was interrupted goes on where it stopped. The
+//! document's tables are SQL queries over these recordings (`tables.sql`).
 
 mod cell;
 mod document;
-mod figures;
-mod groups;
-mod report;
+mod make;
+mod results;
 mod run;
-mod table;
+#[cfg(test)]
+mod tests;
 
 pub use cell::{Cell, cells};
 pub use document::fill;
-pub use figures::Figures;
-pub use report::{Boot, Exits, Stretch};
-pub use run::{Attempt, Experiment, Run, load};
+pub use make::Experiment;
+pub use results::{Counted, Results};
+pub use run::{Attempt, Run, load};
