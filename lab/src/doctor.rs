@@ -1,7 +1,6 @@
 //! What the lab needs on this machine, and how to get what is missing.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +10,7 @@ use object::LittleEndian;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader};
 
-use crate::error::Error;
+use crate::error::{Error, Missing};
 
 /// What somebody wants to do: the needs of `Fetch` are among those of `Run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,29 +88,6 @@ const NEEDS: &[(Need, &str, Task)] = &[
     (Need::Program("xz"), "xz-utils", Task::Kernel),
     (Need::Program("modinfo"), "kmod", Task::Kernel),
 ];
-
-/// What is missing on this machine.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// Each missing thing, with what is wrong.
-    pub things: Vec<String>,
-    /// The Debian packages that bring them, each once.
-    pub packages: Vec<&'static str>,
-}
-
-impl Missing {
-    /// The command that installs what is missing.
-    #[must_use]
-    pub fn remedy(&self) -> String {
-        format!("apt-get install --no-install-recommends {}", self.packages.join(" "))
-    }
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "missing: {}; as root: {}", self.things.join(", "), self.remedy())
-    }
-}
 
 /// The state of one need.
 pub struct Finding {
@@ -222,19 +198,6 @@ pub(crate) fn interpreter(elf: &[u8]) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_missing_thing_names_its_package_once() {
-        let missing = Missing {
-            things: vec!["modprobe (no such program)".into(), "depmod (no such program)".into()],
-            packages: vec!["kmod"],
-        };
-        assert_eq!(
-            missing.to_string(),
-            "missing: modprobe (no such program), depmod (no such program); \
-             as root: apt-get install --no-install-recommends kmod"
-        );
-    }
 
     #[test]
     fn the_dynamic_linker_is_noticed() {

@@ -1,11 +1,33 @@
 //! What can go wrong, and the exit code of each.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::doctor::Missing;
+/// Programs and files that the lab needs and this machine lacks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Each missing thing, with the reason.
+    pub things: Vec<String>,
+    /// The Debian packages that bring them, each once.
+    pub packages: Vec<&'static str>,
+}
+
+impl Missing {
+    /// Returns the command that installs the packages.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        format!("apt-get install --no-install-recommends {}", self.packages.join(" "))
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "missing: {}; as root: {}", self.things.join(", "), self.remedy())
+    }
+}
 
 /// What a run that did not end by itself left behind.
 #[derive(Debug)]
@@ -207,4 +229,22 @@ impl Error {
 
 fn why(line: &str) -> String {
     if line.is_empty() { String::new() } else { format!(" ({line})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_thing_names_its_package_once() {
+        let missing = Missing {
+            things: vec!["modprobe (no such program)".into(), "depmod (no such program)".into()],
+            packages: vec!["kmod"],
+        };
+        assert_eq!(
+            missing.to_string(),
+            "missing: modprobe (no such program), depmod (no such program); \
+             as root: apt-get install --no-install-recommends kmod"
+        );
+    }
 }

@@ -7,7 +7,6 @@ use crate::cache::{Cache, fingerprint};
 use crate::cpio::Archive;
 use crate::doctor;
 use crate::error::Error;
-use crate::inner::MAIN;
 use crate::kernel::Kernel;
 
 /// What goes into an initramfs beside busybox.
@@ -23,6 +22,10 @@ pub(crate) struct Recipe {
 }
 
 const SECOND: &str = include_str!("outer/second.sh");
+
+/// Script of a busybox guest, once its network is up: the job, then power off.
+pub(crate) const MAIN: &str =
+    concat!(include_str!("inner/main.sh"), include_str!("inner/work.sh"), "poweroff -f\n");
 
 /// The outer VM's on QEMU: the shared root file system, the ports to the lab, KVM with SVM.
 pub(crate) const OUTER_SVM: Recipe = Recipe {

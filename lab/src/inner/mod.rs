@@ -26,9 +26,6 @@ mod tap;
 pub use console::Outcome;
 use tap::Tap;
 
-/// What a guest of busybox does once it is up.
-pub(crate) const MAIN: &str = concat!(include_str!("main.sh"), include_str!("work.sh"), "poweroff -f\n");
-
 /// What an inner VM boots.
 #[derive(Debug)]
 pub enum Boot {

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use rustix::fs::FlockOperation;
 
@@ -223,9 +222,4 @@ fn tell_needs(cache: &Cache, progress: &dyn Fn(&str)) -> Result<(), Error> {
         return Err(Error::Kernel { path: path.into(), reason });
     }
     Ok(())
-}
-
-/// How long something took, for people.
-fn seconds(since: Instant) -> String {
-    format!("{:.0} s", since.elapsed().as_secs_f64())
 }

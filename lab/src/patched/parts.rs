@@ -8,7 +8,7 @@ use crate::command::{output, tool};
 use crate::error::Error;
 use crate::kernel::Kernel;
 
-use super::step::recipe;
+use super::root::recipe;
 
 /// What is known of a kernel's build.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::apt;
+use crate::cache::digest;
 use crate::command::tool;
 use crate::error::Error;
 use crate::kernel::Kernel;
@@ -15,13 +16,18 @@ use super::step::Steps;
 
 /// Enters the root with a script; see there.
 const ENTER: &str = include_str!("enter.sh");
-pub(super) const PREPARE: &str = include_str!("prepare.sh");
+const PREPARE: &str = include_str!("prepare.sh");
 pub(super) const COMPILE: &str = include_str!("compile.sh");
 /// The compiler comes beside these: everything that Debian builds its kernel and the kernel's Rust with.
-pub(super) const PACKAGES: &str = "make,libc6-dev,rustc,rust-src,bindgen,bc,flex,bison,libelf-dev,libssl-dev,\
+const PACKAGES: &str = "make,libc6-dev,rustc,rust-src,bindgen,bc,flex,bison,libelf-dev,libssl-dev,\
     libdw-dev,pahole,python3-minimal,xz-utils,kmod,binutils,openssl,patch";
 const LEFT_OUT: [&str; 4] =
     ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"];
+
+/// Returns the digest of how a root is prepared: a root with another digest has to be made again.
+pub(super) fn recipe() -> String {
+    digest(&[PREPARE.as_bytes(), PACKAGES.as_bytes()])
+}
 
 /// A command in namespaces of its own, as root there: of the machine, or of a user's namespace.
 fn alone<W: AsRef<OsStr>>(words: &[W]) -> Result<Command, Error> {

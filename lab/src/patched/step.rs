@@ -5,21 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::cache::digest;
 use crate::command::{show, tail};
 use crate::error::Error;
-
-use super::{root, seconds};
 
 /// Runs the steps.
 pub(super) struct Steps<'a> {
     logs: PathBuf,
     progress: &'a dyn Fn(&str),
-}
-
-/// What tells the recipe of a prepared root from another one.
-pub(super) fn recipe() -> String {
-    digest(&[root::PREPARE.as_bytes(), root::PACKAGES.as_bytes()])
 }
 
 impl<'a> Steps<'a> {
@@ -41,7 +33,7 @@ impl<'a> Steps<'a> {
             let said = fs::read(&log).map_err(Error::io(&log))?;
             return Err(Error::Step { step: name, status, said: tail(&said), log });
         }
-        (self.progress)(&format!("{name}: done in {}", seconds(start)));
+        (self.progress)(&format!("{name}: done in {:.0} s", start.elapsed().as_secs_f64()));
         Ok(())
     }
 }

@@ -8,8 +8,7 @@ use crate::apt::sha256;
 use crate::cache::Cache;
 use crate::doctor;
 use crate::error::Error;
-use crate::initramfs;
-use crate::inner::MAIN;
+use crate::initramfs::{self, MAIN};
 use crate::kernel::Kernel;
 
 use super::disk::Disk;
