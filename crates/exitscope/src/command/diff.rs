@@ -1,7 +1,7 @@
 //! `exitscope diff`.
 
 use crate::cli;
-use crate::engine::output;
+use crate::engine::sinks;
 use anyhow::Context;
 use exitscope_model::{Interval, compare};
 use exitscope_record::{Error, Part, Recording};
@@ -29,8 +29,8 @@ pub fn run(args: &cli::Diff) -> anyhow::Result<ExitCode> {
     let bytes = match args.format {
         cli::DiffFormat::Json => view::compare::render_json(&compared, &names)?,
         cli::DiffFormat::Table => {
-            let color = output::may_color(&io::stdout());
-            view::compare::render(&compared, &names, output::width(&io::stdout()), color).into_bytes()
+            let color = sinks::may_color(&io::stdout());
+            view::compare::render(&compared, &names, sinks::width(&io::stdout()), color).into_bytes()
         }
     };
     let mut out = io::stdout().lock();

@@ -1,70 +1,25 @@
 //! `exitscope kmsg`.
 
+use super::select;
 use crate::cli;
-use crate::engine::events::{Event, Events};
-use crate::engine::watch::{self, Watch};
-use anyhow::Context;
-use exitscope_model::Interval;
-use exitscope_view as view;
-use std::fs::OpenOptions;
-use std::io::Write;
+use crate::engine::sinks::KernelLog;
+use crate::engine::{Events, Session, Sinks, Times};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How often to look whether enough exits have happened.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// The kernel takes ten lines in five seconds from each open /dev/kmsg and drops the rest (`devkmsg_write` and
-/// DEFAULT_RATELIMIT_BURST, kernel/printk/printk.c); how much we write is bounded by --max-lines instead.
-const LINES_AT_ONCE: usize = 8;
+/// Time between two looks whether enough exits have happened.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Writes the statistics to the kernel log.
+///
+/// # Errors
+/// If nothing can be counted, or the kernel log cannot be written.
 pub fn run(args: &cli::Kmsg) -> anyhow::Result<ExitCode> {
-    let select = watch::select(&args.watch)?;
+    let options = select::options(&args.watch, &[])?;
     let events = Events::listen()?;
-    open()?;
-    let Some(mut watch) = Watch::start(&watch::options(&args.watch, select), &events, true)? else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let end = args.duration.map(|duration| Instant::now() + duration);
-    let mut whole = watch.next()?;
-    let mut next = args.every;
-    let mut quiet_until = Instant::now();
-    let mut written = 0;
-    loop {
-        let stop = events.within(LOOK) != Event::Time || end.is_some_and(|end| Instant::now() >= end);
-        whole.extend(&watch.next()?);
-        let exits = whole.exits();
-        if exits >= next && Instant::now() >= quiet_until {
-            let lines = write(&whole)?;
-            written = exits;
-            next = (exits / args.every + 1) * args.every;
-            quiet_until = Instant::now() + Duration::from_secs(1) * u32::try_from(lines)? / args.max_lines;
-        }
-        if stop {
-            if exits > written {
-                write(&whole)?;
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-}
-
-fn open() -> anyhow::Result<std::fs::File> {
-    OpenOptions::new()
-        .write(true)
-        .open("/dev/kmsg")
-        .context("cannot write to the kernel log /dev/kmsg; run this as root")
-}
-
-fn write(whole: &Interval) -> anyhow::Result<usize> {
-    let lines = view::kmsg::lines(whole);
-    for some in lines.chunks(LINES_AT_ONCE) {
-        let mut log = open()?;
-        for line in some {
-            // One write is one record.
-            log.write_all(format!("{line}\n").as_bytes()).context("cannot write to /dev/kmsg")?;
-        }
-    }
-    Ok(lines.len())
+    let mut log = KernelLog::open(args.every, args.max_lines)?;
+    let Some(mut session) = Session::start(&options, &[], events)? else { return Ok(ExitCode::SUCCESS) };
+    let times = Times { duration: args.duration, interval: Some(INTERVAL) };
+    session.run(times, &mut Sinks::default().required(&mut log))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `exitscope mark`.
 
 use crate::cli;
-use crate::engine::inbox::{self, MAX_TEXT, Recorder};
+use crate::engine::{self, MAX_TEXT, Recorder};
 use anyhow::bail;
 use exitscope_view::unit;
 use std::io::{self, Write};
@@ -13,8 +13,8 @@ pub fn run(args: &cli::Mark) -> anyhow::Result<ExitCode> {
     if text.trim().is_empty() || text.len() > MAX_TEXT {
         bail!("a mark has a text of at most {MAX_TEXT} bytes, and this one has {}", text.len());
     }
-    let folder = inbox::folder()?;
-    let all = inbox::recorders(&folder)?;
+    let folder = engine::folder()?;
+    let all = engine::recorders(&folder)?;
     let pids: Vec<u32> = all.iter().map(|recorder| recorder.pid).collect();
     let mut recorders = all;
     if let Some(pid) = args.pid {

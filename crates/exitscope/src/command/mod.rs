@@ -6,7 +6,9 @@ mod kmsg;
 mod mark;
 mod page;
 mod record;
+mod recorder;
 mod report;
+mod select;
 mod selftest;
 mod stat;
 mod summary;
@@ -14,7 +16,7 @@ mod top;
 
 use crate::cli::{self, Cli, Command};
 use crate::doctor;
-use crate::engine::{counting, output};
+use crate::engine::{CannotRun, sinks};
 use anyhow::Context;
 use clap::CommandFactory;
 use exitscope_view as view;
@@ -50,7 +52,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = error.downcast_ref::<counting::CannotRun>().map_or(failure, counting::CannotRun::code);
+            let code = error.downcast_ref::<CannotRun>().map_or(failure, CannotRun::code);
             // Nobody is left to tell if this fails.
             let _ = writeln!(io::stderr(), "exitscope: {}", view::text::clean(&format!("{error:#}"), 2000));
             ExitCode::from(code)
@@ -71,7 +73,7 @@ pub fn code(success: bool) -> ExitCode {
 
 fn reasons(args: &cli::Reasons) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let width = output::width(&io::stdout()).unwrap_or(100);
+    let width = sinks::width(&io::stdout()).unwrap_or(100);
     if args.is_user() {
         view::reasons::write_user(&mut out, args.second.as_deref(), width)?;
     } else if let Some(table) = args.known() {

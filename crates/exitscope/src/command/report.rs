@@ -2,7 +2,7 @@
 
 use super::{page, summary};
 use crate::cli;
-use crate::engine::output::Output;
+use crate::engine::sinks::Output;
 use anyhow::bail;
 use exitscope_record::{Notes, Part, Recording};
 use exitscope_view::report;

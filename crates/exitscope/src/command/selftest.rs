@@ -1,8 +1,7 @@
 //! `exitscope selftest`.
 
 use crate::cli;
-use crate::engine::events::Events;
-use crate::engine::watch::Watch;
+use crate::engine::{Events, Sampler};
 use crate::selftest::{self, cost};
 use anyhow::{Context, bail};
 use exitscope_collect::{self as collect, Options, Select};
@@ -41,10 +40,12 @@ pub fn run(args: &cli::Selftest) -> anyhow::Result<ExitCode> {
     let mut exact = true;
     for vcpus in args.vcpus.map_or(vec![1, 4], |vcpus| vec![vcpus]) {
         let options = watching(args, Measured::Breakdown);
-        let Some(mut watch) = Watch::start(&options, &events, false)? else { return Ok(ExitCode::FAILURE) };
+        let Some(mut sampler) = Sampler::start(&options, &events, false)? else {
+            return Ok(ExitCode::FAILURE);
+        };
         let plans: Vec<Plan> = (0..vcpus).map(|vcpu| Plan::standard(vcpu).without(&left_out)).collect();
         let done = guest::run(&plans)?;
-        let report = selftest::compare(&watch.next()?, &done);
+        let report = selftest::compare(&sampler.next()?, &done);
         let name = |code| reason::name(code).into_owned();
         writeln!(out, "\n{}", selftest::render(&report, name).trim_end())?;
         exact &= report.is_exact();

@@ -1,6 +1,6 @@
-//! The console of a command: passed through, and heard.
+//! Listener on a command's console: passes the output through, keeps its lines, and finds phases in them.
 
-use super::events::Waker;
+use super::events::PollHandle;
 use super::terminal::Terminal;
 use exitscope_analysis::console::{Console, Line};
 use exitscope_analysis::phase::Rules;
@@ -10,87 +10,139 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many lines may tell of a phase: a guest can say anything for ever, and each is a look at the counters.
-const MOST_TOLD: usize = 10_000;
+/// Largest number of phases that lines may tell: a guest can say anything for ever, and each costs a poll.
+const MAX_PHASES: usize = 10_000;
 
-/// How long the end of the console is waited for once the command is gone: something that it has left behind may hold it.
+/// Time to wait for the end of the console once the command is gone: something that it has left behind may hold it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What was heard.
+/// Lines and phases since the last time they were taken.
 #[derive(Default)]
-pub struct Heard {
-    /// Lines.
-    pub console: Console,
-    /// The phases that lines told of since somebody asked, by place, not the same twice in a row.
-    pub told: Vec<usize>,
+pub struct ConsoleNews {
+    /// Lines that ended.
+    pub lines: Vec<Line>,
+    /// Places of the phases that lines told, in [`Rules`]; never the same twice in a row.
+    pub phases: Vec<usize>,
+    /// Number of lines that were not kept, since the beginning.
+    pub lines_left_out: u64,
+    /// Number of bytes of kept lines that were not kept, since the beginning.
+    pub bytes_left_out: u64,
+}
+
+#[derive(Default)]
+struct Heard {
+    console: Console,
+    phases: Vec<usize>,
     /// The line that was waited for.
-    pub found: Option<String>,
+    found: Option<String>,
     last: Option<usize>,
     count: usize,
-    /// It has ended.
+    /// The console has ended.
     over: bool,
 }
 
 impl Heard {
-    /// Takes what came; whether that is worth a look.
-    fn take(&mut self, at: Duration, bytes: &[u8], rules: &Rules, until: Option<&Regex>) -> bool {
-        let Heard { console, told, found, last, count, over } = self;
+    /// Feeds console bytes, none at the end. Returns true if the counters should be read now: a line told a phase, or is
+    /// the one that was waited for.
+    fn feed(&mut self, at: Duration, bytes: &[u8], rules: &Rules, until: Option<&Regex>) -> bool {
+        let Heard { console, phases, found, last, count, over } = self;
         *over |= bytes.is_empty();
-        let (before, had) = (told.len(), found.is_some());
+        let (before, had) = (phases.len(), found.is_some());
         console.take(at, bytes, |Line { text, .. }, ended| {
+            // Ignores input after the terminating line.
             if found.is_some() {
                 return;
             }
-            // Of the line that it ends with nothing more is heard.
             let ends = until.is_some_and(|until| until.is_match(text));
             if let Some(place) =
-                rules.told(text, ended || ends).filter(|place| *last != Some(*place) && *count < MOST_TOLD)
+                rules.told(text, ended || ends).filter(|place| *last != Some(*place) && *count < MAX_PHASES)
             {
                 *last = Some(place);
                 *count += 1;
-                told.push(place);
+                phases.push(place);
             }
             if ends {
                 *found = Some(text.clone());
             }
         });
-        told.len() > before || found.is_some() != had
+        phases.len() > before || found.is_some() != had
     }
 }
 
-/// Hears.
+/// Handle of the thread that listens.
 #[derive(Clone)]
-pub struct Listener(Arc<Mutex<Heard>>);
+pub struct ConsoleListener(Arc<Mutex<Heard>>);
 
-impl Listener {
-    /// From here on, hears what comes on the terminal; times are since `origin_ns`. A line that tells of a phase, or that
-    /// `until` matches, is worth a look.
+impl ConsoleListener {
+    /// Starts to listen to the command on `terminal`. Times are since `origin_ns`. Asks for a poll when a line tells a
+    /// phase by `rules`, or matches `until`.
+    ///
+    /// # Errors
+    /// If the terminal cannot be read.
     pub fn start(
         terminal: &mut Terminal,
         origin_ns: u64,
         rules: Rules,
         until: Option<Regex>,
-        waker: Waker,
-    ) -> anyhow::Result<Listener> {
-        let listener = Listener(Arc::default());
+        poll: PollHandle,
+    ) -> anyhow::Result<ConsoleListener> {
+        let listener = ConsoleListener(Arc::default());
         let heard = listener.clone();
         terminal.pass_through(move |bytes| {
             let at = Duration::from_nanos(collect::monotonic_ns().saturating_sub(origin_ns));
-            if heard.lock().take(at, bytes, &rules, until.as_ref()) {
-                waker.wake();
+            if heard.lock().feed(at, bytes, &rules, until.as_ref()) {
+                poll.request();
             }
         })?;
         Ok(listener)
     }
 
-    /// What was heard so far.
-    pub fn lock(&self) -> MutexGuard<'_, Heard> {
+    /// A listener that a test feeds.
+    #[cfg(test)]
+    pub(super) fn unattached() -> ConsoleListener {
+        ConsoleListener(Arc::default())
+    }
+
+    /// Feeds console bytes by hand.
+    #[cfg(test)]
+    pub(super) fn feed(&self, at: Duration, bytes: &[u8], rules: &Rules, until: Option<&Regex>) -> bool {
+        self.lock().feed(at, bytes, rules, until)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
         // Whoever panicked left it whole: a line is taken or not.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until everything that was said has come, but not for long.
-    pub fn hear_out(&self) {
+    /// Returns true if an interval should end now.
+    pub fn has_news(&self) -> bool {
+        let heard = self.lock();
+        !heard.phases.is_empty() || heard.found.is_some()
+    }
+
+    /// Takes the lines and phases since the last call.
+    pub fn take(&self) -> ConsoleNews {
+        let mut heard = self.lock();
+        ConsoleNews {
+            lines: heard.console.drain(),
+            phases: std::mem::take(&mut heard.phases),
+            lines_left_out: heard.console.lines_left_out(),
+            bytes_left_out: heard.console.bytes_left_out(),
+        }
+    }
+
+    /// The line that was waited for, once it has come.
+    pub fn found(&self) -> Option<String> {
+        self.lock().found.clone()
+    }
+
+    /// Takes the line that has not ended as it is.
+    pub fn end_line(&self) {
+        self.lock().console.finish();
+    }
+
+    /// Waits, but not for long, until all output has come.
+    pub fn wait_for_end(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.lock().over && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
@@ -106,32 +158,27 @@ mod tests {
     fn half_a_line_tells_of_nothing_but_a_prompt() {
         let (mut heard, rules) = (Heard::default(), Rules::default());
         for byte in b"Welcome to GRUB!\r\nWelcome to Debian!\r\ninner login: " {
-            heard.take(Duration::ZERO, &[*byte], &rules, None);
+            heard.feed(Duration::ZERO, &[*byte], &rules, None);
         }
         let places = ["boot loader", "user space", "login"].map(|name| rules.named(name).unwrap());
-        assert_eq!(heard.told, places);
-        // What is waited for tells of its phase as far as it is there.
+        assert_eq!(heard.phases, places);
+        // The line that is waited for tells its phase as far as it is there.
         let (mut heard, until) = (Heard::default(), Regex::new("Run /init as").unwrap());
-        assert!(heard.take(Duration::ZERO, b"[ 1.0] Run /init as init process", &rules, Some(&until)));
-        assert_eq!(heard.told, [rules.named("initramfs").unwrap()]);
+        assert!(heard.feed(Duration::ZERO, b"[ 1.0] Run /init as init process", &rules, Some(&until)));
+        assert_eq!(heard.phases, [rules.named("initramfs").unwrap()]);
     }
 
     #[test]
-    fn a_console_that_tells_of_phases_for_ever_is_bounded() {
+    fn a_console_that_tells_phases_for_ever_is_bounded() {
         let (mut heard, rules) = (Heard::default(), Rules::default());
         let until = Regex::new("^end").unwrap();
-        let looks = (0..MOST_TOLD).filter(|_| {
-            heard.take(
-                Duration::ZERO,
-                b"SeaBIOS (version 1\nSeaBIOS (version 1\nlogin: \n",
-                &rules,
-                Some(&until),
-            )
-        });
-        assert_eq!((looks.count(), heard.told.len()), (MOST_TOLD / 2, MOST_TOLD));
-        assert!(heard.take(Duration::ZERO, b"the end\nend", &rules, Some(&until)));
+        let text = b"SeaBIOS (version 1\nSeaBIOS (version 1\nlogin: \n";
+        let polls =
+            (0..MAX_PHASES).filter(|_| heard.feed(Duration::ZERO, text, &rules, Some(&until))).count();
+        assert_eq!((polls, heard.phases.len()), (MAX_PHASES / 2, MAX_PHASES));
+        assert!(heard.feed(Duration::ZERO, b"the end\nend", &rules, Some(&until)));
         assert_eq!(heard.found.as_deref(), Some("end"));
-        assert!(!heard.take(Duration::ZERO, b"ing\nendless\n", &rules, Some(&until)));
+        assert!(!heard.feed(Duration::ZERO, b"ing\nendless\n", &rules, Some(&until)));
         assert_eq!(heard.found.as_deref(), Some("end"));
     }
 }

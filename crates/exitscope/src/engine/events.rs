@@ -1,4 +1,4 @@
-//! What a command waits for: the next moment to look, a signal, the end of the process that it started.
+//! Events that a session waits for: a moment, a signal, the end of its command, a request to poll.
 
 use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What happened.
+/// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The moment that was waited for has come.
@@ -17,39 +17,42 @@ pub enum Event {
     Signal(i32),
     /// The process ended.
     Ended(ExitStatus),
-    /// Another thread has seen something, so that it is worth a look.
-    Look,
+    /// Another thread asks for a poll of the counters.
+    Poll,
 }
 
-/// Lets another thread ask for a look.
-pub struct Waker(Sender<Event>);
+/// Lets another thread ask for a poll.
+pub struct PollHandle(Sender<Event>);
 
-impl Waker {
+impl PollHandle {
     /// Asks for one.
-    pub fn wake(&self) {
-        // Nobody listens any more where we are at the end.
-        let _ = self.0.send(Event::Look);
+    pub fn request(&self) {
+        // Nobody listens any more at the end.
+        let _ = self.0.send(Event::Poll);
     }
 
-    /// One whom nobody hears.
+    /// A handle whose requests go nowhere.
     #[cfg(test)]
-    pub fn unheard() -> Waker {
-        Waker(mpsc::channel().0)
+    pub fn unheard() -> PollHandle {
+        PollHandle(mpsc::channel().0)
     }
 }
 
-/// Where events come from.
+/// Queue of events.
 pub struct Events {
     sender: Sender<Event>,
     receiver: Receiver<Event>,
 }
 
 impl Events {
-    /// From here on, the signals that end a program are events instead.
+    /// Makes events of the signals that end a program, from here on.
+    ///
+    /// # Errors
+    /// If signals cannot be handled.
     pub fn listen() -> anyhow::Result<Events> {
-        let (sender, receiver) = mpsc::channel();
+        let events = Events::new();
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
-        let to = sender.clone();
+        let to = events.sender.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 if to.send(Event::Signal(signal)).is_err() {
@@ -57,10 +60,27 @@ impl Events {
                 }
             }
         })?;
-        Ok(Events { sender, receiver })
+        Ok(events)
     }
 
-    /// The end of this process is an event.
+    /// An empty queue that hears of no signal.
+    fn new() -> Events {
+        let (sender, receiver) = mpsc::channel();
+        Events { sender, receiver }
+    }
+
+    /// A queue into which a test puts its own events.
+    #[cfg(test)]
+    pub fn scripted() -> (Events, Sender<Event>) {
+        let events = Events::new();
+        let sender = events.sender.clone();
+        (events, sender)
+    }
+
+    /// Makes an event of the end of this process.
+    ///
+    /// # Errors
+    /// If no thread can be started.
     pub fn watch(&self, mut child: Child) -> anyhow::Result<()> {
         let to = self.sender.clone();
         thread::Builder::new().name("child".into()).spawn(move || {
@@ -72,12 +92,12 @@ impl Events {
         Ok(())
     }
 
-    /// Where other threads can ask for a look.
-    pub fn waker(&self) -> Waker {
-        Waker(self.sender.clone())
+    /// Lets other threads ask for a poll.
+    pub fn poll_handle(&self) -> PollHandle {
+        PollHandle(self.sender.clone())
     }
 
-    /// Waits for the next event, until `moment` at the latest.
+    /// Waits for the next event. Returns [`Event::Time`] at `moment`.
     pub fn until(&self, moment: Instant) -> Event {
         match self.receiver.recv_timeout(moment.saturating_duration_since(Instant::now())) {
             Ok(event) => event,
@@ -86,7 +106,7 @@ impl Events {
         }
     }
 
-    /// Waits for the next event, this long at most.
+    /// The same after `time`.
     pub fn within(&self, time: Duration) -> Event {
         self.until(Instant::now() + time)
     }

@@ -1,9 +1,9 @@
-//! Marks that somebody makes by hand: where they are taken, and how they get there.
+//! Socket for marks that are made by hand, and its client.
 //!
 //! Each recorder has a socket of its own, named by its process, in a folder that its user alone can enter. A mark is one
 //! connection: the text, up to where the other side ends it; then the answer, `ok` or what is wrong.
 
-use super::events::Waker;
+use super::events::PollHandle;
 use anyhow::{Context, bail};
 use exitscope_collect as collect;
 use std::fs::{self, DirBuilder};
@@ -15,26 +15,26 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// The longest mark, in bytes.
+/// Largest length of a mark, in bytes.
 pub const MAX_TEXT: usize = 512;
 
-/// How long a client that says nothing is waited for: others wait behind it.
+/// Time to wait for a client that says nothing: others wait behind it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a recorder may take for an answer: its disk may be slow.
+/// Time that a recorder may take for an answer: its disk may be slow.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// How long nobody is heard after one could not be.
+/// Pause after a client could not be accepted.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// So many may wait to be taken.
+/// Largest number of marks that wait to be taken.
 const WAITING: usize = 64;
 
 const OK: &str = "ok\n";
 
-/// A mark, and who waits for the answer.
+/// A mark, and the client that waits for the answer.
 pub struct Request {
-    /// When it came (`CLOCK_MONOTONIC`).
+    /// Time at which it came (`CLOCK_MONOTONIC`, ns).
     pub monotonic_ns: u64,
     /// Its text.
     pub text: String,
@@ -42,12 +42,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// It has been kept.
+    /// Answers that it has been kept.
     pub fn confirm(self) {
         answer(&self.from, OK);
     }
 
-    /// It has not.
+    /// Answers that it has not been kept, and why.
     pub fn refuse(self, why: &str) {
         answer(&self.from, &format!("{why}\n"));
     }
@@ -58,22 +58,25 @@ fn answer(mut to: &UnixStream, words: &str) {
     let _ = to.set_nonblocking(true).and_then(|()| to.write_all(words.as_bytes()));
 }
 
-/// The socket of this process, which is gone with this.
+/// Socket of this process; removed when it is dropped.
 pub struct Inbox {
     path: PathBuf,
     requests: Receiver<Request>,
 }
 
 impl Inbox {
-    /// Opens it. Each mark that comes is worth a look.
-    pub fn open(waker: Waker) -> anyhow::Result<Inbox> {
-        Inbox::open_in(&folder()?, waker)
+    /// Opens the socket. Each mark that comes asks for a poll.
+    ///
+    /// # Errors
+    /// If there is no place for it, or it is not ours.
+    pub fn open(poll: PollHandle) -> anyhow::Result<Inbox> {
+        Inbox::open_in(&folder()?, poll)
     }
 
-    fn open_in(folder: &Path, waker: Waker) -> anyhow::Result<Inbox> {
+    pub(super) fn open_in(folder: &Path, poll: PollHandle) -> anyhow::Result<Inbox> {
         make(folder)?;
         let path = folder.join(format!("{}.sock", std::process::id()));
-        // What an earlier process of this number left.
+        // An earlier process of this number may have left one.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot replace the socket {}", path.display()));
@@ -94,7 +97,7 @@ impl Inbox {
                     Ok(text) => {
                         let request = Request { monotonic_ns: collect::monotonic_ns(), text, from };
                         match to.try_send(request) {
-                            Ok(()) => waker.wake(),
+                            Ok(()) => poll.request(),
                             Err(mpsc::TrySendError::Full(request)) => {
                                 request.refuse("too many marks at once; make it again");
                             }
@@ -108,7 +111,7 @@ impl Inbox {
         Ok(Inbox { path, requests })
     }
 
-    /// The marks that have come.
+    /// Takes the marks that have come.
     pub fn take(&self) -> impl Iterator<Item = Request> {
         self.requests.try_iter()
     }
@@ -132,7 +135,10 @@ fn read(from: &UnixStream) -> anyhow::Result<String> {
     if text.trim().is_empty() { bail!("a mark has a text") } else { Ok(text) }
 }
 
-/// Where the sockets are: for root in /run, for others in what their session has in its place.
+/// Folder of the sockets: for root in /run, for others in that of their login session.
+///
+/// # Errors
+/// If this user has no such folder.
 pub fn folder() -> anyhow::Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok("/run/exitscope".into());
@@ -143,7 +149,7 @@ pub fn folder() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Makes the folder, or looks whether it is ours, and nobody else's to enter.
+/// Makes the folder, or makes sure that it is ours and closed to others.
 fn make(folder: &Path) -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -164,14 +170,17 @@ fn make(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A recorder that listens.
+/// Connection to a recorder that listens.
 pub struct Recorder {
     /// Its process.
     pub pid: u32,
     stream: UnixStream,
 }
 
-/// All that listen, by process. What others have left is no error; where its process is gone, it is removed.
+/// Connects to all recorders, in the order of their processes. A socket whose process is gone is removed.
+///
+/// # Errors
+/// If the folder cannot be read, or a recorder cannot be reached.
 pub fn recorders(folder: &Path) -> anyhow::Result<Vec<Recorder>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -204,7 +213,10 @@ pub fn recorders(folder: &Path) -> anyhow::Result<Vec<Recorder>> {
 }
 
 impl Recorder {
-    /// Makes a mark.
+    /// Sends a mark.
+    ///
+    /// # Errors
+    /// If the recorder is gone.
     pub fn send(&mut self, text: &str) -> anyhow::Result<()> {
         self.stream.set_read_timeout(Some(ANSWER))?;
         self.stream.write_all(text.as_bytes())?;
@@ -212,6 +224,9 @@ impl Recorder {
     }
 
     /// Waits until the mark is kept.
+    ///
+    /// # Errors
+    /// If it was not, or no answer came in time.
     pub fn answer(self) -> anyhow::Result<()> {
         let mut answer = String::new();
         self.stream.take(1000).read_to_string(&mut answer).map_err(|error| match error.kind() {
@@ -244,7 +259,7 @@ mod tests {
         // One that was killed, whose number no process can have, and things that are none.
         drop(UnixListener::bind(folder.join("4194305.sock")).unwrap());
         fs::write(folder.join("notes.txt"), "").unwrap();
-        let inbox = Inbox::open_in(&folder, Waker::unheard()).unwrap();
+        let inbox = Inbox::open_in(&folder, PollHandle::unheard()).unwrap();
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
         let one = || {
             let mut found = recorders(&folder).unwrap();
@@ -284,7 +299,7 @@ mod tests {
         // A folder in whose place there is something else.
         fs::remove_dir_all(&folder).unwrap();
         fs::write(&folder, "").unwrap();
-        let error = Inbox::open_in(&folder, Waker::unheard()).err().unwrap().to_string();
+        let error = Inbox::open_in(&folder, PollHandle::unheard()).err().unwrap().to_string();
         fs::remove_file(&folder).unwrap();
         assert!(error.contains("is no folder of user"), "{error}");
     }

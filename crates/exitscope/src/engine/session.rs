@@ -1,311 +1,376 @@
-//! What a machine does and says, put together interval by interval: what `record` and `boot` have in common.
+//! One session of counting: polls the source, assembles intervals, and gives them to sinks until something ends it.
 
-use super::console::Listener;
-use super::inbox::{Inbox, Request};
-use super::watch::Watch;
-use exitscope_analysis::boot_report::{BootReport, IntervalEvents, LeftOut, Mark, Origin};
-use exitscope_analysis::phase::FIRST;
+use super::child::{Child, End};
+use super::console::{ConsoleListener, ConsoleNews};
+use super::events::{Event, Events, PollHandle};
+use super::inbox::Inbox;
+use super::marks::Marks;
+use super::sampler::Sampler;
+use super::sink::{Observed, Sinks};
+use super::terminal::Terminal;
+use exitscope_analysis::boot_report::{IntervalEvents, LeftOut};
+use exitscope_analysis::phase::{FIRST, Rules};
 use exitscope_analysis::phase_detector::{PhaseDetector, PhaseStart};
-use exitscope_analysis::series::Series;
-use exitscope_collect::host::Machine;
-use exitscope_collect::{PortMark, PortMarks};
+use exitscope_collect::Options;
 use exitscope_model::{Interval, Level, Mode, Row};
-use exitscope_record::{self as record, About, Notes, Writer};
-use exitscope_view::text;
+use exitscope_view::{text, unit};
 use regex::Regex;
 use std::ffi::OsString;
-use std::time::Duration;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
-/// The most marks of either origin that are kept.
-const MOST_MARKS: usize = 10_000;
+/// Longest time between two polls: VMs that ended give their place in the tables back then.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Where firmware tells how far it is. Linux writes there as well, to pass some time, whatever it has in the register
-/// (`native_io_delay()`, arch/x86/kernel/io_delay.c; `io_delay()`, arch/x86/boot/boot.h); so this is no mark once there is a
-/// kernel, and one of many where the byte is the same.
-const POST: u16 = 0x80;
+/// Time that the kernel is given to take a VM apart whose process has ended.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a boot is told from.
-struct Kept {
-    series: Series,
-    whole: Option<Interval>,
-    events: IntervalEvents,
+/// Limits of a session in time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Length of the session; `None` for no end.
+    pub duration: Option<Duration>,
+    /// Length of an interval; `None` for one interval in all.
+    pub interval: Option<Duration>,
 }
 
-/// Puts it together.
-pub struct Session {
-    /// All times are since then (`CLOCK_MONOTONIC`).
+/// A source that is being read, and what belongs to it.
+pub struct Session<'a> {
+    sampler: Sampler,
+    events: Events,
+    child: Child<'a>,
+    /// All times of marks and lines are since then (`CLOCK_MONOTONIC`).
     origin_ns: u64,
-    /// Where it is recorded.
-    pub writer: Option<Writer>,
-    /// Why it is not recorded any more, though what is kept goes on.
-    pub failed: Option<record::Error>,
-    listener: Option<Listener>,
+    console: Option<ConsoleListener>,
     detector: Option<PhaseDetector>,
-    /// There was an interval that was complete.
-    started: bool,
-    inbox: Option<Inbox>,
-    /// A mark that ends it, and what came of that.
-    until_mark: Option<Regex>,
-    found_mark: Option<String>,
-    kept: Option<Kept>,
-    /// What happened since the last interval that was complete.
-    block: Option<Interval>,
-    /// The marks of that, and who waits for an answer.
-    marks: Vec<Mark>,
-    requests: Vec<Request>,
-    /// How many there were of each origin, and besides.
-    by_hand: usize,
-    by_port: usize,
-    /// The last byte of [`POST`].
-    posted: Option<u8>,
-    left_out: LeftOut,
-    /// How long all intervals are that were complete.
+    marks: Marks,
+    /// Counted since the last complete interval.
+    open: Option<Interval>,
+    /// Length of all complete intervals, and their number.
     length: Duration,
-    /// Exits and time of all that was looked at.
-    pub exits: u64,
-    pub time: Duration,
+    intervals: u64,
+    exits: u64,
+    time: Duration,
 }
 
-impl Session {
-    /// Begins now.
-    pub fn new(origin_ns: u64, inbox: Option<Inbox>) -> Session {
+impl<'a> Session<'a> {
+    /// Starts to count what `options` select. Beside a command KVM must be there; without one it is waited for.
+    /// Returns `None` if a signal came first.
+    ///
+    /// # Errors
+    /// If no source works.
+    pub fn start(
+        options: &Options,
+        command: &'a [OsString],
+        events: Events,
+    ) -> anyhow::Result<Option<Session<'a>>> {
+        let sampler = Sampler::start(options, &events, command.is_empty())?;
+        Ok(sampler.map(|sampler| Session::new(sampler, command, events)))
+    }
+
+    /// Takes a source that has begun to count.
+    pub fn new(sampler: Sampler, command: &'a [OsString], events: Events) -> Session<'a> {
         Session {
-            origin_ns,
-            writer: None,
-            failed: None,
-            listener: None,
+            origin_ns: sampler.monotonic_ns(),
+            sampler,
+            events,
+            child: Child::new(command),
+            console: None,
             detector: None,
-            started: false,
-            inbox,
-            until_mark: None,
-            found_mark: None,
-            kept: None,
-            block: None,
-            marks: Vec::new(),
-            requests: Vec::new(),
-            by_hand: 0,
-            by_port: 0,
-            posted: None,
-            left_out: LeftOut::default(),
+            marks: Marks::default(),
+            open: None,
             length: Duration::ZERO,
+            intervals: 0,
             exits: 0,
             time: Duration::ZERO,
         }
     }
 
-    /// Since when all times are.
-    pub fn origin_ns(&self) -> u64 {
-        self.origin_ns
+    /// The source.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
-    /// Finds phases, by this console too.
-    pub fn listen(&mut self, listener: Listener, detector: PhaseDetector) {
-        self.listener = Some(listener);
-        self.detector = Some(detector);
+    /// Lets other threads ask for a poll.
+    pub fn poll_handle(&self) -> PollHandle {
+        self.events.poll_handle()
     }
 
-    /// Keeps what [`Session::boot_report`] tells.
-    pub fn keep(&mut self) {
-        self.kept = Some(Kept { series: Series::new(FIRST), whole: None, events: IntervalEvents::default() });
+    /// Number of exits in all polls.
+    pub fn exits(&self) -> u64 {
+        self.exits
     }
 
-    /// Ends with a mark that this matches.
+    /// Length of time that was counted.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// Forgets what was counted until now: the session begins at this moment.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn begin_here(&mut self) -> anyhow::Result<()> {
+        self.sampler.next()?;
+        self.sampler.take_marks()?;
+        self.origin_ns = self.sampler.monotonic_ns();
+        Ok(())
+    }
+
+    /// Takes marks by hand from this socket.
+    pub fn listen_for_marks(&mut self, inbox: Inbox) {
+        self.marks.listen(inbox);
+    }
+
+    /// Ends with the first mark that `until` matches.
     pub fn until_mark(&mut self, until: Option<Regex>) {
-        self.until_mark = until;
+        self.marks.until(until);
     }
 
-    /// Takes what has happened; with `complete`, or where a phase or a mark came, it is an interval. Whether that was the end.
-    pub fn look(&mut self, watch: &mut Watch, complete: bool) -> anyhow::Result<bool> {
-        let interval = watch.next()?;
-        self.exits += interval.exits();
-        self.time += interval.length;
-        Interval::append(&mut self.block, interval);
-        let ports = watch.take_marks()?;
-        let news = self.take_marks(ports);
-        let told = self.listener.as_ref().is_some_and(|listener| {
-            let heard = listener.lock();
-            !heard.told.is_empty() || heard.found.is_some()
-        });
-        if complete || news || told {
-            self.complete(watch)?;
-        }
-        Ok(self.found_mark.is_some() || self.found_line().is_some())
-    }
-
-    /// The line of the console that was waited for.
-    fn found_line(&self) -> Option<String> {
-        self.listener.as_ref()?.lock().found.clone()
-    }
-
-    /// What it ended with, if what was waited for came, in words that continue "until".
-    pub fn found(&self) -> Option<String> {
-        let quoted = |text: &str| format!("\"{}\"", text::clean(text.trim(), 60));
-        let line = self.found_line().map(|line| format!("{} on the console", quoted(&line)));
-        line.or_else(|| self.found_mark.as_ref().map(|mark| format!("the mark {}", quoted(mark))))
-    }
-
-    /// The marks that have come; whether one of them is worth an interval that ends here.
-    fn take_marks(&mut self, ports: PortMarks) -> bool {
-        let mut news = false;
-        let requests: Vec<Request> = self.inbox.iter().flat_map(Inbox::take).collect();
-        for request in requests {
-            if self.failed.is_some() {
-                request.refuse("it is not recorded any more");
-                continue;
-            }
-            self.ends_with(&request.text);
-            if self.by_hand == MOST_MARKS {
-                self.left_out.marks += 1;
-                request.refuse(&format!("there are {MOST_MARKS} marks by hand already"));
-                continue;
-            }
-            self.by_hand += 1;
-            news = true;
-            let at = self.since(request.monotonic_ns);
-            self.marks.push(Mark { at, origin: Origin::Hand, text: request.text.clone() });
-            self.requests.push(request);
-        }
-        self.left_out.marks += ports.lost;
-        // Or it has come since the last interval that was complete.
-        let high = |row: &Row| row.level == Level::L1 && row.counters.modes.get(Mode::LongHigh) > 0;
-        let has_kernel = self.detector.as_ref().is_some_and(|detector| {
-            detector.has_kernel() || self.block.iter().any(|block| block.rows.iter().any(high))
-        });
-        for PortMark { monotonic_ns, port, value, .. } in ports.marks {
-            if port == POST && (self.posted.replace(value) == Some(value) || has_kernel) {
-                continue;
-            }
-            let mark = Mark::port(self.since(monotonic_ns), port, value);
-            // Also by one that is not kept.
-            news |= self.ends_with(&mark.text);
-            if self.by_port == MOST_MARKS {
-                self.left_out.marks += 1;
-                continue;
-            }
-            self.by_port += 1;
-            self.marks.push(mark);
-        }
-        news
-    }
-
-    /// Whether this mark, the first that does, ends it.
-    fn ends_with(&mut self, mark: &str) -> bool {
-        let ends =
-            self.found_mark.is_none() && self.until_mark.as_ref().is_some_and(|until| until.is_match(mark));
-        if ends {
-            self.found_mark = Some(mark.to_owned());
-        }
-        ends
-    }
-
-    fn since(&self, monotonic_ns: u64) -> Duration {
-        Duration::from_nanos(monotonic_ns.saturating_sub(self.origin_ns))
-    }
-
-    /// What was taken since the last time is an interval.
-    pub fn complete(&mut self, watch: &Watch) -> anyhow::Result<()> {
-        let Some(block) = self.block.take() else { return Ok(()) };
-        let (lines, places) = match &self.listener {
-            Some(listener) => {
-                let mut heard = listener.lock();
-                self.left_out.lines = heard.console.lines_left_out();
-                self.left_out.bytes = heard.console.bytes_left_out();
-                (heard.console.drain(), std::mem::take(&mut heard.told))
-            }
-            None => (Vec::new(), Vec::new()),
-        };
-        let (from, to) = (self.length, self.length + block.length);
-        self.length = to;
-        let detector = self.detector.as_mut();
-        // With what it does before anything is known.
-        let start = detector.is_some() && !std::mem::replace(&mut self.started, true);
-        let mut phases: Vec<PhaseStart> =
-            start.then(|| PhaseStart { name: FIRST.to_owned(), at: Duration::ZERO }).into_iter().collect();
-        phases
-            .extend(detector.into_iter().flat_map(|detector| detector.step(from, to, Some(&block), &places)));
-        let mut marks = std::mem::take(&mut self.marks);
-        marks.sort_by_key(|mark| mark.at);
-        let events = IntervalEvents { lines, marks, phases, left_out: self.left_out };
-        let written =
-            self.writer.as_mut().map_or(Ok(()), |writer| writer.write_events(&block, &notes(watch), &events));
-        match written {
-            Ok(()) => self.requests.drain(..).for_each(Request::confirm),
-            Err(error) if self.kept.is_some() => {
-                self.writer = None;
-                self.requests.drain(..).for_each(|request| request.refuse("it could not be recorded"));
-                self.failed = Some(error);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(kept) = &mut self.kept {
-            let known = &events.phases[usize::from(start)..];
-            let (by_now, after) = known.split_at(known.partition_point(|phase| phase.at < to));
-            by_now.iter().for_each(|phase| kept.series.begin_at(phase.at, &phase.name));
-            kept.series.add(&block);
-            after.iter().for_each(|phase| kept.series.begin(&phase.name));
-            Interval::append(&mut kept.whole, block);
-            kept.events.lines.extend(events.lines);
-            kept.events.marks.extend(events.marks);
+    /// Starts the command, if there is one. Its VMs are counted because this process is followed while it forks.
+    ///
+    /// # Errors
+    /// [`CannotRun`](super::CannotRun).
+    pub fn start_command(&mut self) -> anyhow::Result<()> {
+        if self.child.start(&self.events, None)? {
+            self.sampler.stop_following()?;
         }
         Ok(())
     }
 
-    /// The last interval. Where the command has ended, all that it said is waited for.
-    pub fn finish(&mut self, watch: &mut Watch, ended: bool) -> anyhow::Result<()> {
-        if let Some(listener) = &self.listener {
+    /// Starts the command on a terminal of its own, and listens to its console: lines tell phases by `rules`, and the
+    /// one that `until` matches ends the session.
+    ///
+    /// # Errors
+    /// [`CannotRun`](super::CannotRun), or if the terminal cannot be read.
+    pub fn start_command_on(
+        &mut self,
+        terminal: &mut Terminal,
+        rules: Rules,
+        until: Option<Regex>,
+    ) -> anyhow::Result<()> {
+        if self.child.start(&self.events, Some(&mut |command| terminal.attach(command)))? {
+            self.sampler.stop_following()?;
+        }
+        let poll = self.poll_handle();
+        let console = ConsoleListener::start(terminal, self.origin_ns, rules.clone(), until, poll)?;
+        self.listen_to(console, rules);
+        Ok(())
+    }
+
+    /// Finds phases by this console, too.
+    pub(super) fn listen_to(&mut self, console: ConsoleListener, rules: Rules) {
+        self.console = Some(console);
+        self.detector = Some(PhaseDetector::new(rules));
+    }
+
+    /// Counts from now to the end: until a signal, the duration, the command's end, or what was waited for. Then gives the
+    /// sinks what is left, and finishes them.
+    ///
+    /// # Errors
+    /// If the counters cannot be read, or a required sink fails. The command may still run then.
+    pub fn run(&mut self, times: Times, sinks: &mut Sinks<'_>) -> anyhow::Result<End> {
+        let end = self.until_end(times, sinks)?;
+        if self.found().is_none() {
+            self.farewell(sinks)?;
+            self.close(end.is_command(), sinks)?;
+        } else {
+            self.close(false, sinks)?;
+        }
+        Ok(end)
+    }
+
+    fn until_end(&mut self, times: Times, sinks: &mut Sinks<'_>) -> anyhow::Result<End> {
+        let start = Instant::now();
+        let end = times.duration.map(|duration| start + duration);
+        let mut interval_end = times.interval.map(|interval| start + interval);
+        let mut next_poll = start + HOUSEKEEPING;
+        let mut signals = 0;
+        loop {
+            let next = [Some(next_poll), end, interval_end].into_iter().flatten().min().unwrap_or(next_poll);
+            let event = self.events.until(next);
+            if !matches!(event, Event::Time | Event::Poll) {
+                match self.child.end_by(event, &mut signals) {
+                    Some(end) => return Ok(end),
+                    None => continue,
+                }
+            }
+            // What was asked for is taken at its time, however long that takes.
+            let now = Instant::now();
+            let complete = interval_end.is_some_and(|moment| now >= moment);
+            self.poll(complete, sinks)?;
+            if self.found().is_some() {
+                return Ok(End::Asked);
+            }
+            let now = Instant::now();
+            next_poll = now + HOUSEKEEPING;
+            if let (Some(moment), Some(interval), true) = (interval_end, times.interval, complete) {
+                // Where a poll took longer than an interval, the next one is longer, not late for ever.
+                let periods = (now - moment).as_nanos() / interval.as_nanos() + 1;
+                interval_end = Some(moment + interval * u32::try_from(periods).unwrap_or(u32::MAX));
+            }
+            if end.is_some_and(|end| now >= end) {
+                return Ok(End::Asked);
+            }
+        }
+    }
+
+    /// Polls once more; beside a command, until its VMs are gone.
+    fn farewell(&mut self, sinks: &mut Sinks<'_>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + FAREWELL;
+        self.poll(false, sinks)?;
+        if !self.child.is_wanted() {
+            return Ok(());
+        }
+        while self.sampler.live_vms() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            self.poll(false, sinks)?;
+        }
+        let live = self.sampler.live_vms();
+        if live > 0 {
+            let vms = unit::counted(live as u64, "VM");
+            writeln!(io::stderr(), "exitscope: {vms} of the command still there; counted up to now")?;
+        }
+        Ok(())
+    }
+
+    /// Gives the sinks the last interval. If the command has ended, waits for the rest of its console.
+    fn close(&mut self, ended: bool, sinks: &mut Sinks<'_>) -> anyhow::Result<()> {
+        if let Some(console) = &self.console {
             if ended {
-                listener.hear_out();
+                console.wait_for_end();
             }
-            listener.lock().console.finish();
-            self.look(watch, false)?;
+            console.end_line();
+            self.poll(false, sinks)?;
         }
-        self.complete(watch)?;
-        self.close();
-        Ok(())
+        self.complete(sinks)?;
+        self.stop_marks();
+        sinks.finish()
     }
 
     /// Takes no more marks by hand.
-    pub fn close(&mut self) {
-        self.inbox = None;
+    pub fn stop_marks(&mut self) {
+        self.marks.close();
     }
 
-    /// All that there is to tell, where it was kept; `end` is what it ended with.
-    pub fn boot_report(&mut self, end: String) -> Option<BootReport> {
-        let Kept { series, whole, mut events } = self.kept.take()?;
-        events.marks.sort_by_key(|mark| mark.at);
-        Some(BootReport {
-            console: events.lines,
-            left_out: self.left_out.lines,
-            bytes_left_out: self.left_out.bytes,
-            marks: events.marks,
-            marks_left_out: self.left_out.marks,
-            ..BootReport::new(whole?, series, end)
+    /// Reads the counters. With `complete`, or if a phase or a mark came, what was counted since the last interval is
+    /// one.
+    fn poll(&mut self, complete: bool, sinks: &mut Sinks<'_>) -> anyhow::Result<()> {
+        let interval = self.sampler.next()?;
+        self.exits += interval.exits();
+        self.time += interval.length;
+        Interval::append(&mut self.open, interval);
+        let ports = self.sampler.take_marks()?;
+        let has_kernel = self.has_kernel();
+        let marked = self.marks.take(ports, self.origin_ns, has_kernel);
+        let heard = self.console.as_ref().is_some_and(|console| console.has_news());
+        if complete || marked || heard {
+            self.complete(sinks)?;
+        }
+        sinks.polled(self.exits);
+        Ok(())
+    }
+
+    /// Returns true if a kernel has run in the guest: before the open interval, or in it.
+    fn has_kernel(&self) -> bool {
+        let high = |row: &Row| row.level == Level::L1 && row.counters.modes.get(Mode::LongHigh) > 0;
+        self.detector.as_ref().is_some_and(|detector| {
+            detector.has_kernel() || self.open.iter().any(|open| open.rows.iter().any(high))
         })
     }
-}
 
-/// What a recording keeps of how it was made.
-pub fn about(command: &[OsString], interval: Duration, watch: &Watch) -> About {
-    let Machine { name, kernel, cpu, cpus, kvm } = Machine::probe();
-    About {
-        tool: env!("CARGO_PKG_VERSION").to_owned(),
-        host: name,
-        kernel,
-        cpu,
-        cpus,
-        kvm,
-        command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        interval,
-        source: watch.source(),
-        measured: watch.measured(),
+    /// Ends the open interval, and gives it to the sinks.
+    fn complete(&mut self, sinks: &mut Sinks<'_>) -> anyhow::Result<()> {
+        let Some(interval) = self.open.take() else { return Ok(()) };
+        let events = self.interval_events(&interval);
+        let explanation = self.sampler.explanation();
+        let observed = Observed { interval: &interval, events: &events, explanation: &explanation };
+        sinks.take(&observed)?;
+        self.marks.answer(sinks.failed().is_none());
+        Ok(())
     }
-}
 
-fn notes(watch: &Watch) -> Notes {
-    let explanation = watch.explanation();
-    Notes {
-        kvm_counts_fewer: explanation.kvm_counts_fewer,
-        kvm_missing: explanation.kvm_missing,
-        source: explanation.source,
+    /// Console lines, marks and phases that belong to an interval.
+    fn interval_events(&mut self, interval: &Interval) -> IntervalEvents {
+        let ConsoleNews { lines, phases: told, lines_left_out, bytes_left_out } =
+            self.console.as_ref().map(|console| console.take()).unwrap_or_default();
+        let (from, to) = (self.length, self.length + interval.length);
+        self.length = to;
+        self.intervals += 1;
+        let mut phases = Vec::new();
+        if let Some(detector) = &mut self.detector {
+            if self.intervals == 1 {
+                // Before anything is known.
+                phases.push(PhaseStart { name: FIRST.to_owned(), at: Duration::ZERO });
+            }
+            phases.extend(detector.step(from, to, Some(interval), &told));
+        }
+        let left_out = LeftOut { lines: lines_left_out, bytes: bytes_left_out, marks: self.marks.left_out() };
+        IntervalEvents { lines, marks: self.marks.drain(), phases, left_out }
+    }
+
+    /// Words, continuing "until", for the console line or mark that ended the session, if one did.
+    pub fn found(&self) -> Option<String> {
+        let quoted = |text: &str| format!("\"{}\"", text::clean(text.trim(), 60));
+        let line = self.console.as_ref().and_then(|console| console.found().map(|line| quoted(&line)));
+        line.map(|line| format!("{line} on the console"))
+            .or_else(|| self.marks.found().map(|mark| format!("the mark {}", quoted(mark))))
+    }
+
+    /// Waits for the end of the command, without a poll. Returns at once if it has ended, or was not started.
+    pub fn wait_for_command(&self) -> End {
+        if !self.child.is_started() {
+            return End::Asked;
+        }
+        if let Some(status) = self.child.status() {
+            return End::Command(status);
+        }
+        let mut signals = 0;
+        loop {
+            let event = self.events.within(HOUSEKEEPING);
+            if event != Event::Time
+                && let Some(end) = self.child.end_by(event, &mut signals)
+            {
+                return end;
+            }
+        }
+    }
+
+    /// Asks the command and what it has started to end; kills it if it does not within `patience`.
+    ///
+    /// # Errors
+    /// If standard error cannot be written.
+    pub fn stop_command(&self, patience: Duration) -> io::Result<()> {
+        for signal in [libc::SIGTERM, libc::SIGKILL] {
+            self.child.signal(signal);
+            if self.ends_within(patience) {
+                return Ok(());
+            }
+        }
+        writeln!(io::stderr(), "exitscope: the command was killed, and is not gone yet")
+    }
+
+    /// Returns true if the command ends within `patience`, and before a signal comes.
+    fn ends_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.events.until(deadline) {
+                event @ Event::Ended(_) => {
+                    self.child.end_by(event, &mut 0);
+                    return true;
+                }
+                Event::Signal(_) => {
+                    self.child.interrupt();
+                    return false;
+                }
+                Event::Time => return false,
+                Event::Poll => {}
+            }
+        }
+    }
+
+    /// Returns true if a signal came while the command ran.
+    pub fn was_interrupted(&self) -> bool {
+        self.child.was_interrupted()
     }
 }

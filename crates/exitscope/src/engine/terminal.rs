@@ -1,4 +1,4 @@
-//! A terminal for a command, whose output passes through here.
+//! A pseudoterminal for a command, whose output passes through here.
 
 use anyhow::Context;
 use rustix::fs::{Mode, OFlags};
@@ -12,17 +12,20 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// The terminal, from the start of the command on.
+/// The pseudoterminal of a command, from its start on.
 pub struct Terminal {
     ours: File,
     /// Open until the command has it: were it not, the terminal would be over before it began.
     theirs: Option<OwnedFd>,
-    /// What our own terminal was like, if the command reads from it.
+    /// Settings of our own terminal to put back, if the command reads from it.
     before: Option<Termios>,
 }
 
 impl Terminal {
     /// Opens one, as wide as ours.
+    ///
+    /// # Errors
+    /// If this system has none to give.
     pub fn open() -> anyhow::Result<Terminal> {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .context("cannot open a pseudoterminal (/dev/ptmx)")?;
@@ -44,7 +47,10 @@ impl Terminal {
         Ok(Terminal { ours: ours.into(), theirs: Some(theirs), before: None })
     }
 
-    /// Puts the command on it, in a process group of its own: with its output, and with its input where ours is a terminal.
+    /// Connects a command to it, in a process group of its own: its output, and its input too if ours is a terminal.
+    ///
+    /// # Errors
+    /// If no more files can be opened.
     pub fn attach(&self, command: &mut Command) -> io::Result<()> {
         let Some(theirs) = &self.theirs else { return Ok(()) };
         command.stdout(theirs.try_clone()?);
@@ -64,8 +70,11 @@ impl Terminal {
         Ok(())
     }
 
-    /// From here on passes on what is typed, as it is; and what the command says, which `said` gets as well. That is called
-    /// in a thread of its own, with nothing at the end.
+    /// Starts to pass keys to the command, and its output to standard output. Calls `said` with the output too, in a thread
+    /// of its own, and with no bytes at the end.
+    ///
+    /// # Errors
+    /// If our terminal cannot be set, or no thread can be started.
     pub fn pass_through(&mut self, mut said: impl FnMut(&[u8]) + Send + 'static) -> anyhow::Result<()> {
         self.theirs = None;
         if io::stdin().is_terminal() {

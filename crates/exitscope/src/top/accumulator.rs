@@ -1,36 +1,36 @@
-//! What was seen: the last interval, everything since the beginning, and the last minute.
+//! Accumulated intervals: the last one, the sum of all, and the last minute.
 
 use super::history::History;
 use exitscope_model::{Interval, VmId};
 use std::collections::VecDeque;
 
-/// How many VMs that ended are remembered; the one that ended first goes first.
+/// Number of VMs that ended and are kept; the one that ended first goes first.
 pub const ENDED: usize = 64;
 
-/// What was seen so far.
+/// Sum of intervals, and the last of them.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Accumulator {
     /// The last interval.
-    pub now: Option<Interval>,
+    pub last: Option<Interval>,
     /// From the beginning, or the last reset, to the end of the last interval.
-    pub all: Option<Interval>,
+    pub total: Option<Interval>,
     /// The last minute.
     pub history: History,
-    /// VMs in `all` that are no more, in the order in which they went.
+    /// VMs in `total` that are no more, in the order in which they went.
     ended: VecDeque<VmId>,
-    /// How many of these were forgotten for want of room.
+    /// Number of these that were dropped for want of room.
     pub forgotten: u64,
 }
 
-impl Seen {
-    /// Takes the interval that follows the last one.
+impl Accumulator {
+    /// Adds the interval that follows the last one.
     pub fn take(&mut self, interval: Interval) {
         self.history.take(&interval);
-        match &mut self.all {
+        match &mut self.total {
             Some(all) => all.extend(&interval),
-            None => self.all = Some(interval.clone()),
+            None => self.total = Some(interval.clone()),
         }
-        let Some(all) = &mut self.all else { return };
+        let Some(all) = &mut self.total else { return };
         for id in all.vms.keys() {
             let gone = interval.vms.get(id).is_none_or(|vm| vm.ended);
             if gone && !self.ended.contains(id) {
@@ -45,31 +45,31 @@ impl Seen {
             self.forgotten += forget.len() as u64;
             all.retain(|vm, _| !forget.contains(&vm.id));
         }
-        self.now = Some(interval);
+        self.last = Some(interval);
     }
 
-    /// Whether a VM is no more.
+    /// Returns true if a VM is no more.
     pub fn has_ended(&self, vm: VmId) -> bool {
         self.ended.contains(&vm)
     }
 
-    /// Forgets the VMs that are no more; says how many these were.
+    /// Drops the VMs that are no more. Returns their number.
     pub fn forget_ended(&mut self) -> usize {
         let ended = std::mem::take(&mut self.ended);
-        if let Some(all) = self.all.as_mut().filter(|_| !ended.is_empty()) {
+        if let Some(all) = self.total.as_mut().filter(|_| !ended.is_empty()) {
             all.retain(|vm, _| !ended.contains(&vm.id));
         }
-        if let Some(now) = self.now.as_mut().filter(|_| !ended.is_empty()) {
+        if let Some(now) = self.last.as_mut().filter(|_| !ended.is_empty()) {
             now.retain(|vm, _| !ended.contains(&vm.id));
         }
         self.forgotten = 0;
         ended.len()
     }
 
-    /// Begins anew: nothing is left but who is there.
+    /// Sets every sum to zero. VMs and vCPUs that are there stay.
     pub fn reset(&mut self) {
         self.forget_ended();
-        self.all = self.now.as_ref().map(|now| {
+        self.total = self.last.as_ref().map(|now| {
             let mut none = now.clone();
             none.start = now.end;
             none.length = std::time::Duration::ZERO;
@@ -106,34 +106,34 @@ mod tests {
 
     #[test]
     fn vms_that_ended_stay_until_forgotten_and_are_bounded() {
-        let mut seen = Seen::default();
+        let mut seen = Accumulator::default();
         seen.take(with(100, false));
         seen.take(with(100, true));
         assert!(seen.has_ended(VmId(100)) && !seen.has_ended(VmId(1)));
         seen.take(with(101, false));
-        assert_eq!(seen.all.as_ref().unwrap().vms.len(), 4);
+        assert_eq!(seen.total.as_ref().unwrap().vms.len(), 4);
         for id in 102..1000 {
             seen.take(with(id, false));
         }
         // Those that went unseen have ended too.
-        assert_eq!(seen.all.as_ref().unwrap().vms.len(), 3 + ENDED);
+        assert_eq!(seen.total.as_ref().unwrap().vms.len(), 3 + ENDED);
         assert_eq!(seen.forgotten, 1000 - 100 - 1 - ENDED as u64);
         assert!(seen.history.len() < 3000, "{}", seen.history.len());
         assert_eq!(seen.forget_ended(), ENDED);
-        let all = seen.all.as_ref().unwrap();
+        let all = seen.total.as_ref().unwrap();
         assert_eq!(all.vms.len(), 3);
         assert!(all.rows.iter().all(|row| all.vms.contains_key(&row.vm)));
     }
 
     #[test]
     fn a_reset_leaves_who_is_there() {
-        let mut seen = Seen::default();
+        let mut seen = Accumulator::default();
         seen.take(with(100, true));
         seen.reset();
-        let all = seen.all.clone().unwrap();
+        let all = seen.total.clone().unwrap();
         assert_eq!((all.exits(), all.kvm_exits(), all.vms.len(), all.rows.len()), (0, Some(0), 2, 0));
         seen.take(with(7, false));
-        assert_eq!(seen.all.as_ref().unwrap().exits(), fixture::busy().exits());
-        assert_eq!(seen.all.as_ref().unwrap().kvm_exits(), fixture::busy().kvm_exits());
+        assert_eq!(seen.total.as_ref().unwrap().exits(), fixture::busy().exits());
+        assert_eq!(seen.total.as_ref().unwrap().kvm_exits(), fixture::busy().kvm_exits());
     }
 }

@@ -95,16 +95,16 @@ impl Filters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::accumulator::Seen;
+    use crate::top::accumulator::Accumulator;
     use crate::top::row::{List, Scope, Source};
     use exitscope_model::fixture;
 
     #[test]
     fn a_filter_finds_vms_and_reasons_whatever_their_letters() {
-        let mut seen = Seen::default();
+        let mut seen = Accumulator::default();
         seen.take(fixture::busy());
-        let (span, all) = (seen.now.as_ref().unwrap(), seen.all.as_ref().unwrap());
-        let source = Source { seen: &seen, span, all, shows: &|_| true };
+        let (span, all) = (seen.last.as_ref().unwrap(), seen.total.as_ref().unwrap());
+        let source = Source { accumulator: &seen, span, all, shows: &|_| true };
         let found = |text: &str, list: List, apart: bool| -> Vec<String> {
             let filter = Filter::parse(text).unwrap().unwrap();
             let rows = filter.rows(source.rows(list, Scope::default(), apart));

@@ -22,10 +22,10 @@ pub enum Effect {
     Suspend,
     /// A file is to be written, whose name begins so, and which holds this.
     Write(String, Vec<u8>),
-    /// Another time between two looks.
+    /// Another length of intervals.
     Delay(Duration),
-    /// Look now.
-    Look,
+    /// Read the counters now.
+    Poll,
     /// So many intervals further in the recording, or back.
     Move(isize),
 }
@@ -119,7 +119,7 @@ fn pressed(state: &mut State, key: &KeyEvent) -> Effect {
             state.say("a recording is counted from its beginning", true);
         }
         KeyCode::Char('r') => {
-            state.seen.reset();
+            state.accumulator.reset();
             state.freeze(false);
             state.say("counted from here on", false);
         }
@@ -128,7 +128,7 @@ fn pressed(state: &mut State, key: &KeyEvent) -> Effect {
             Some((name, bytes)) => return Effect::Write(name, bytes),
             None => state.say("nothing was seen yet, so nothing is written", true),
         },
-        _ => return if state.is_frozen() { Effect::Nothing } else { Effect::Look },
+        _ => return if state.is_frozen() { Effect::Nothing } else { Effect::Poll },
     }
     Effect::Nothing
 }
@@ -251,7 +251,7 @@ fn clear(state: &mut State) {
         state.say("there is no filter", false);
         return;
     }
-    let gone = state.seen.forget_ended();
+    let gone = state.accumulator.forget_ended();
     if gone > 0 && state.is_frozen() {
         state.freeze(false);
     }

@@ -9,15 +9,17 @@ mod column;
 mod draw;
 mod filter;
 mod history;
+mod hits;
 mod json;
 mod keys;
 mod row;
 mod state;
 
-pub use accumulator::{ENDED, Seen};
+pub use accumulator::{Accumulator, ENDED};
+pub use draw::draw;
 pub use draw::paint::Look;
-pub use draw::{Hits, draw};
 pub use history::Key;
+pub use hits::Hits;
 pub use keys::{Effect, handle};
 pub use state::{Mode, Replay, State};
 

@@ -1,6 +1,6 @@
 //! The rows of the lists: VMs, vCPUs, and reasons.
 
-use super::accumulator::Seen;
+use super::accumulator::Accumulator;
 use super::history::Key;
 use exitscope_model::{
     Counters, ExitCode, Group, Interval, Level, Measured, Row as ExitRow, VcpuTime, Vm, VmId, float,
@@ -86,8 +86,8 @@ pub struct Row {
 
 /// What rows are made from.
 pub struct Source<'a> {
-    /// What was seen.
-    pub seen: &'a Seen,
+    /// Intervals so far.
+    pub accumulator: &'a Accumulator,
     /// The interval that figures are of.
     pub span: &'a Interval,
     /// From the beginning on.
@@ -174,7 +174,7 @@ impl Source<'_> {
             vm: vm_name(vm),
             pid: Some(vm.pid),
             vcpus: 0,
-            ended: self.seen.has_ended(vm.id),
+            ended: self.accumulator.has_ended(vm.id),
             reason: String::new(),
             rate: 0.0,
             total: 0,
@@ -266,7 +266,7 @@ impl Source<'_> {
                 vm: vm.map_or(String::new(), vm_name),
                 pid: vm.map(|vm| vm.pid),
                 vcpus: 0,
-                ended: of.is_some_and(|vm| self.seen.has_ended(vm)),
+                ended: of.is_some_and(|vm| self.accumulator.has_ended(vm)),
                 reason: reason_name(which),
                 rate: rate(count, self.span),
                 total,
@@ -322,8 +322,8 @@ mod tests {
     use super::*;
     use exitscope_model::fixture;
 
-    fn seen() -> Seen {
-        let mut seen = Seen::default();
+    fn seen() -> Accumulator {
+        let mut seen = Accumulator::default();
         seen.take(fixture::busy());
         seen.take(fixture::busy());
         seen
@@ -331,8 +331,8 @@ mod tests {
 
     fn with<T>(test: impl FnOnce(&Source) -> T) -> T {
         let seen = seen();
-        let (span, all) = (seen.now.as_ref().unwrap(), seen.all.as_ref().unwrap());
-        test(&Source { seen: &seen, span, all, shows: &|_| true })
+        let (span, all) = (seen.last.as_ref().unwrap(), seen.total.as_ref().unwrap());
+        test(&Source { accumulator: &seen, span, all, shows: &|_| true })
     }
 
     #[test]
@@ -366,8 +366,8 @@ mod tests {
     #[test]
     fn what_is_not_shown_is_in_no_list() {
         let seen = seen();
-        let (span, all) = (seen.now.as_ref().unwrap(), seen.all.as_ref().unwrap());
-        let source = Source { seen: &seen, span, all, shows: &|vm| vm.name == "web-1" };
+        let (span, all) = (seen.last.as_ref().unwrap(), seen.total.as_ref().unwrap());
+        let source = Source { accumulator: &seen, span, all, shows: &|vm| vm.name == "web-1" };
         for list in [List::Vms, List::Vcpus, List::Reasons] {
             let rows = source.rows(list, Scope::default(), false);
             assert!(rows.iter().all(|row| row.id.vm.is_none_or(|vm| vm == VmId(0))));

@@ -1,9 +1,9 @@
 //! What is shown: which screen, which rows, in which order. Pure: it knows neither terminal nor clock.
 
-use super::accumulator::Seen;
+use super::accumulator::Accumulator;
 use super::column::{self, Column, ORDERS};
-use super::draw::Hits;
 use super::filter::{Filter, Filters};
+use super::hits::Hits;
 use super::row::{Id, List, Row, Scope, Source, Which};
 use exitscope_model::{Interval, Measured, Vm};
 use exitscope_view::Explanation;
@@ -119,10 +119,10 @@ pub struct State {
     pub delay: Duration,
     /// What is known about the numbers.
     pub explanation: Explanation,
-    /// What was seen so far.
-    pub seen: Seen,
-    /// What was seen when the screen was frozen.
-    frozen: Option<Seen>,
+    /// Intervals so far.
+    pub accumulator: Accumulator,
+    /// The same when the screen was frozen.
+    frozen: Option<Accumulator>,
     /// Figures are of everything since the beginning, not of the last interval.
     pub since_start: bool,
     /// Rows are told apart further.
@@ -141,7 +141,7 @@ pub struct State {
     pub message: Option<Message>,
     /// The rows of the screen.
     rows: Vec<Row>,
-    /// Where the mouse finds what.
+    /// Places of what was drawn last.
     pub hits: Hits,
 }
 
@@ -152,7 +152,7 @@ impl State {
             mode,
             delay,
             explanation: Explanation::default(),
-            seen: Seen::default(),
+            accumulator: Accumulator::default(),
             frozen: None,
             since_start: false,
             apart: false,
@@ -169,21 +169,21 @@ impl State {
 
     /// Takes the interval that follows. A frozen screen does not change.
     pub fn take(&mut self, interval: Interval) {
-        self.seen.take(interval);
+        self.accumulator.take(interval);
         if self.frozen.is_none() {
             self.update();
         }
     }
 
     /// Shows something else, as after a jump in a recording.
-    pub fn show(&mut self, seen: Seen) {
-        self.seen = seen;
+    pub fn show(&mut self, accumulator: Accumulator) {
+        self.accumulator = accumulator;
         self.update();
     }
 
     /// What is shown.
-    pub fn shown(&self) -> &Seen {
-        self.frozen.as_ref().unwrap_or(&self.seen)
+    pub fn shown(&self) -> &Accumulator {
+        self.frozen.as_ref().unwrap_or(&self.accumulator)
     }
 
     /// Whether the screen is frozen.
@@ -193,13 +193,13 @@ impl State {
 
     /// Freezes the screen, or lets it go on.
     pub fn freeze(&mut self, freeze: bool) {
-        self.frozen = freeze.then(|| self.seen.clone());
+        self.frozen = freeze.then(|| self.accumulator.clone());
         self.update();
     }
 
     /// The interval that figures are of.
     pub fn span(&self) -> Option<&Interval> {
-        if self.since_start { self.shown().all.as_ref() } else { self.shown().now.as_ref() }
+        if self.since_start { self.shown().total.as_ref() } else { self.shown().last.as_ref() }
     }
 
     /// What is measured.
@@ -209,9 +209,9 @@ impl State {
 
     /// Gives what rows are made from to `make`; nothing where nothing was seen yet.
     pub fn with_source<T>(&self, make: impl FnOnce(&Source) -> T) -> Option<T> {
-        let (span, all) = (self.span()?, self.shown().all.as_ref()?);
+        let (span, all) = (self.span()?, self.shown().total.as_ref()?);
         let shows = |vm: &Vm| self.filters.shows(vm);
-        Some(make(&Source { seen: self.shown(), span, all, shows: &shows }))
+        Some(make(&Source { accumulator: self.shown(), span, all, shows: &shows }))
     }
 
     /// Makes the rows of the screen anew.
@@ -329,12 +329,12 @@ impl State {
 
     /// The VM of this number, among those that are shown.
     pub fn vm(&self, id: exitscope_model::VmId) -> Option<&Vm> {
-        self.shown().all.as_ref()?.vms.get(&id)
+        self.shown().total.as_ref()?.vms.get(&id)
     }
 
     /// When what is shown ended.
     pub fn moment(&self) -> Option<SystemTime> {
-        self.shown().now.as_ref().map(|now| now.end)
+        self.shown().last.as_ref().map(|now| now.end)
     }
 
     /// Says something until the next key.

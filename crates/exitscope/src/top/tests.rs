@@ -252,7 +252,7 @@ fn a_frozen_screen_stands_still_while_counting_goes_on() {
     assert_eq!(screen(&mut state, 80, 24), still);
     press(&mut state, " ");
     let expected = after(4, &fixture::busy());
-    assert_eq!(state.seen.all, expected.seen.all);
+    assert_eq!(state.accumulator.total, expected.accumulator.total);
     assert_eq!(screen(&mut state, 80, 24), screen(&mut after(4, &fixture::busy()), 80, 24));
 }
 
@@ -272,7 +272,7 @@ fn totals_begin_anew_with_r_and_figures_are_of_either_span() {
     assert!(mean > now, "{mean} in two seconds, {now} in the last");
     assert_eq!(
         state.rows()[0].total,
-        state.seen.all.as_ref().unwrap().exits() - state.rows()[1].total - state.rows()[2].total
+        state.accumulator.total.as_ref().unwrap().exits() - state.rows()[1].total - state.rows()[2].total
     );
 }
 
@@ -468,7 +468,7 @@ proptest! {
 #[test]
 fn every_list_draws_at_every_size() {
     let mut state = after(3, &fixture::nested());
-    assert!(state.seen.now.as_ref().unwrap().rows.iter().any(|row| row.level == Level::L2));
+    assert!(state.accumulator.last.as_ref().unwrap().rows.iter().any(|row| row.level == Level::L2));
     for keys in ["", "⏎", "⏎", "⎋x", "⎋v", "?", "?/a"] {
         press(&mut state, keys);
         for (width, height) in (1..250).step_by(19).flat_map(|w| (1..60).step_by(9).map(move |h| (w, h))) {

@@ -1,35 +1,39 @@
-//! A recording as a source of intervals, which can be gone through in either direction.
+//! A recording as a source of intervals, in either direction.
 
-use crate::top::{Mode, Replay, Seen, State};
+use crate::top::{Accumulator, Mode, Replay, State};
 use exitscope_model::{Interval, Vm};
 use exitscope_record::{self as record, Part, Recording};
 use std::time::Duration;
 
-/// How many states that were passed are kept, to go back quickly, and how many rows of them all together.
-const MARKS: usize = 32;
-const MARKED_ROWS: usize = 200_000;
+/// Largest number of saved states, from which one goes back quickly, and of rows in all of them.
+const MAX_SAVED: usize = 32;
+const MAX_SAVED_ROWS: usize = 200_000;
 
-/// A recording, and where in it we are.
-pub struct Tape {
+/// A recording, and a place in it.
+pub struct Cursor {
     recording: Recording,
-    /// When each interval began, since the recording did, and how long it was.
+    /// Begin of each interval since that of the recording, and its length.
     moments: Vec<(Duration, Duration)>,
-    /// What of it is looked at.
+    /// VMs that are shown.
     keep: Box<dyn Fn(&Vm) -> bool>,
     /// The interval that is shown.
     at: usize,
-    /// What was seen up to some intervals, in their order.
-    marks: Vec<(usize, Seen)>,
-    /// How far marks are from each other.
+    /// States after some intervals, in their order.
+    saved: Vec<(usize, Accumulator)>,
+    /// Intervals between two of these.
     stride: usize,
 }
 
-impl Tape {
-    /// From its beginning. Reads it all once, to know that it is whole, and how busy it was when.
+impl Cursor {
+    /// Opens a recording at its beginning. Reads it all once, to know that it is whole. Returns the rate of each interval
+    /// too (exits per second).
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub fn open(
         recording: Recording,
         keep: impl Fn(&Vm) -> bool + 'static,
-    ) -> Result<(Tape, Vec<f64>), record::Error> {
+    ) -> Result<(Cursor, Vec<f64>), record::Error> {
         let moments: Vec<_> = recording.moments().collect();
         let mut rates = Vec::with_capacity(moments.len());
         recording.each(Part::default(), |mut interval| {
@@ -39,36 +43,39 @@ impl Tape {
             Ok::<_, record::Error>(())
         })?;
         let keep = Box::new(keep);
-        Ok((Tape { recording, moments, keep, at: 0, marks: Vec::new(), stride: 16 }, rates))
+        Ok((Cursor { recording, moments, keep, at: 0, saved: Vec::new(), stride: 16 }, rates))
     }
 
-    /// How long the interval that is shown was when it was recorded.
+    /// Length of the interval that is shown, when it was recorded.
     pub fn length(&self) -> Duration {
         self.moments.get(self.at).map_or(Duration::ZERO, |(_, length)| *length)
     }
 
-    /// Shows the interval that is so many further, or back; false where there is none, and the first or last is shown.
+    /// Shows the interval that is so many further, or back. Returns false if there is none: the first or last is shown then.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
     pub fn go(&mut self, by: isize, state: &mut State) -> Result<bool, record::Error> {
         let last = self.moments.len().saturating_sub(1);
         let wanted = self.at.checked_add_signed(by);
         let to = wanted.unwrap_or(0).min(last);
-        let seen = state.seen.now.is_some();
+        let seen = state.accumulator.last.is_some();
         if to != self.at || !seen {
-            // What was seen last, if we are behind it.
-            let mark = self.marks.iter().rev().find(|(at, _)| *at <= to);
-            let ahead = seen && to > self.at && mark.is_none_or(|(at, _)| *at <= self.at);
-            let (from, mut now) = match mark {
-                _ if ahead => (self.at + 1, std::mem::take(&mut state.seen)),
+            // The last one saved before that place.
+            let state_before = self.saved.iter().rev().find(|(at, _)| *at <= to);
+            let ahead = seen && to > self.at && state_before.is_none_or(|(at, _)| *at <= self.at);
+            let (from, mut now) = match state_before {
+                _ if ahead => (self.at + 1, std::mem::take(&mut state.accumulator)),
                 Some((at, seen)) => (at + 1, seen.clone()),
-                None => (0, Seen::default()),
+                None => (0, Accumulator::default()),
             };
             let mut number = from;
             let (recording, keep) = (&self.recording, &self.keep);
-            let (marks, stride) = (&mut self.marks, &mut self.stride);
+            let (saved, stride) = (&mut self.saved, &mut self.stride);
             recording.each_of(from..to + 1, |mut interval: Interval| {
                 interval.retain(|vm, _| keep(vm));
                 now.take(interval);
-                mark_here(marks, stride, number, &now);
+                save_here(saved, stride, number, &now);
                 number += 1;
                 Ok::<_, record::Error>(())
             })?;
@@ -76,28 +83,29 @@ impl Tape {
             state.show(now);
         }
         if let Mode::Replay(replay) = &mut state.mode {
-            self.tell(replay);
+            self.place(replay);
         }
         Ok(wanted == Some(to))
     }
 
-    fn tell(&self, replay: &mut Replay) {
+    fn place(&self, replay: &mut Replay) {
         let (offset, length) = self.moments.get(self.at).copied().unwrap_or_default();
         replay.at = self.at;
         replay.time = offset + length;
     }
 }
 
-/// Remembers what was seen up to this interval, if that is due; where it gets too much, every other one is forgotten.
-fn mark_here(marks: &mut Vec<(usize, Seen)>, stride: &mut usize, number: usize, now: &Seen) {
-    if !number.is_multiple_of(*stride) || marks.last().is_some_and(|(last, _)| *last >= number) {
+/// Saves the state after this interval if that is due. Where it gets too much, every other one is dropped.
+fn save_here(saved: &mut Vec<(usize, Accumulator)>, stride: &mut usize, number: usize, now: &Accumulator) {
+    if !number.is_multiple_of(*stride) || saved.last().is_some_and(|(last, _)| *last >= number) {
         return;
     }
-    marks.push((number, now.clone()));
-    let rows: usize = marks.iter().filter_map(|(_, seen)| seen.all.as_ref()).map(|all| all.rows.len()).sum();
-    if marks.len() > MARKS || rows > MARKED_ROWS {
+    saved.push((number, now.clone()));
+    let rows: usize =
+        saved.iter().filter_map(|(_, seen)| seen.total.as_ref()).map(|all| all.rows.len()).sum();
+    if saved.len() > MAX_SAVED || rows > MAX_SAVED_ROWS {
         *stride *= 2;
-        marks.retain(|(at, _)| at.is_multiple_of(*stride));
+        saved.retain(|(at, _)| at.is_multiple_of(*stride));
     }
 }
 
@@ -139,25 +147,25 @@ mod tests {
         fn every_way_leads_to_the_same(
             seconds in 1u32..90, steps in proptest::collection::vec(-80isize..80, 1..12),
         ) {
-            let path = std::env::temp_dir().join(format!("exitscope-tape-{}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("exitscope-cursor-{}", std::process::id()));
             let intervals = record(&path, seconds);
-            let (mut tape, rates) = Tape::open(Recording::open(&path).unwrap(), |_| true).unwrap();
+            let (mut cursor, rates) = Cursor::open(Recording::open(&path).unwrap(), |_| true).unwrap();
             prop_assert_eq!(rates.len(), intervals.len());
             let replay = Replay { name: "r".into(), count: intervals.len(), ..Replay::default() };
             let mut state = State::new(Mode::Replay(replay), Duration::from_secs(1));
-            tape.go(0, &mut state).unwrap();
+            cursor.go(0, &mut state).unwrap();
             let mut at = 0usize;
             for by in steps {
-                let there = tape.go(by, &mut state).unwrap();
+                let there = cursor.go(by, &mut state).unwrap();
                 let wanted = at.checked_add_signed(by);
                 at = wanted.unwrap_or(0).min(intervals.len() - 1);
                 prop_assert_eq!(there, wanted == Some(at));
-                let mut expected = Seen::default();
+                let mut expected = Accumulator::default();
                 intervals[..=at].iter().for_each(|interval| expected.take(interval.clone()));
-                prop_assert!(state.seen.now == expected.now, "interval {}", at);
-                prop_assert!(state.seen.all == expected.all, "all up to {}", at);
+                prop_assert!(state.accumulator.last == expected.last, "interval {}", at);
+                prop_assert!(state.accumulator.total == expected.total, "all up to {}", at);
                 let keys = || [crate::top::Key::Vm(exitscope_model::VmId(0))];
-                prop_assert_eq!(state.seen.history.rates(keys(), 20), expected.history.rates(keys(), 20));
+                prop_assert_eq!(state.accumulator.history.rates(keys(), 20), expected.history.rates(keys(), 20));
                 match &state.mode {
                     Mode::Replay(replay) => prop_assert_eq!(replay.at, at),
                     Mode::Live => prop_assert!(false),

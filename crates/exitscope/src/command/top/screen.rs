@@ -1,6 +1,6 @@
 //! The terminal: taken over, given back whatever happens, and what comes from it.
 
-use crate::engine::events::{Events, Waker};
+use crate::engine::{Events, PollHandle};
 use crate::top::{Look, State};
 use anyhow::{Context, bail};
 use ratatui::backend::CrosstermBackend;
@@ -96,7 +96,7 @@ impl Screen {
             give_back();
             before(panic);
         }));
-        let look = Look { color: crate::engine::output::may_color(&io::stdout()) };
+        let look = Look { color: crate::engine::sinks::may_color(&io::stdout()) };
         let inputs: Arc<Mutex<VecDeque<Input>>> = Arc::default();
         // From here on, an early end gives it back.
         let screen = take().and_then(|()| terminal());
@@ -108,12 +108,12 @@ impl Screen {
             }
         };
         let screen = Screen { terminal, inputs, look };
-        screen.listen(events.waker())?;
-        screen.listen_for_signals(events.waker())?;
+        screen.listen(events.poll_handle())?;
+        screen.listen_for_signals(events.poll_handle())?;
         Ok(screen)
     }
 
-    fn listen(&self, waker: Waker) -> io::Result<()> {
+    fn listen(&self, poll: PollHandle) -> io::Result<()> {
         let inputs = self.inputs.clone();
         std::thread::Builder::new().name("keys".into()).spawn(move || {
             loop {
@@ -126,7 +126,7 @@ impl Screen {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => (Input::Gone(error), true),
                 };
-                push(&inputs, input, &waker);
+                push(&inputs, input, &poll);
                 if is_last {
                     break;
                 }
@@ -135,7 +135,7 @@ impl Screen {
         Ok(())
     }
 
-    fn listen_for_signals(&self, waker: Waker) -> io::Result<()> {
+    fn listen_for_signals(&self, poll: PollHandle) -> io::Result<()> {
         let inputs = self.inputs.clone();
         let mut signals = Signals::new([SIGTSTP, SIGCONT, SIGWINCH])?;
         std::thread::Builder::new().name("job".into()).spawn(move || {
@@ -145,7 +145,7 @@ impl Screen {
                     SIGCONT => Input::Continued,
                     _ => Input::Resized,
                 };
-                push(&inputs, input, &waker);
+                push(&inputs, input, &poll);
             }
         })?;
         Ok(())
@@ -200,11 +200,11 @@ impl Drop for Screen {
 }
 
 /// Adds what came. The first of what is taken together is worth a look, and what follows is in it.
-fn push(inputs: &Mutex<VecDeque<Input>>, input: Input, waker: &Waker) {
+fn push(inputs: &Mutex<VecDeque<Input>>, input: Input, poll: &PollHandle) {
     let mut inputs = inputs.lock().unwrap_or_else(PoisonError::into_inner);
     inputs.push_back(input);
     if inputs.len() == 1 {
-        waker.wake();
+        poll.request();
     }
 }
 

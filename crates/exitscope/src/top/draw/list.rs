@@ -1,8 +1,8 @@
 //! A list: its headings and its rows.
 
 use super::paint::{self, Look};
-use super::{Heading, Hits};
 use crate::top::column::{Cell, Column};
+use crate::top::hits::{Heading, Hits};
 use crate::top::row::{List, Row};
 use crate::top::state::State;
 use exitscope_view::text;
@@ -142,7 +142,7 @@ fn line(state: &State, row: &Row, chosen: bool, look: Look, fitted: &Fitted, are
             Cell::Minute => {
                 let rates = state.with_source(|source| {
                     let keys = source.keys(row);
-                    if keys.is_empty() { Vec::new() } else { source.seen.history.rates(keys, *width) }
+                    if keys.is_empty() { Vec::new() } else { source.accumulator.history.rates(keys, *width) }
                 });
                 let text = paint::sparkline(&rates.unwrap_or_default());
                 let style = if row.ended || row.child { look.faint() } else { look.figure() };

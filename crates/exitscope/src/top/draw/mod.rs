@@ -5,6 +5,7 @@ mod list;
 pub mod paint;
 mod reason;
 
+use super::hits::Hits;
 use super::row::{List, Scope, reason_name};
 use super::state::{Asked, Mode, Replay, State, View};
 use exitscope_model::{Interval, Measured, Source};
@@ -16,30 +17,6 @@ use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
-
-/// A heading that can be clicked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heading {
-    /// Its column.
-    pub key: &'static str,
-    /// Where it is.
-    pub area: Rect,
-}
-
-/// Where what is, for keys and the mouse.
-#[derive(Clone, Debug, Default)]
-pub struct Hits {
-    /// Headings.
-    pub headings: Vec<Heading>,
-    /// Rows.
-    pub rows: Rect,
-    /// Number of the first row that is visible.
-    pub top: usize,
-    /// Of text, how far it can be scrolled.
-    pub lines: usize,
-    /// Where the cursor is, if there is one.
-    pub cursor: Option<Position>,
-}
 
 /// Draws the whole screen.
 pub fn draw(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Hits {
@@ -119,7 +96,7 @@ fn nothing(state: &State, list: List) -> String {
         List::Vcpus => "vCPU",
         List::Reasons => "exit",
     };
-    let seen = state.shown().all.as_ref().is_some_and(|all| !all.vms.is_empty());
+    let seen = state.shown().total.as_ref().is_some_and(|all| !all.vms.is_empty());
     if seen && (state.page().filter.is_some() || !state.filters.is_none()) {
         return format!("No {what} fits the filter; c takes it away.");
     }
@@ -133,7 +110,7 @@ fn nothing(state: &State, list: List) -> String {
 fn draw_title(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
     let width = usize::from(area.width);
     let shown = state.shown();
-    let what = match shown.now.as_ref() {
+    let what = match shown.last.as_ref() {
         Some(now) => {
             let live = now.vms.values().filter(|vm| !vm.ended).count() as u64;
             let vcpus = unit::counted(now.vcpus.len() as u64, "vCPU");
@@ -300,7 +277,7 @@ fn draw_replay(at: &Replay, look: Look, area: Rect, buf: &mut Buffer) {
 
 /// All exits.
 fn draw_totals(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
-    let Some((now, all)) = state.shown().now.as_ref().zip(state.shown().all.as_ref()) else { return };
+    let Some((now, all)) = state.shown().last.as_ref().zip(state.shown().total.as_ref()) else { return };
     #[allow(clippy::cast_precision_loss)]
     let rate = now.exits() as f64 / now.length.as_secs_f64().max(1e-9);
     let mut text = format!(
@@ -318,7 +295,7 @@ fn draw_totals(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
 
 /// The check against KVM's count, and what was lost, in lines.
 fn notes(state: &State, width: usize) -> Vec<(Kind, String)> {
-    let Some(all) = state.shown().all.as_ref().filter(|all| !all.vms.is_empty()) else { return Vec::new() };
+    let Some(all) = state.shown().total.as_ref().filter(|all| !all.vms.is_empty()) else { return Vec::new() };
     let wrap = |(kind, text): (Kind, String)| {
         text::wrap(&text, width.max(20)).into_iter().map(move |line| (kind, line))
     };

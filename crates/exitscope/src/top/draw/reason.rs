@@ -134,7 +134,7 @@ impl Writer<'_> {
         let keys = self.source.keys(row);
         let room = self.width.saturating_sub(LABEL).min(60);
         if !keys.is_empty() && room > 0 {
-            let rates = self.source.seen.history.rates(keys, room);
+            let rates = self.source.accumulator.history.rates(keys, room);
             let line = Span::styled(paint::sparkline(&rates), self.look.figure());
             lines.push(Line::from(vec![Span::raw("last minute  "), line]));
         }

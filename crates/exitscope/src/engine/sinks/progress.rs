@@ -1,27 +1,27 @@
-//! A line on the terminal that says how far it is.
+//! A line on the terminal that says how far a recording is.
 
 use exitscope_view::unit;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often the line is written again.
+/// Least time between two versions of the line.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// The line; nothing where standard error is no terminal.
+/// The line; not shown if standard error is no terminal.
 pub struct Progress {
     shown: bool,
     start: Instant,
-    /// When the line was written, and how many exits there were.
+    /// Time of the last version, and the number of exits in it.
     last: Option<(Instant, u64)>,
 }
 
 impl Progress {
-    /// With `quiet`, there is no line on a terminal either.
+    /// Starts the clock. With `quiet`, nothing is shown on a terminal either.
     pub fn start(quiet: bool) -> Progress {
         Progress { shown: !quiet && io::stderr().is_terminal(), start: Instant::now(), last: None }
     }
 
-    /// Says time, exits, their rate, and the size of the file, but not too often.
+    /// Shows time, exits, their rate, and the size of the file (bytes), but not too often.
     pub fn tell(&mut self, exits: u64, size: impl FnOnce() -> u64) {
         let now = Instant::now();
         let (then, before) = self.last.unwrap_or((self.start, 0));

@@ -1,0 +1,116 @@
+//! A source and its last sample: gives the intervals between samples.
+
+use super::events::{Event, Events};
+use anyhow::Context;
+use exitscope_collect::{self as collect, Collect, Error, Options, PortMarks, host};
+use exitscope_model::{Interval, Loss, Measured, Sample, Source};
+use exitscope_view::Explanation;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+/// Time between two attempts to start while KVM is not loaded.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Reads samples from a source, and subtracts each from the next.
+pub struct Sampler {
+    source: Box<dyn Collect>,
+    last: Sample,
+}
+
+impl Sampler {
+    /// Starts to count with the source that [`collect::start`] chooses. With `wait`, waits until KVM is loaded.
+    /// Returns `None` if a signal came before that.
+    ///
+    /// # Errors
+    /// Those of [`collect::start`].
+    pub fn start(options: &Options, events: &Events, wait: bool) -> anyhow::Result<Option<Sampler>> {
+        let mut announced = false;
+        loop {
+            match collect::start(options) {
+                Err(error @ Error::NoKvm) if wait => {
+                    if !announced {
+                        writeln!(std::io::stderr(), "exitscope: {error}; waiting for it")?;
+                        announced = true;
+                    }
+                    if let Event::Signal(_) = events.within(RETRY) {
+                        return Ok(None);
+                    }
+                }
+                started => return Ok(Some(Sampler::new(started?))),
+            }
+        }
+    }
+
+    /// Takes a source that has just begun to count: every counter is zero at this moment.
+    pub fn new(source: Box<dyn Collect>) -> Sampler {
+        let last = Sample {
+            monotonic_ns: collect::monotonic_ns(),
+            wall: SystemTime::now(),
+            source: source.source(),
+            measured: source.measured(),
+            vms: Vec::new(),
+            vcpus: Vec::new(),
+            loss: Loss::default(),
+        };
+        Sampler { source, last }
+    }
+
+    /// Reads a sample. Returns the interval since the last one, or since the start.
+    ///
+    /// # Errors
+    /// If the counters cannot be read, or one went backwards.
+    pub fn next(&mut self) -> anyhow::Result<Interval> {
+        let now = self.source.sample().context("cannot read the counters")?;
+        let interval = Interval::between(&self.last, &now)?;
+        self.last = now;
+        Ok(interval)
+    }
+
+    /// Time of the last sample, or of the start (`CLOCK_MONOTONIC`, ns).
+    pub fn monotonic_ns(&self) -> u64 {
+        self.last.monotonic_ns
+    }
+
+    /// Bytes that guests wrote to ports for marks since the last call; none unless [`Options::guest`] asked for them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn take_marks(&mut self) -> anyhow::Result<PortMarks> {
+        self.source.take_marks().context("cannot read what guests wrote to ports")
+    }
+
+    /// Kind of the source.
+    pub fn source(&self) -> Source {
+        self.source.source()
+    }
+
+    /// Level of detail that the source measures.
+    pub fn measured(&self) -> Measured {
+        self.source.measured()
+    }
+
+    /// Number of VMs that were alive in the last sample.
+    pub fn live_vms(&self) -> usize {
+        self.last.vms.iter().filter(|vm| !vm.ended).count()
+    }
+
+    /// Excludes processes that this one starts from now on.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn stop_following(&mut self) -> anyhow::Result<()> {
+        Ok(self.source.stop_following()?)
+    }
+
+    /// Remarks about the figures. They change as VMs come and go.
+    pub fn explanation(&self) -> Explanation {
+        let note = self.source.note();
+        Explanation {
+            // vcpu_enter_guest() counts an exit on its slow path alone before 6.4 (arch/x86/kvm/x86.c).
+            kvm_counts_fewer: host::kernel_is_before(6, 4)
+                .then(|| "kernels before 6.4 do not count exits handled on the fast path".to_owned()),
+            kvm_missing: note.clone(),
+            source: note,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Outputs of a session.
+
+mod boot;
+mod kernel_log;
+mod output;
+mod progress;
+mod recording;
+mod table;
+
+pub use boot::BootLog;
+pub use kernel_log::KernelLog;
+pub use output::{Output, may_color, width};
+pub use recording::Recording;
+pub use table::Blocks;
