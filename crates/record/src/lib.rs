@@ -9,22 +9,22 @@ mod error;
 mod files;
 mod histogram;
 mod keys;
-mod once;
+mod metadata;
 mod open;
 mod reader;
 mod rows;
 mod schema;
-mod story;
 mod text;
+mod timeline;
 mod uses;
 mod writer;
 
 #[cfg(test)]
 mod size_tests;
 #[cfg(test)]
-mod story_tests;
-#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timeline_tests;
 
 pub use about::Notes;
 pub use error::Error;

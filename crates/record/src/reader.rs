@@ -5,9 +5,9 @@
 //! twice, and whatever is added up later fits its type.
 
 use super::about::Notes;
-use super::once::{Moment, Reader, Uses, VcpuLife, VmLife};
+use super::metadata::{Moment, Reader, Uses, VcpuLife, VmLife};
 use super::rows::{Present, Rows};
-use super::story::Story;
+use super::timeline::Timeline;
 use super::{Error, open};
 use exitscope_model::{About, ExitCode, Interval, Level, Vm};
 use rusqlite::Connection;
@@ -63,7 +63,7 @@ pub struct Recording {
     vcpus: Vec<VcpuLife>,
     reasons: HashMap<i64, (Level, ExitCode)>,
     uses: Option<Uses>,
-    pub(super) story: Story,
+    pub(super) timeline: Timeline,
 }
 
 impl Recording {
@@ -87,12 +87,12 @@ impl Recording {
         };
         let end = note("end");
         let (moments, vms, vcpus, reasons) = (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
-        let (uses, story) = match version {
-            1 => (None, Story::default()),
-            _ => (Some(read.uses()?), Story::read(&read, &facts)?),
+        let (uses, timeline) = match version {
+            1 => (None, Timeline::default()),
+            _ => (Some(read.uses()?), Timeline::read(&read, &facts)?),
         };
         let path = path.to_owned();
-        Ok(Recording { connection, path, about, notes, end, moments, vms, vcpus, reasons, uses, story })
+        Ok(Recording { connection, path, about, notes, end, moments, vms, vcpus, reasons, uses, timeline })
     }
 
     /// Where, with what and how was recorded.

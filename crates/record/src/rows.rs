@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::histogram;
-use super::once::{Moment, Uses, VcpuLife, VmLife};
+use super::metadata::{Moment, Uses, VcpuLife, VmLife};
 use super::uses::{self, Use};
 use super::writer::no_time;
 use exitscope_model::{

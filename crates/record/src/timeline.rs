@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::about;
-use super::once::{Moment, Reader};
+use super::metadata::{Moment, Reader};
 use super::reader::{Part, Recording};
 use super::rows::Order;
 use exitscope_analysis::boot_report::{BootReport, LeftOut, Mark, Origin};
@@ -25,7 +25,7 @@ pub struct Phase {
 
 /// All of it. Empty in a recording of version 1, and where none of it was recorded.
 #[derive(Default)]
-pub struct Story {
+pub struct Timeline {
     pub console: Vec<Line>,
     pub marks: Vec<Mark>,
     pub phases: Vec<Phase>,
@@ -33,9 +33,9 @@ pub struct Story {
     pub until: Option<String>,
 }
 
-impl Story {
+impl Timeline {
     /// From version 2 on.
-    pub fn read(read: &Reader<'_>, facts: &BTreeMap<String, String>) -> Result<Story, Error> {
+    pub fn read(read: &Reader<'_>, facts: &BTreeMap<String, String>) -> Result<Timeline, Error> {
         let mut left_out = LeftOut::default();
         for (name, _) in about::left_out(left_out) {
             let Some(found) = facts.get(name) else { continue };
@@ -46,7 +46,7 @@ impl Story {
                 _ => left_out.marks = count,
             }
         }
-        Ok(Story {
+        Ok(Timeline {
             console: console(read)?,
             marks: marks(read)?,
             phases: phases(read)?,
@@ -115,7 +115,12 @@ impl Recording {
     /// The names of its phases, each once, in the order in which they began first; none where they were not recorded.
     pub fn phases(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
-        self.story.phases.iter().map(|phase| phase.name.as_str()).filter(|name| seen.insert(*name)).collect()
+        self.timeline
+            .phases
+            .iter()
+            .map(|phase| phase.name.as_str())
+            .filter(|name| seen.insert(*name))
+            .collect()
     }
 
     /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,
@@ -125,7 +130,7 @@ impl Recording {
     /// # Errors
     /// If the recording is damaged, or cannot be read.
     pub fn boot_report(&self, part: Part) -> Result<Option<BootReport>, Error> {
-        let Story { console, marks, phases, left_out, until } = &self.story;
+        let Timeline { console, marks, phases, left_out, until } = &self.timeline;
         let mut phases = phases.iter().peekable();
         let first = phases.next_if(|phase| phase.first == 1).map_or(FIRST, |phase| &phase.name);
         let (mut all, mut series, mut whole) = (Series::new(first), Series::new(first), None);
@@ -189,8 +194,8 @@ impl Recording {
         move |moment| {
             part.holds(moment)
                 && (part.phases.is_empty() || {
-                    let begun = self.story.phases.partition_point(|phase| phase.first <= moment.id);
-                    let phase = begun.checked_sub(1).map(|at| &self.story.phases[at].name);
+                    let begun = self.timeline.phases.partition_point(|phase| phase.first <= moment.id);
+                    let phase = begun.checked_sub(1).map(|at| &self.timeline.phases[at].name);
                     phase.is_some_and(|phase| part.phases.contains(phase))
                 })
         }
