@@ -1,7 +1,7 @@
 //! What happened between two moments.
 
 use super::{Counters, ExitCode, Level, Loss, Measured, Sample, Source, VcpuSample, VcpuTime, Vm, VmId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 /// One reason of one vCPU in an [`Interval`].
@@ -42,7 +42,7 @@ pub struct VcpuSpan {
 
 impl VcpuSpan {
     /// Adds what the same vCPU did afterwards.
-    fn add(&mut self, next: &VcpuSpan) {
+    pub fn add(&mut self, next: &VcpuSpan) {
         self.exits += next.exits;
         self.kvm_exits = self.kvm_exits.zip(next.kvm_exits).map(|(a, b)| a + b);
         if let (Some(mine), Some(time)) = (&mut self.time, &next.time) {
@@ -205,8 +205,8 @@ impl Interval {
         let mut keeps = |vm: &VmId, vcpu: u32| vms.get(vm).is_some_and(|vm| keep(vm, vcpu));
         self.vcpus.retain(|span| keeps(&span.vm, span.vcpu));
         self.rows.retain(|row| keeps(&row.vm, row.vcpu));
-        let vcpus = &self.vcpus;
-        self.vms.retain(|id, _| vcpus.iter().any(|span| span.vm == *id));
+        let left: BTreeSet<VmId> = self.vcpus.iter().map(|span| span.vm).collect();
+        self.vms.retain(|id, _| left.contains(id));
     }
 }
 

@@ -13,6 +13,37 @@ pub enum Error {
     /// What is there is nothing that may be replaced.
     #[error("{} is no regular file, and will not be replaced; choose another name", .0.display())]
     NotAFile(PathBuf),
+    /// What is to be read is no file.
+    #[error("{} is {found}, and no file; recordings are files that `exitscope record` makes", path.display())]
+    NotRegular {
+        /// Its name.
+        path: PathBuf,
+        /// What it is, with an article.
+        found: &'static str,
+    },
+    /// Reading it would take more than what is in it can need.
+    #[error("{} is damaged, or made to harm who reads it: {what}, which no recording of that size does; \
+             copy it again from where it was recorded", path.display())]
+    Exceeds {
+        /// The file.
+        path: PathBuf,
+        /// The bound that was met.
+        what: String,
+    },
+    /// A change of it was cut off, which only who may write it can take back.
+    #[error("{path} has a journal beside it ({path}-journal): a change was cut off; take it back with \
+             `sqlite3 {path} 'SELECT 1 FROM facts'` as the user whose file it is", path = .0.display())]
+    Journal(PathBuf),
+    /// What is beside it may be another user's.
+    #[error("{} {what}: whoever can change it may stop who reads or writes the recording; {advice}", path.display())]
+    Unsafe {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The operating system refused.
     #[error("cannot {doing} {}: {cause}", path.display())]
     Io {
@@ -92,7 +123,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What SQLite says.
-        cause: rusqlite::Error,
+        cause: String,
     },
     /// It ended before the first interval was over.
     #[error("{} has no interval: recording ended before the first was over", .0.display())]

@@ -1,8 +1,9 @@
-//! The files of a recording: itself, and what SQLite keeps beside it.
+//! Files of a recording: itself, and what SQLite keeps beside it.
 
 use super::Error;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Whether there is something of this name that may be replaced; what may not is refused.
@@ -17,6 +18,43 @@ pub fn in_the_way(path: &Path, force: bool) -> Result<bool, Error> {
         Some((path, file)) if !file.is_file() && !file.is_symlink() => Err(Error::NotAFile(path)),
         Some(_) => Ok(true),
     }
+}
+
+/// Checks that nobody but root and this user can change a database, or what SQLite keeps beside it: who can make what is mapped
+/// into memory shorter can end this process.
+///
+/// # Errors
+/// [`Error::Unsafe`], with the file or folder that others can change.
+pub fn check_beside(path: &Path) -> Result<(), Error> {
+    let advice = "copy the recording, and its -wal, into a folder of your own, and read it there";
+    for suffix in ["", "-wal", "-shm"] {
+        let path = beside(path, suffix);
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        let what = match () {
+            () if !found.is_file() => "is no regular file".to_owned(),
+            () if !is_trusted(found.uid()) => format!("belongs to user {}", found.uid()),
+            () if others_can_write(&found) => "can be written to by other users".to_owned(),
+            () => continue,
+        };
+        return Err(Error::Unsafe { path, what, advice });
+    }
+    Ok(())
+}
+
+/// Whether a user is root or this one.
+pub fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == user().0
+}
+
+/// Whether users other than the owner, and groups other than this user's and root's, can write to a file.
+pub fn others_can_write(file: &fs::Metadata) -> bool {
+    file.mode() & 0o002 != 0 || (file.mode() & 0o020 != 0 && ![0, user().1].contains(&file.gid()))
+}
+
+/// This process' user and group.
+fn user() -> (u32, u32) {
+    // SAFETY: neither can fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
 /// Removes a recording, and what SQLite keeps beside it.

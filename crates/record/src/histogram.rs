@@ -6,6 +6,9 @@
 
 use exitscope_model::{BUCKETS, Histogram};
 
+/// The most bytes of a histogram: ten for each bucket of 64 bits.
+pub const MOST: usize = 1 + 10 * BUCKETS;
+
 /// The bytes of a histogram.
 pub fn encode(histogram: &Histogram) -> Vec<u8> {
     let buckets = histogram.buckets();

@@ -5,17 +5,23 @@
 //! in the same form. Whatever is in a file that is read is untrusted.
 
 mod about;
+mod boot_report;
+mod bounds;
+mod columns;
 mod error;
 mod files;
 mod histogram;
+pub mod input;
 mod keys;
 mod metadata;
 mod open;
+mod present;
 mod reader;
 mod rows;
 mod schema;
 mod text;
 mod timeline;
+mod total;
 mod uses;
 mod writer;
 

@@ -1,13 +1,12 @@
-//! What is in a recording once: where it was made, and what its rows refer to.
+//! Metadata of a recording: where it was made, and the VMs, vCPUs, reasons and intervals that its rows refer to.
 
 use super::about;
-use super::rows::{Columns, Order};
+use super::columns::{Columns, Order};
+use super::open::Database;
 use super::uses::{self, Use};
 use super::{Error, schema, text};
 use exitscope_model::{About, ExitCode, Level, Vm, VmId};
-use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// A VM of the recording, and in which intervals it was there.
@@ -51,37 +50,32 @@ pub struct Moment {
 /// What exits were about, by what blobs of counts call it: a reason, as rows call it, and a use.
 pub type Uses = HashMap<i64, (i64, Use)>;
 
-/// Reads what there is once in a recording.
-pub struct Reader<'a> {
-    /// Where from.
-    pub connection: &'a Connection,
-    /// Its file, for messages.
-    pub path: &'a Path,
+/// The most bytes of texts, as recorders write them.
+mod most {
+    /// Names: of facts, parameters and what stands in columns for one of a few words.
+    pub const WORD: usize = 256;
+    /// Names of VMs and VMMs.
+    pub const NAME: usize = 256;
+    /// Values of facts, a command line among them, and of parameters.
+    pub const FACT: usize = 1 << 20;
+    /// Command lines of VMs: 64 KiB, each byte of which may be written as six.
+    pub const COMMAND: usize = 6 * (64 << 10) + 16;
 }
 
-impl Reader<'_> {
-    /// With the file's name.
-    pub fn said<T>(&self, result: rusqlite::Result<T>) -> Result<T, Error> {
-        result.map_err(|cause| Error::sqlite("read", self.path, cause))
-    }
-
-    /// What is wrong with the file.
-    pub fn damaged(&self, what: impl Into<String>) -> Error {
-        Error::damaged(self.path, what)
-    }
-
+impl Database {
     /// The version of its schema, if it is a recording, and one that this program knows.
     pub fn check_schema(&self) -> Result<usize, Error> {
-        let path = self.path.to_owned();
+        let path = self.path().to_owned();
+        let connection = self.connection();
         let found: i64 =
-            self.said(self.connection.pragma_query_value(None, "application_id", |row| row.get(0)))?;
-        let version = self.said(schema::version(self.connection))?;
+            self.said(connection.pragma_query_value(None, "application_id", |row| row.get(0)))?;
+        let version = self.said(schema::version(connection))?;
         let found = i32::try_from(found).unwrap_or(0);
         if found != schema::APPLICATION_ID {
-            let count = "SELECT count(*) FROM sqlite_schema";
-            let things: i64 = self.said(self.connection.query_row(count, [], |row| row.get(0)))?;
-            return Err(match (found, things) {
-                (0, 0) => Error::NoSchema(path),
+            let anything = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
+            let anything: bool = self.said(connection.query_row(anything, [], |row| row.get(0)))?;
+            return Err(match (found, anything) {
+                (0, false) => Error::NoSchema(path),
                 _ => Error::Foreign { path, found, expected: schema::APPLICATION_ID },
             });
         }
@@ -95,29 +89,31 @@ impl Reader<'_> {
         };
         for (table, expected) in self.said(schema::tables(version))? {
             let of_table = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?";
-            let found = self.connection.query_row(of_table, [&table], |row| row.get::<_, String>(0));
+            let found = connection.query_row(of_table, [&table], |row| row.get::<_, String>(0));
             match found {
                 Ok(found) if found == expected => {}
                 Ok(_) => return Err(self.damaged(format!("its table {table} is not as recordings have it"))),
                 Err(rusqlite::Error::QueryReturnedNoRows) => {
                     return Err(self.damaged(format!("it has no table {table}")));
                 }
-                Err(cause) => return Err(Error::sqlite("read", self.path, cause)),
+                Err(cause) => return Err(self.bounds().explain("read", cause)),
             }
         }
         Ok(version)
     }
 
-    /// Gives each row of a query to `take`.
+    /// Gives each row of a query to `take`. Queries read a table in the order of its primary key, by which it lies in the file,
+    /// and sort nothing; whether the rows come in that order is for `take` to check.
     pub fn rows(
         &self,
         query: &str,
         mut take: impl FnMut(&Columns<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut statement = self.said(self.connection.prepare(query))?;
+        let mut statement = self.said(self.connection().prepare(query))?;
         let mut rows = self.said(statement.query([]))?;
         while let Some(row) = self.said(rows.next())? {
-            take(&Columns { row, path: self.path })?;
+            self.count(row)?;
+            take(&Columns { row, path: self.path() })?;
         }
         Ok(())
     }
@@ -125,10 +121,11 @@ impl Reader<'_> {
     /// All facts.
     pub fn facts(&self) -> Result<BTreeMap<String, String>, Error> {
         let mut facts = BTreeMap::new();
-        let mut order = Order::default();
-        self.rows("SELECT name, value FROM facts ORDER BY name", |row| {
-            order.next(row.text(0)?).map_err(|()| self.damaged("its facts are not in order"))?;
-            facts.insert(row.text(0)?, row.text(1)?);
+        let mut order = Order::new();
+        self.rows("SELECT name, value FROM facts INDEXED BY sqlite_autoindex_facts_1", |row| {
+            let name = row.text(0, most::WORD)?;
+            order.next(name.clone()).map_err(|()| self.damaged("its facts are not in order"))?;
+            facts.insert(name, row.text(1, most::FACT)?);
             Ok(())
         })?;
         Ok(facts)
@@ -139,15 +136,21 @@ impl Reader<'_> {
         let fact = |name: &str| {
             facts.get(name).cloned().ok_or_else(|| self.damaged(format!("it has no fact {name:?}")))
         };
-        let wrong = |name: &str, found: &str| self.damaged(format!("its fact {name:?} is {found:?}"));
+        let wrong = |name: &str, found: &str| {
+            let found: String = found.chars().take(60).collect();
+            self.damaged(format!("its fact {name:?} is {found:?}"))
+        };
         let mut kvm = BTreeMap::new();
-        let mut order = Order::default();
-        self.rows("SELECT module, name, value FROM kvm_parameters ORDER BY module, name", |row| {
-            let key = (row.text(0)?, row.text(1)?);
-            order.next(key.clone()).map_err(|()| self.damaged("KVM's parameters are not in order"))?;
-            kvm.insert(key, row.text(2)?);
-            Ok(())
-        })?;
+        let mut order = Order::new();
+        self.rows(
+            "SELECT module, name, value FROM kvm_parameters INDEXED BY sqlite_autoindex_kvm_parameters_1",
+            |row| {
+                let key = (row.text(0, most::WORD)?, row.text(1, most::WORD)?);
+                order.next(key.clone()).map_err(|()| self.damaged("KVM's parameters are not in order"))?;
+                kvm.insert(key, row.text(2, most::FACT)?);
+                Ok(())
+            },
+        )?;
         let (source, measured, command) = (fact("source")?, fact("measured")?, fact("command")?);
         let interval = fact("interval_ns")?;
         Ok(About {
@@ -173,7 +176,7 @@ impl Reader<'_> {
     pub fn moments(&self) -> Result<Vec<Moment>, Error> {
         let mut moments: Vec<Moment> = Vec::new();
         let mut offset = 0_u64;
-        let query = "SELECT id, start_ns, end_ns, offset_ns, length_ns FROM intervals ORDER BY id";
+        let query = "SELECT id, start_ns, end_ns, offset_ns, length_ns FROM intervals NOT INDEXED";
         self.rows(query, |row| {
             let id = row.int(0)?;
             let follows = moments.last().map_or(1, |last| last.id + 1);
@@ -198,20 +201,20 @@ impl Reader<'_> {
     /// All VMs, by when they came.
     pub fn vms(&self) -> Result<Vec<VmLife>, Error> {
         let mut vms: Vec<VmLife> = Vec::new();
-        let mut order = Order::default();
+        let mut order = Order::new();
         let query =
-            "SELECT id, pid, name, vmm, command, first_interval, last_interval, ended FROM vms ORDER BY id";
+            "SELECT id, pid, name, vmm, command, first_interval, last_interval, ended FROM vms NOT INDEXED";
         self.rows(query, |row| {
             let id = row.int(0)?;
             order.next(id).map_err(|()| self.damaged("its VMs are not in order"))?;
-            let command = row.text(4)?;
+            let command = row.text(4, most::COMMAND)?;
             let words = text::words(&command)
-                .ok_or_else(|| self.damaged(format!("the command line of VM {id} is {command:?}")))?;
+                .ok_or_else(|| self.damaged(format!("the command line of VM {id} is no list of words")))?;
             let vm = Vm {
                 id: VmId(id.cast_unsigned()),
                 pid: row.narrow(1)?,
-                name: row.text(2)?,
-                vmm: row.text(3)?,
+                name: row.text(2, most::NAME)?,
+                vmm: row.text(3, most::NAME)?,
                 command: words.join("\0").into(),
                 ended: row.number(7)? != 0,
             };
@@ -225,8 +228,8 @@ impl Reader<'_> {
     /// All vCPUs, by when they came.
     pub fn vcpus(&self) -> Result<Vec<VcpuLife>, Error> {
         let mut vcpus = Vec::new();
-        let mut order = Order::default();
-        let query = "SELECT id, vm, number, first_interval, last_interval FROM vcpus ORDER BY id";
+        let mut order = Order::new();
+        let query = "SELECT id, vm, number, first_interval, last_interval FROM vcpus NOT INDEXED";
         self.rows(query, |row| {
             let id = row.int(0)?;
             order.next(id).map_err(|()| self.damaged("its vCPUs are not in order"))?;
@@ -247,9 +250,9 @@ impl Reader<'_> {
     /// All reasons, by what rows call them.
     pub fn reasons(&self) -> Result<HashMap<i64, (Level, ExitCode)>, Error> {
         let mut reasons = HashMap::new();
-        let mut order = Order::default();
-        self.rows("SELECT id, level, isa, code FROM reasons ORDER BY id", |row| {
-            let (id, level, isa) = (row.int(0)?, row.int(1)?, row.text(2)?);
+        let mut order = Order::new();
+        self.rows("SELECT id, level, isa, code FROM reasons NOT INDEXED", |row| {
+            let (id, level, isa) = (row.int(0)?, row.int(1)?, row.text(2, most::WORD)?);
             order.next(id).map_err(|()| self.damaged("its reasons are not in order"))?;
             let wrong = |what: String| self.damaged(format!("reason {id} has {what}"));
             let level = about::value(&about::LEVELS, &level)
@@ -265,9 +268,9 @@ impl Reader<'_> {
     /// What exits were about, from version 2 on.
     pub fn uses(&self) -> Result<Uses, Error> {
         let mut all = Uses::new();
-        let mut order = Order::default();
-        self.rows("SELECT id, reason, kind, number, write FROM uses ORDER BY id", |row| {
-            let (id, kind) = (row.int(0)?, row.text(2)?);
+        let mut order = Order::new();
+        self.rows("SELECT id, reason, kind, number, write FROM uses NOT INDEXED", |row| {
+            let (id, kind) = (row.int(0)?, row.text(2, most::WORD)?);
             order.next(id).map_err(|()| self.damaged("its uses are not in order"))?;
             let number = row.maybe_int(3)?;
             let what = uses::from_columns(&kind, number, row.maybe(4)?).ok_or_else(|| {

@@ -4,16 +4,18 @@
 //! believed: SQLite is bounded in what it hands out, rows must come in the order of their keys, which no page can be in
 //! twice, and whatever is added up later fits its type.
 
+use super::Error;
 use super::about::Notes;
-use super::metadata::{Moment, Reader, Uses, VcpuLife, VmLife};
-use super::rows::{Present, Rows};
+use super::metadata::{Moment, Uses, VcpuLife, VmLife};
+use super::open::Database;
+use super::present::Present;
+use super::rows::{Rows, Table, Who};
 use super::timeline::Timeline;
-use super::{Error, open};
+use super::total::Total;
 use exitscope_model::{About, ExitCode, Interval, Level, Vm};
-use rusqlite::Connection;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// A part of a recording: from a moment to a moment, each by the host's clock or by how long after the recording began, and of
@@ -53,8 +55,7 @@ impl Part {
 
 /// A recording that was opened to be read. Nothing is changed in it, or beside it if it was ended.
 pub struct Recording {
-    connection: Connection,
-    path: PathBuf,
+    database: Database,
     about: About,
     notes: Notes,
     end: Option<String>,
@@ -72,11 +73,8 @@ impl Recording {
     /// # Errors
     /// If it is none, is damaged or newer than this program, or cannot be read.
     pub fn open(path: &Path) -> Result<Recording, Error> {
-        let connection = open::connect(path)?;
-        let read = Reader { connection: &connection, path };
+        let read = Database::open(path)?;
         let version = read.check_schema()?;
-        // One view of the file for all that is read, while more may be written.
-        read.said(connection.execute_batch("BEGIN"))?;
         let facts = read.facts()?;
         let about = read.about(&facts)?;
         let note = |name: &str| facts.get(name).cloned();
@@ -91,8 +89,7 @@ impl Recording {
             1 => (None, Timeline::default()),
             _ => (Some(read.uses()?), Timeline::read(&read, &facts)?),
         };
-        let path = path.to_owned();
-        Ok(Recording { connection, path, about, notes, end, moments, vms, vcpus, reasons, uses, timeline })
+        Ok(Recording { database: read, about, notes, end, moments, vms, vcpus, reasons, uses, timeline })
     }
 
     /// Where, with what and how was recorded.
@@ -127,7 +124,7 @@ impl Recording {
     pub fn span(&self) -> Result<(SystemTime, SystemTime, Duration), Error> {
         match (self.moments.first(), self.moments.last()) {
             (Some(first), Some(last)) => Ok((first.start, last.end, last.offset + last.length)),
-            _ => Err(Error::NoInterval(self.path.clone())),
+            _ => Err(Error::NoInterval(self.database.path().to_owned())),
         }
     }
 
@@ -146,15 +143,16 @@ impl Recording {
     /// # Errors
     /// If the recording is damaged, or cannot be read.
     pub fn whole(&self, part: Part) -> Result<Option<Interval>, Error> {
-        let mut whole: Option<Interval> = None;
-        self.each(part, |interval| {
-            match &mut whole {
-                Some(whole) => whole.extend(&interval),
-                none => *none = Some(interval),
-            }
-            Ok(())
+        let mut whole = Total::default();
+        self.each_moment(Who::Active, self.holds(&part), |moment, interval| {
+            whole.add(moment, interval);
+            Ok::<_, Error>(())
         })?;
-        Ok(whole)
+        Ok(self.finish(whole))
+    }
+
+    pub(super) fn finish(&self, whole: Total) -> Option<Interval> {
+        whole.finish(&self.vms, &self.vcpus)
     }
 
     /// Gives each interval of a part to `take`, in their order, as it was when it was recorded. All figures of all of them
@@ -167,7 +165,20 @@ impl Recording {
         part: Part,
         mut take: impl FnMut(Interval) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each_moment(self.holds(&part), |_, interval| take(interval))
+        self.each_moment(Who::All, self.holds(&part), |_, interval| take(interval))
+    }
+
+    /// The same with those VMs and vCPUs alone that did something: intervals cost what is in the file for them, however many
+    /// VMs are there.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn each_active<E: From<Error>>(
+        &self,
+        part: Part,
+        mut take: impl FnMut(Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_moment(Who::Active, self.holds(&part), |_, interval| take(interval))
     }
 
     /// The same of the intervals with these numbers, the first of all being 0.
@@ -181,23 +192,30 @@ impl Recording {
     ) -> Result<(), E> {
         let wanted =
             |moment: &Moment| usize::try_from(moment.id - 1).is_ok_and(|number| numbers.contains(&number));
-        self.each_moment(wanted, |_, interval| take(interval))
+        self.each_moment(Who::All, wanted, |_, interval| take(interval))
     }
 
     /// Gives each interval to `take` that `wanted` says yes to.
     pub(super) fn each_moment<E: From<Error>>(
         &self,
+        who: Who,
         wanted: impl Fn(&Moment) -> bool,
         mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
     ) -> Result<(), E> {
-        let About { source, measured, .. } = self.about;
+        let database = &self.database;
+        let Some(first) = self.moments.iter().find(|moment| wanted(moment)) else { return Ok(()) };
+        database.bounds().restart();
+        let prepare =
+            |table: Table| Ok((table, database.said(database.connection().prepare(&table.query()))?));
+        let mut statements =
+            Table::of(self.uses.is_none()).into_iter().map(prepare).collect::<Result<Vec<_>, Error>>()?;
         let uses = self.uses.as_ref();
-        let mut rows = Rows::new(&self.connection, &self.path, source, measured, &self.reasons, uses);
-        let mut present = Present::new(&self.path, &self.vms, &self.vcpus);
+        let mut rows = Rows::new(database, &mut statements, first.id, &self.about, &self.reasons, uses)?;
+        let mut present = Present::new(database.path(), &self.vms, &self.vcpus);
         for moment in &self.moments {
             present.advance(moment.id)?;
             if wanted(moment) {
-                take(moment, rows.interval(moment, &present)?)?;
+                take(moment, rows.interval(moment, &present, who)?)?;
             }
         }
         Ok(())

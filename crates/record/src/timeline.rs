@@ -1,29 +1,33 @@
-//! What is in a recording beside what was counted: what the machine said, marks, and phases.
+//! Console lines, marks and phases of a recording.
 
 use super::Error;
 use super::about;
-use super::metadata::{Moment, Reader};
-use super::reader::{Part, Recording};
-use super::rows::Order;
-use exitscope_analysis::boot_report::{BootReport, LeftOut, Mark, Origin};
-use exitscope_analysis::console::{Line, MAX_BYTES, MAX_LINES};
-use exitscope_analysis::phase::FIRST;
-use exitscope_analysis::series::{Series, Slice};
-use exitscope_analysis::spike;
-use exitscope_model::Interval;
-use std::collections::{BTreeMap, HashSet};
+use super::columns::Order;
+use super::open::Database;
+use exitscope_analysis::boot_report::{LeftOut, Mark, Origin};
+use exitscope_analysis::console::{Line, MAX_BYTES, MAX_LINE, MAX_LINES};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// No recorder writes more phases or marks.
-const MOST: usize = 40_000;
+/// No recorder writes more phases: 1,000, and the one that is on at the beginning.
+const MOST_PHASES: usize = 1_001;
 
-/// A phase, and with which interval it begins.
+/// No recorder writes more marks: 10,000 by hand, and as many of ports.
+const MOST_MARKS: usize = 20_000;
+
+/// No recorder writes a longer text of a mark, or name of a phase (bytes).
+const MOST_TEXT: usize = 512;
+
+/// No recorder writes a longer word for where a mark comes from (bytes).
+const MOST_WORD: usize = 16;
+
+/// A phase, and the interval with which it begins.
 pub struct Phase {
     pub name: String,
     pub first: i64,
 }
 
-/// All of it. Empty in a recording of version 1, and where none of it was recorded.
+/// Console lines, marks and phases. Empty in a recording of version 1, and where none of them were recorded.
 #[derive(Default)]
 pub struct Timeline {
     pub console: Vec<Line>,
@@ -34,8 +38,8 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// From version 2 on.
-    pub fn read(read: &Reader<'_>, facts: &BTreeMap<String, String>) -> Result<Timeline, Error> {
+    /// Reads them from a recording of version 2 or later.
+    pub fn read(read: &Database, facts: &BTreeMap<String, String>) -> Result<Timeline, Error> {
         let mut left_out = LeftOut::default();
         for (name, _) in about::left_out(left_out) {
             let Some(found) = facts.get(name) else { continue };
@@ -56,11 +60,11 @@ impl Timeline {
     }
 }
 
-fn console(read: &Reader<'_>) -> Result<Vec<Line>, Error> {
+fn console(read: &Database) -> Result<Vec<Line>, Error> {
     let mut lines: Vec<Line> = Vec::new();
-    let (mut order, mut bytes) = (Order::default(), 0);
-    read.rows("SELECT id, at_ns, text FROM console ORDER BY id", |row| {
-        let line = Line { at: Duration::from_nanos(row.number(1)?), text: row.text(2)? };
+    let (mut order, mut bytes) = (Order::new(), 0);
+    read.rows("SELECT id, at_ns, text FROM console NOT INDEXED", |row| {
+        let line = Line { at: Duration::from_nanos(row.number(1)?), text: row.text(2, MAX_LINE)? };
         let later = lines.last().is_none_or(|last| last.at <= line.at);
         bytes += line.text.len();
         if order.next(row.int(0)?).is_err() || !later {
@@ -75,129 +79,39 @@ fn console(read: &Reader<'_>) -> Result<Vec<Line>, Error> {
     Ok(lines)
 }
 
-fn marks(read: &Reader<'_>) -> Result<Vec<Mark>, Error> {
+fn marks(read: &Database) -> Result<Vec<Mark>, Error> {
     let mut marks = Vec::new();
-    let mut order = Order::default();
-    read.rows("SELECT id, at_ns, origin, port, value, text FROM marks ORDER BY id", |row| {
+    let mut order = Order::new();
+    read.rows("SELECT id, at_ns, origin, port, value, text FROM marks NOT INDEXED", |row| {
         let wrong = |what: &str| read.damaged(format!("its marks {what}"));
         order.next(row.int(0)?).map_err(|()| wrong("are not in order"))?;
-        let origin = match (row.text(2)?.as_str(), row.maybe(3)?, row.maybe(4)?) {
+        let origin = match (row.text(2, MOST_WORD)?.as_str(), row.maybe(3)?, row.maybe(4)?) {
             ("hand", None, None) => Origin::Hand,
             ("port", Some(_), Some(_)) => Origin::Port { port: row.narrow(3)?, value: row.narrow(4)? },
             _ => return Err(wrong("are neither by hand nor of a port")),
         };
-        if marks.len() == MOST {
+        if marks.len() == MOST_MARKS {
             return Err(wrong("are more than are ever recorded"));
         }
-        marks.push(Mark { at: Duration::from_nanos(row.number(1)?), origin, text: row.text(5)? });
+        marks.push(Mark { at: Duration::from_nanos(row.number(1)?), origin, text: row.text(5, MOST_TEXT)? });
         Ok(())
     })?;
     marks.sort_by_key(|mark| mark.at);
     Ok(marks)
 }
 
-/// In the order in which they began.
-fn phases(read: &Reader<'_>) -> Result<Vec<Phase>, Error> {
+/// Phases in the order in which they began.
+fn phases(read: &Database) -> Result<Vec<Phase>, Error> {
     let mut phases: Vec<Phase> = Vec::new();
-    let mut order = Order::default();
-    read.rows("SELECT first_interval, id, name FROM phases ORDER BY first_interval, id", |row| {
-        let first = row.int(0)?;
-        if order.next((first, row.int(1)?)).is_err() || first < 1 || phases.len() == MOST {
+    let mut order = Order::new();
+    read.rows("SELECT id, name, first_interval FROM phases NOT INDEXED", |row| {
+        let first = row.int(2)?;
+        if order.next(row.int(0)?).is_err() || first < 1 || phases.len() == MOST_PHASES {
             return Err(read.damaged("its phases are not in order, or more than are ever recorded"));
         }
-        phases.push(Phase { name: row.text(2)?, first });
+        phases.push(Phase { name: row.text(1, MOST_TEXT)?, first });
         Ok(())
     })?;
+    phases.sort_by_key(|phase| phase.first);
     Ok(phases)
-}
-
-impl Recording {
-    /// The names of its phases, each once, in the order in which they began first; none where they were not recorded.
-    pub fn phases(&self) -> Vec<&str> {
-        let mut seen = HashSet::new();
-        self.timeline
-            .phases
-            .iter()
-            .map(|phase| phase.name.as_str())
-            .filter(|name| seen.insert(*name))
-            .collect()
-    }
-
-    /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,
-    /// and what stands out does so among all that was recorded. The words for its end, as all else that it says, are as they are in
-    /// the file: untrusted.
-    ///
-    /// # Errors
-    /// If the recording is damaged, or cannot be read.
-    pub fn boot_report(&self, part: Part) -> Result<Option<BootReport>, Error> {
-        let Timeline { console, marks, phases, left_out, until } = &self.timeline;
-        let mut phases = phases.iter().peekable();
-        let first = phases.next_if(|phase| phase.first == 1).map_or(FIRST, |phase| &phase.name);
-        let (mut all, mut series, mut whole) = (Series::new(first), Series::new(first), None);
-        let holds = self.holds(&part);
-        let mut begin = |all: &mut Series, series: &mut Series, by: i64| {
-            while let Some(phase) = phases.next_if(|phase| phase.first <= by) {
-                all.begin(&phase.name);
-                series.begin(&phase.name);
-            }
-        };
-        self.each_moment(
-            |_| true,
-            |moment, interval| {
-                begin(&mut all, &mut series, moment.id);
-                all.add(&interval);
-                if holds(moment) {
-                    series.add(&interval);
-                    Interval::append(&mut whole, interval);
-                } else {
-                    series.skip(interval.length);
-                }
-                Ok::<_, Error>(())
-            },
-        )?;
-        begin(&mut all, &mut series, i64::MAX);
-        let Some(whole) = whole else { return Ok(None) };
-        let last = |series: &Series| series.slices().last().map(Slice::end);
-        let end = match until {
-            _ if last(&series) != last(&all) => "the end of this part".to_owned(),
-            Some(until) => until.clone(),
-            None => self.ended().to_owned(),
-        };
-        let mut boot = BootReport {
-            whole,
-            series,
-            spikes: spike::find(&all),
-            console: console.clone(),
-            left_out: left_out.lines,
-            bytes_left_out: left_out.bytes,
-            marks: marks.clone(),
-            marks_left_out: left_out.marks,
-            end,
-        };
-        if boot.series.whole().length != all.whole().length {
-            boot.cut();
-        }
-        Ok(Some(boot))
-    }
-
-    /// What it ended with, in words that continue "until", where nobody has said more.
-    fn ended(&self) -> &'static str {
-        match self.end() {
-            Some(end) if end.starts_with("with the command") => "the command's end",
-            Some(_) => "the end of the recording",
-            None => "the last interval that was written",
-        }
-    }
-
-    /// Whether an interval is in a part.
-    pub(super) fn holds<'a>(&'a self, part: &'a Part) -> impl Fn(&Moment) -> bool + 'a {
-        move |moment| {
-            part.holds(moment)
-                && (part.phases.is_empty() || {
-                    let begun = self.timeline.phases.partition_point(|phase| phase.first <= moment.id);
-                    let phase = begun.checked_sub(1).map(|at| &self.timeline.phases[at].name);
-                    phase.is_some_and(|phase| part.phases.contains(phase))
-                })
-        }
-    }
 }

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// So many uses are told apart. What comes after that is not told: an exit for another port or MSR is one for *other*.
 pub const MOST: usize = 65_535;
 
+/// The most bytes of the counts of one vCPU in one interval: two for each key, eight for each count.
+pub const MOST_BYTES: usize = 2 + MOST * 10;
+
 /// What an exit was about, or what it led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Use {

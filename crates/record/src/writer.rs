@@ -3,7 +3,7 @@
 use super::about::{self, Notes};
 use super::files::{beside, in_the_way, remove};
 use super::keys::{At, Keys};
-use super::{Error, histogram, schema, text, uses};
+use super::{Error, histogram, input, schema, text, uses};
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::phase_detector::PhaseStart;
@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, pa
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -53,7 +54,7 @@ impl Writer {
         let doing = "write";
         let io = |cause| Error::Io { doing, path: path.to_owned(), cause };
         // This alone refuses what has come meanwhile.
-        OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
         Writer::begin(path, about).map_err(|cause| {
             // Nothing was recorded; what failed first is what there is to say.
             let _ = remove(path);
@@ -70,9 +71,12 @@ impl Writer {
     }
 
     fn begin(path: &Path, about: &About) -> rusqlite::Result<Writer> {
-        // Without the flag for URIs: a name may begin with `file:`.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
+        input::guard_sqlite();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        // The bundled SQLite takes names that begin with `file:` for URIs, whatever the flags say. An absolute name does not.
+        let mut connection = Connection::open_with_flags(absolute(path), flags)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -253,6 +257,15 @@ impl Writer {
             },
             cause => Error::sqlite("write", &self.path, cause),
         }
+    }
+}
+
+/// The name of a file from the root on. What its folder is named by may be links, which SQLite would not follow.
+fn absolute(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (fs::canonicalize(folder), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
     }
 }
 

@@ -36,7 +36,7 @@ impl Cursor {
     ) -> Result<(Cursor, Vec<f64>), record::Error> {
         let moments: Vec<_> = recording.moments().collect();
         let mut rates = Vec::with_capacity(moments.len());
-        recording.each(Part::default(), |mut interval| {
+        recording.each_active(Part::default(), |mut interval| {
             interval.retain(|vm, _| keep(vm));
             #[allow(clippy::cast_precision_loss)]
             rates.push(interval.exits() as f64 / interval.length.as_secs_f64().max(1e-9));

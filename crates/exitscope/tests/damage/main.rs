@@ -1,6 +1,9 @@
 //! Damaged recordings: whatever bytes are in a file, reading it ends, with intervals or with an error, and takes little
 //! memory.
 
+mod forge;
+mod hostile;
+
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::phase_detector::PhaseStart;
@@ -14,6 +17,7 @@ use exitscope_view::{self as view, Explanation, Format};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -25,12 +29,18 @@ struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
+/// All that was ever allocated.
+static WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// Held by each test, so that nothing else allocates meanwhile.
+static ALONE: Mutex<()> = Mutex::new(());
 
 // SAFETY: all is done by the system's allocator, by its rules.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         MOST.fetch_max(now, Ordering::Relaxed);
+        WORK.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise is ours.
         unsafe { System.alloc(layout) }
     }
@@ -235,9 +245,9 @@ struct Read {
     phases: Vec<(String, Duration)>,
 }
 
-/// In one test, so that nothing else allocates meanwhile.
 #[test]
 fn a_thousand_flipped_bytes_neither_crash_nor_hang_a_report() {
+    let _alone = ALONE.lock();
     let file = Scratch::new("flipped");
     let writer = recorded(&file.0);
     let unended = std::fs::read(&file.0).unwrap();

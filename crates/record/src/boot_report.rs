@@ -1,0 +1,105 @@
+//! Recordings as boot reports.
+
+use super::Error;
+use super::metadata::Moment;
+use super::reader::{Part, Recording};
+use super::rows::Who;
+use super::timeline::Timeline;
+use super::total::Total;
+use exitscope_analysis::boot_report::BootReport;
+use exitscope_analysis::phase::FIRST;
+use exitscope_analysis::series::{Series, Slice};
+use exitscope_analysis::spike;
+use std::collections::HashSet;
+
+impl Recording {
+    /// The names of its phases, each once, in the order in which they began first; none where they were not recorded.
+    pub fn phases(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        self.timeline
+            .phases
+            .iter()
+            .map(|phase| phase.name.as_str())
+            .filter(|name| seen.insert(*name))
+            .collect()
+    }
+
+    /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,
+    /// and what stands out does so among all that was recorded. The words for its end, as all else that it says, are as they are in
+    /// the file: untrusted.
+    ///
+    /// # Errors
+    /// If the recording is damaged, or cannot be read.
+    pub fn boot_report(&self, part: Part) -> Result<Option<BootReport>, Error> {
+        let Timeline { console, marks, phases, left_out, until } = &self.timeline;
+        let mut phases = phases.iter().peekable();
+        let first = phases.next_if(|phase| phase.first == 1).map_or(FIRST, |phase| &phase.name);
+        let (mut all, mut series, mut whole) = (Series::new(first), Series::new(first), Total::default());
+        let holds = self.holds(&part);
+        let mut begin = |all: &mut Series, series: &mut Series, by: i64| {
+            while let Some(phase) = phases.next_if(|phase| phase.first <= by) {
+                all.begin(&phase.name);
+                series.begin(&phase.name);
+            }
+        };
+        self.each_moment(
+            Who::Active,
+            |_| true,
+            |moment, interval| {
+                begin(&mut all, &mut series, moment.id);
+                all.add(&interval);
+                if holds(moment) {
+                    series.add(&interval);
+                    whole.add(moment, interval);
+                } else {
+                    series.skip(interval.length);
+                }
+                Ok::<_, Error>(())
+            },
+        )?;
+        begin(&mut all, &mut series, i64::MAX);
+        let Some(whole) = self.finish(whole) else { return Ok(None) };
+        let last = |series: &Series| series.slices().last().map(Slice::end);
+        let end = match until {
+            _ if last(&series) != last(&all) => "the end of this part".to_owned(),
+            Some(until) => until.clone(),
+            None => self.ended().to_owned(),
+        };
+        let mut boot = BootReport {
+            whole,
+            series,
+            spikes: spike::find(&all),
+            console: console.clone(),
+            left_out: left_out.lines,
+            bytes_left_out: left_out.bytes,
+            marks: marks.clone(),
+            marks_left_out: left_out.marks,
+            end,
+        };
+        if boot.series.whole().length != all.whole().length {
+            boot.cut();
+        }
+        Ok(Some(boot))
+    }
+
+    /// What it ended with, in words that continue "until", where nobody has said more.
+    fn ended(&self) -> &'static str {
+        match self.end() {
+            Some(end) if end.starts_with("with the command") => "the command's end",
+            Some(_) => "the end of the recording",
+            None => "the last interval that was written",
+        }
+    }
+
+    /// Whether an interval is in a part.
+    pub(super) fn holds<'a>(&'a self, part: &'a Part) -> impl Fn(&Moment) -> bool + 'a {
+        move |moment| {
+            part.holds(moment)
+                && (part.phases.is_empty() || {
+                    let begun = self.timeline.phases.partition_point(|phase| phase.first <= moment.id);
+                    let phase = begun.checked_sub(1).map(|at| &self.timeline.phases[at].name);
+                    phase.is_some_and(|phase| part.phases.contains(phase))
+                })
+        }
+    }
+}
