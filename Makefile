@@ -16,6 +16,8 @@
 # make check  formatting and lints
 # make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
 #             for another), then the speed of what runs in user space. A quarter of an hour on two cores.
+# make docs   writes the parts of the documentation that are made from the registry of figures: the tables of docs/output.md,
+#             docs/json.md and docs/top.md, and docs/stat.schema.json. Tests compare them
 # make build  the release build: target/release/exitscope
 # make doc    the documentation of the code: target/doc
 # make man    the manual pages of that build: target/man/*.1
@@ -41,7 +43,7 @@ FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
 # Cargo runs the tests on KVM through this: inside an outer VM.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 
-.PHONY: build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm test-first test-second bench bench-exits bench-user check clean
+.PHONY: docs build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm test-first test-second bench bench-exits bench-user check clean
 
 build:
 	@scripts/setup build
@@ -52,6 +54,10 @@ doc:
 
 man: build
 	$(BINARY) generate --man target/man
+
+docs:
+	UPDATE_DOCS=1 cargo test --locked -p exitscope-view --lib docs::
+	UPDATE_DOCS=1 cargo test --locked -p exitscope --lib columns_are_documented
 
 install:
 	@test -x $(BINARY) || { echo "install: there is no $(BINARY); make it first, as yourself: make build" >&2; exit 1; }

@@ -5,6 +5,7 @@ mod parse;
 pub use parse::Numbers;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use exitscope_model::figure::Needs;
 use exitscope_model::{By, Isa, Measured, Sort, Source};
 use exitscope_reason::{Known, MSRS, PORTS};
 use exitscope_record::When;
@@ -189,16 +190,41 @@ pub struct Print {
     /// where there are any of L2.
     #[arg(long, value_name = "KEYS")]
     pub by: Option<By>,
-    /// Sort rows by: busy (time that is not halted), count, rate, time, kernel, user, halted, polled, waiting,
-    /// user-exits, to-l1, l1-exits, l1-time, min, avg, max, p50, p95, p99, name, vm, vcpu
-    ///
-    /// What is not measured leaves the order to count: with --no-split busy, kernel, user, halted, polled, waiting and
-    /// user-exits are not, with --no-time no time is.
-    #[arg(short, long, default_value_t, value_name = "KEY")]
+    // Its help is made from the registry of figures.
+    #[allow(missing_docs)]
+    #[arg(short, long, default_value_t, value_name = "KEY", help = sort_help(), long_help = sort_long_help())]
     pub sort: Sort,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// One line of help on `--sort`.
+fn sort_help() -> String {
+    let words: Vec<String> = Sort::all()
+        .map(|sort| {
+            let default = if sort == Sort::BUSY { " (time that is not halted)" } else { "" };
+            format!("{sort}{default}")
+        })
+        .collect();
+    format!("Sort rows by: {}", words.join(", "))
+}
+
+/// More help on `--sort`: the orders that take more than counts.
+fn sort_long_help() -> String {
+    let needs = |needs: Needs| -> String {
+        let words: Vec<&str> =
+            Sort::all().filter(|sort| sort.figure().needs == needs).map(Sort::word).collect();
+        words.join(", ")
+    };
+    format!(
+        "{}\n\nWhat is not measured leaves the order to count. --no-split does not measure: {}. --no-time does not measure \
+         these, nor: {}, {}.",
+        sort_help(),
+        needs(Needs::Breakdown),
+        needs(Needs::Latency),
+        needs(Needs::NestedLatency),
+    )
 }
 
 impl Print {
@@ -503,8 +529,8 @@ mod tests {
         let help = stat.render_help().to_string();
         let line = help.lines().find(|line| line.contains("--sort")).unwrap();
         let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
-        for (word, _) in Sort::WORDS {
-            assert!(words.contains(&word), "{word} is not in {line:?}");
+        for order in Sort::all() {
+            assert!(words.contains(&order.word()), "{order} is not in {line:?}");
         }
     }
 }

@@ -1,11 +1,40 @@
 //! Rows of an [`Interval`] added up by VM, vCPU, level, reason, or any of them together.
 
-use super::{Counters, ExitCode, Interval, Level, Measured, VmId};
+use super::figure::{Context, Sort, Value};
+use super::{Counters, ExitCode, Interval, Level, VmId};
 use std::borrow::Cow;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+
+/// Something that rows are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The VM.
+    Vm,
+    /// The vCPU's number.
+    Vcpu,
+    /// The level: exits of guests, or of guests that they run.
+    Level,
+    /// The reason.
+    Reason,
+}
+
+impl Key {
+    /// All of them, in the order of a table's columns.
+    pub const ALL: [Key; 4] = [Key::Vm, Key::Vcpu, Key::Level, Key::Reason];
+
+    /// Returns the word that chooses it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Key::Vm => "vm",
+            Key::Vcpu => "vcpu",
+            Key::Level => "level",
+            Key::Reason => "reason",
+        }
+    }
+}
 
 /// What rows are told apart by; what is not named is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +54,20 @@ impl By {
     pub const ALL: By = By { vm: true, vcpu: true, level: true, reason: true };
     /// Nothing is told apart: all is added up.
     pub const NOTHING: By = By { vm: false, vcpu: false, level: false, reason: false };
+
+    /// Returns true if rows are told apart by `key`.
+    pub fn has(mut self, key: Key) -> bool {
+        *self.flag(key)
+    }
+
+    fn flag(&mut self, key: Key) -> &mut bool {
+        match key {
+            Key::Vm => &mut self.vm,
+            Key::Vcpu => &mut self.vcpu,
+            Key::Level => &mut self.level,
+            Key::Reason => &mut self.reason,
+        }
+    }
 }
 
 impl Default for By {
@@ -35,13 +78,8 @@ impl Default for By {
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [(self.vm, "vm"), (self.vcpu, "vcpu"), (self.level, "level"), (self.reason, "reason")];
-        let mut separator = "";
-        for (_, name) in named.iter().filter(|(on, _)| *on) {
-            write!(f, "{separator}{name}")?;
-            separator = ",";
-        }
-        Ok(())
+        let words: Vec<&str> = Key::ALL.iter().filter(|key| self.has(**key)).map(|key| key.word()).collect();
+        f.pad(&words.join(","))
     }
 }
 
@@ -54,6 +92,13 @@ pub struct UnknownWord {
     choice: String,
 }
 
+impl UnknownWord {
+    /// `found` where one of `choice` was expected.
+    pub(crate) fn new(what: &'static str, found: &str, choice: String) -> UnknownWord {
+        UnknownWord { what, found: found.into(), choice }
+    }
+}
+
 impl FromStr for By {
     type Err = UnknownWord;
 
@@ -61,115 +106,13 @@ impl FromStr for By {
     fn from_str(text: &str) -> Result<By, UnknownWord> {
         let mut by = By::NOTHING;
         for word in text.split(',').map(str::trim) {
-            match word {
-                "vm" => by.vm = true,
-                "vcpu" => by.vcpu = true,
-                "level" => by.level = true,
-                "reason" => by.reason = true,
-                _ => {
-                    let choice = "vm, vcpu, level and reason, separated by commas".into();
-                    return Err(UnknownWord { what: "grouping by", found: word.into(), choice });
-                }
-            }
+            let Some(key) = Key::ALL.into_iter().find(|key| key.word() == word) else {
+                let words = Key::ALL.map(Key::word).join(", ");
+                return Err(UnknownWord::new("grouping by", word, format!("{words}, separated by commas")));
+            };
+            *by.flag(key) = true;
         }
         Ok(by)
-    }
-}
-
-/// What rows are sorted by: numbers from the largest down, names upwards. By a figure that was not
-/// measured they are sorted by count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
-    /// Host time that was not halted: idleness does not come first. Not measured where it is not
-    /// told apart from the rest ([`Measured::Breakdown`]).
-    #[default]
-    Busy,
-    /// Exits, and so also exits per second.
-    Count,
-    /// Host time, halted included.
-    Time,
-    /// Host time in KVM.
-    Kernel,
-    /// Host time in the VMM.
-    User,
-    /// Host time halted.
-    Halted,
-    /// The part of it in which the vCPU polled.
-    Polled,
-    /// Host time runnable, but not on a CPU.
-    Waiting,
-    /// Exits that went out to user space.
-    UserExits,
-    /// Exits of L2 that L1 had to handle.
-    ToL1,
-    /// Exits that L1 made for that.
-    L1Exits,
-    /// Time that L1 took for that.
-    L1Time,
-    /// Shortest host time.
-    Min,
-    /// Mean host time.
-    Avg,
-    /// Longest host time.
-    Max,
-    /// Median host time.
-    P50,
-    /// 95th percentile of the host time.
-    P95,
-    /// 99th percentile of the host time.
-    P99,
-    /// Name of the reason.
-    Name,
-    /// Name of the VM, then its process.
-    Vm,
-    /// Number of the vCPU.
-    Vcpu,
-}
-
-impl Sort {
-    /// Every order with the word that chooses it; `rate` is another word for `count`.
-    pub const WORDS: [(&'static str, Sort); 22] = [
-        ("busy", Sort::Busy),
-        ("count", Sort::Count),
-        ("rate", Sort::Count),
-        ("time", Sort::Time),
-        ("kernel", Sort::Kernel),
-        ("user", Sort::User),
-        ("halted", Sort::Halted),
-        ("polled", Sort::Polled),
-        ("waiting", Sort::Waiting),
-        ("user-exits", Sort::UserExits),
-        ("to-l1", Sort::ToL1),
-        ("l1-exits", Sort::L1Exits),
-        ("l1-time", Sort::L1Time),
-        ("min", Sort::Min),
-        ("avg", Sort::Avg),
-        ("max", Sort::Max),
-        ("p50", Sort::P50),
-        ("p95", Sort::P95),
-        ("p99", Sort::P99),
-        ("name", Sort::Name),
-        ("vm", Sort::Vm),
-        ("vcpu", Sort::Vcpu),
-    ];
-}
-
-impl fmt::Display for Sort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = Sort::WORDS.iter().find(|(_, sort)| sort == self);
-        f.pad(word.map_or("", |(word, _)| word))
-    }
-}
-
-impl FromStr for Sort {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Sort, UnknownWord> {
-        Sort::WORDS.iter().find(|(word, _)| *word == text).map(|(_, sort)| *sort).ok_or_else(|| UnknownWord {
-            what: "order",
-            found: text.into(),
-            choice: Sort::WORDS.map(|(word, _)| word).join(", "),
-        })
     }
 }
 
@@ -206,33 +149,9 @@ impl Group {
         let extremes = self.counters.extremes?;
         self.counters.histogram.percentile(q, extremes.min_ns, extremes.max_ns)
     }
-
-    fn figure(&self, sort: Sort, measured: Measured) -> Option<u64> {
-        let (split, nested) = (&self.counters.split, &self.counters.nested);
-        match sort {
-            Sort::Busy => (measured == Measured::Breakdown).then(|| self.counters.busy_ns()),
-            Sort::Time => Some(self.counters.time_ns),
-            Sort::Kernel => (measured == Measured::Breakdown).then(|| split.kernel_ns(self.counters.time_ns)),
-            Sort::User => Some(split.user_ns),
-            Sort::Halted => Some(split.halted_ns),
-            Sort::Polled => Some(split.polled_ns),
-            Sort::Waiting => Some(split.waiting_ns),
-            Sort::UserExits => Some(split.user_exits),
-            Sort::ToL1 => Some(nested.to_l1),
-            Sort::L1Exits => Some(nested.l1_exits),
-            Sort::L1Time => Some(nested.l1_ns),
-            Sort::Min => self.counters.extremes.map(|e| e.min_ns),
-            Sort::Avg => self.avg_ns(),
-            Sort::Max => self.counters.extremes.map(|e| e.max_ns),
-            Sort::P50 => self.percentile(0.50),
-            Sort::P95 => self.percentile(0.95),
-            Sort::P99 => self.percentile(0.99),
-            Sort::Count | Sort::Name | Sort::Vm | Sort::Vcpu => Some(self.counters.count),
-        }
-    }
 }
 
-type Key = (Option<VmId>, Option<u32>, Option<Level>, Option<ExitCode>);
+type Place = (Option<VmId>, Option<u32>, Option<Level>, Option<ExitCode>);
 
 /// Adds up an interval's rows, in the order of VM, vCPU, level and code.
 ///
@@ -241,8 +160,8 @@ type Key = (Option<VmId>, Option<u32>, Option<Level>, Option<ExitCode>);
 /// and VMs without an exit are then there too, with a count of zero. Where levels are told apart,
 /// what is not in L2's rows is L1's.
 pub fn group(interval: &Interval, by: By) -> Vec<Group> {
-    let mut groups: BTreeMap<Key, Counters> = BTreeMap::new();
-    let key = |vm: VmId, vcpu: u32, level: Level, code: Option<ExitCode>| -> Key {
+    let mut groups: BTreeMap<Place, Counters> = BTreeMap::new();
+    let key = |vm: VmId, vcpu: u32, level: Level, code: Option<ExitCode>| -> Place {
         let (vm, vcpu) = (by.vm.then_some(vm), by.vcpu.then_some(vcpu));
         (vm, vcpu, by.level.then_some(level), code.filter(|_| by.reason))
     };
@@ -250,12 +169,12 @@ pub fn group(interval: &Interval, by: By) -> Vec<Group> {
         groups.entry(key(row.vm, row.vcpu, row.level, Some(row.code))).or_default().add(&row.counters);
     }
     if !by.reason {
-        let of_l2 = |key: &Key| key.2 == Some(Level::L2);
+        let of_l2 = |key: &Place| key.2 == Some(Level::L2);
         groups.iter_mut().filter(|(key, _)| !of_l2(key)).for_each(|(_, counters)| counters.count = 0);
         for span in &interval.vcpus {
             groups.entry(key(span.vm, span.vcpu, Level::L1, None)).or_default().count += span.exits;
         }
-        let l2: Vec<(Key, u64)> = groups
+        let l2: Vec<(Place, u64)> = groups
             .iter()
             .filter(|(key, _)| of_l2(key))
             .map(|(key, counters)| (*key, counters.count))
@@ -269,36 +188,31 @@ pub fn group(interval: &Interval, by: By) -> Vec<Group> {
     groups.into_iter().map(group).collect()
 }
 
-/// Sorts groups of `interval`; equal ones by count, then by VM, vCPU, level and code, so that the order
-/// is always the same. What has no figure comes last; where none has one, the count decides.
+/// Sorts groups of one interval by a figure; equal ones by count, then by VM, vCPU, level and code, so that the order is
+/// always the same. Groups without the figure come last; where none has it, the count decides. `name` names reasons.
 pub fn sort(
-    groups: &mut [Group],
+    groups: &mut Vec<Group>,
     order: Sort,
-    interval: &Interval,
+    context: &Context,
     name: impl Fn(ExitCode) -> Cow<'static, str>,
 ) {
-    let vm =
-        |group: &Group| group.vm.and_then(|id| interval.vms.get(&id)).map(|vm| (vm.name.as_str(), vm.pid));
-    groups.sort_by(|a, b| {
-        let by_text = match order {
-            Sort::Name => a.code.map(&name).cmp(&b.code.map(&name)),
-            Sort::Vm => vm(a).cmp(&vm(b)),
-            Sort::Vcpu => a.vcpu.cmp(&b.vcpu),
-            _ => Ordering::Equal,
-        };
-        let rest = |g: &Group| {
-            let figure = g.figure(order, interval.measured);
-            (Reverse(figure), Reverse(g.counters.count), g.vm, g.vcpu, g.level, g.code)
-        };
-        by_text.then_with(|| rest(a).cmp(&rest(b)))
+    let mut valued: Vec<(Value, Group)> = std::mem::take(groups)
+        .into_iter()
+        .map(|group| (order.figure().value(context, &group), group))
+        .collect();
+    valued.sort_by(|(a, x), (b, y)| {
+        let rest = |g: &Group| (Reverse(g.counters.count), g.vm, g.vcpu, g.level, g.code);
+        a.order(b, &name).then_with(|| rest(x).cmp(&rest(y)))
     });
+    groups.extend(valued.into_iter().map(|(_, group)| group));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        Detail, Details, Extremes, Histogram, Isa, Loss, Nested, Row, Source, Split, UserReason, VcpuSpan, Vm,
+        Detail, Details, Extremes, Histogram, Isa, Loss, Measured, Nested, Row, Source, Split, UserReason,
+        VcpuSpan, Vm,
     };
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
@@ -377,7 +291,7 @@ mod tests {
         fn grouping_keeps_every_exit_and_sorting_is_one_order(
             cells in proptest::collection::vec((0u8..4, 0u8..3, 0u8..5, 0u64..1 << 40), 0..60),
             (vm, vcpu, level, reason) in any::<(bool, bool, bool, bool)>(),
-            order in proptest::sample::select(Sort::WORDS.map(|(_, order)| order).to_vec()),
+            order in proptest::sample::select(Sort::all().collect::<Vec<_>>()),
         ) {
             let interval = interval(&cells);
             let by = By { vm, vcpu, level, reason };
@@ -403,9 +317,10 @@ mod tests {
             }
 
             let name = |code: ExitCode| Cow::Owned(format!("R{}", code.code / 2));
-            sort(&mut groups, order, &interval, name);
+            let context = Context::new(&interval);
+            sort(&mut groups, order, &context, name);
             let mut other: Vec<Group> = groups.iter().rev().cloned().collect();
-            sort(&mut other, order, &interval, name);
+            sort(&mut other, order, &context, name);
             prop_assert_eq!(groups, other);
         }
     }
@@ -423,23 +338,27 @@ mod tests {
         ]);
         let by = |interval: &Interval, order| {
             let mut groups = group(interval, By::ALL);
-            sort(&mut groups, order, interval, |code| Cow::Owned(format!("{:02}", 20 - code.code)));
+            sort(&mut groups, order, &Context::new(interval), |code| {
+                Cow::Owned(format!("{:02}", 20 - code.code))
+            });
             groups[0].code.map(|code| code.code)
         };
-        let first = |order| by(&interval, order);
-        assert_eq!(first(Sort::Count), Some(1));
-        assert_eq!(first(Sort::Time), Some(7));
-        assert_eq!(first(Sort::Busy), Some(2), "what halted is not busy");
-        assert_eq!(first(Sort::UserExits), Some(2));
-        assert_eq!(first(Sort::Halted), Some(7));
-        assert_eq!(first(Sort::P99), Some(7));
-        assert_eq!(first(Sort::Name), Some(9));
-        assert_eq!(first(Sort::Vm), Some(5), "vm0 comes first, and of its rows the one with the lower code");
-        assert_eq!(first(Sort::Vcpu), Some(1));
+        let first = |word: &str| by(&interval, word.parse().unwrap());
+        assert_eq!(first("count"), Some(1));
+        assert_eq!(first("rate"), Some(1));
+        assert_eq!(first("time"), Some(7));
+        assert_eq!(first("busy"), Some(2), "what halted is not busy");
+        assert_eq!(first("user-exits"), Some(2));
+        assert_eq!(first("halted"), Some(7));
+        assert_eq!(first("p99"), Some(7));
+        assert_eq!(first("name"), Some(9));
+        assert_eq!(first("vm"), Some(5), "vm0 comes first, and of its rows the one with the lower code");
+        assert_eq!(first("vcpu"), Some(1));
         for measured in [Measured::Latency, Measured::Counts] {
             interval.measured = measured;
-            for order in [Sort::Busy, Sort::Kernel] {
-                assert_eq!(by(&interval, order), by(&interval, Sort::Count), "{order} is not measured");
+            for order in ["busy", "kernel"] {
+                let order: Sort = order.parse().unwrap();
+                assert_eq!(by(&interval, order), by(&interval, Sort::COUNT), "{order} is not measured");
             }
         }
     }
@@ -458,16 +377,21 @@ mod tests {
     fn words_are_read_and_written() {
         assert_eq!("reason, level, vm".parse(), Ok(By::default()));
         assert_eq!(By::ALL.to_string(), "vm,vcpu,level,reason");
-        assert_eq!("rate".parse(), Ok(Sort::Count));
-        for (_, order) in Sort::WORDS {
+        for order in Sort::all() {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         let error = "vm,cpu".parse::<By>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no grouping by \"cpu\"; choose from vm, vcpu, level and reason, separated by commas"
+            "there is no grouping by \"cpu\"; choose from vm, vcpu, level, reason, separated by commas"
         );
         assert!("".parse::<By>().is_err());
-        assert!("biggest".parse::<Sort>().unwrap_err().to_string().contains("busy, count, rate, time"));
+        assert!(
+            "biggest"
+                .parse::<Sort>()
+                .unwrap_err()
+                .to_string()
+                .contains("choose from busy, count, rate, user-exits")
+        );
     }
 }

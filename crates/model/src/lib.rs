@@ -7,6 +7,9 @@ mod compare;
 mod counters;
 mod detail;
 #[cfg(any(test, feature = "test-util"))]
+pub mod docs;
+pub mod figure;
+#[cfg(any(test, feature = "test-util"))]
 pub mod fixture;
 mod group;
 mod histogram;
@@ -22,7 +25,8 @@ pub use about::About;
 pub use compare::{Comparison, Difference, Pair, compare};
 pub use counters::{Counter, Counters, Extremes, Nested, Split, Unit};
 pub use detail::{Detail, Details};
-pub use group::{By, Group, Sort, UnknownWord, group, sort};
+pub use figure::Sort;
+pub use group::{By, Group, Key, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
 pub use loss::{Loss, LossFigure};
@@ -45,6 +49,9 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// All of them.
+    pub const ALL: [Isa; 3] = [Isa::Vmx, Isa::Svm, Isa::KvmStat];
+
     /// `vmx`, `svm` or `kvm`, as the JSON and CSV formats write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -97,15 +97,18 @@ fn intervals(c: &mut Criterion) {
 
 fn groups(c: &mut Criterion) {
     let interval = Interval::between(&sample(1), &sample(2)).expect("counters grow");
+    let context = model::figure::Context::new(&interval);
     for (name, by) in [("vm,reason", By::default()), ("all", By::ALL)] {
         c.bench_function(&format!("group/{name}"), |b| b.iter(|| model::group(black_box(&interval), by)));
         let groups = model::group(&interval, by);
-        for (order, word) in [(Sort::Count, "count"), (Sort::P99, "p99"), (Sort::Name, "name")] {
+        for (order, word) in
+            [(Sort::COUNT, "count"), ("p99".parse().expect("an order"), "p99"), (Sort::NAME, "name")]
+        {
             c.bench_function(&format!("sort/{name}/{word}"), |b| {
                 b.iter_batched(
                     || groups.clone(),
                     |mut groups| {
-                        model::sort(&mut groups, order, &interval, reason::name);
+                        model::sort(&mut groups, order, &context, reason::name);
                         groups
                     },
                     BatchSize::LargeInput,

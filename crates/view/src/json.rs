@@ -1,11 +1,12 @@
 //! JSON Lines: one object per interval, one line each. `docs/json.md` is its contract.
 
 use super::Options;
-use super::column::{COLUMNS, Context};
 use super::text::is_unsafe;
-use exitscope_model::{By, Group, Interval, Measured, Source, group, sort};
+use super::value::Json;
+use exitscope_model::figure::{Context, FIGURES, Figure, TIMES};
+use exitscope_model::{By, Group, Interval, Measured, Source, VcpuSpan, group, sort};
 use exitscope_reason as reason;
-use serde::ser::SerializeSeq;
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::io;
 use std::time::SystemTime;
@@ -15,9 +16,9 @@ pub const VERSION: u32 = 1;
 
 /// The interval as one line of JSON, ending with a newline.
 pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
-    let mut groups = group(interval, options.by);
-    sort(&mut groups, options.sort, interval, reason::name);
     let context = Context::new(interval);
+    let mut groups = group(interval, options.by);
+    sort(&mut groups, options.sort, &context, reason::name);
     let object = Object {
         version: VERSION,
         start: seconds(interval.start),
@@ -105,9 +106,9 @@ struct Row<'a> {
 
 impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let columns = COLUMNS.iter().filter(|column| column.is_machine(self.rows.by));
-        serializer
-            .collect_map(columns.map(|column| (column.key, column.value(self.rows.context, self.group))))
+        let figures = FIGURES.iter().filter(|figure| figure.is_machine(self.rows.by));
+        let value = |figure: &Figure| Json(figure.value(self.rows.context, self.group));
+        serializer.collect_map(figures.map(|figure| (figure.key, value(figure))))
     }
 }
 
@@ -121,47 +122,33 @@ impl Serialize for Loss<'_> {
 
 struct Vcpus<'a>(&'a Interval);
 
-#[derive(Serialize)]
-struct Vcpu<'a> {
-    vm: Option<&'a str>,
-    pid: Option<u32>,
-    vm_id: u64,
-    vcpu: u32,
-    exits: u64,
-    kvm_exits: Option<u64>,
-    guest_ns: Option<u64>,
-    host_ns: Option<u64>,
-    kernel_ns: Option<u64>,
-    user_ns: Option<u64>,
-    halted_ns: Option<u64>,
-    polled_ns: Option<u64>,
-    waiting_ns: Option<u64>,
-}
-
 impl Serialize for Vcpus<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.0.vcpus.len()))?;
-        for span in &self.0.vcpus {
-            let vm = self.0.vms.get(&span.vm);
-            let whole = span.time.filter(|_| self.0.measured != Measured::Counts);
-            let split = whole.filter(|_| self.0.measured == Measured::Breakdown);
-            seq.serialize_element(&Vcpu {
-                vm: vm.map(|vm| vm.name.as_str()),
-                pid: vm.map(|vm| vm.pid),
-                vm_id: span.vm.0,
-                vcpu: span.vcpu,
-                exits: span.exits,
-                kvm_exits: span.kvm_exits,
-                guest_ns: whole.map(|time| time.guest_ns),
-                host_ns: whole.map(|time| time.host_ns()),
-                kernel_ns: split.map(|time| time.kernel_ns),
-                user_ns: split.map(|time| time.user_ns),
-                halted_ns: split.map(|time| time.halted_ns),
-                polled_ns: split.map(|time| time.polled_ns),
-                waiting_ns: split.map(|time| time.waiting_ns),
-            })?;
+        serializer.collect_seq(self.0.vcpus.iter().map(|span| VcpuObject { interval: self.0, span }))
+    }
+}
+
+struct VcpuObject<'a> {
+    interval: &'a Interval,
+    span: &'a VcpuSpan,
+}
+
+impl Serialize for VcpuObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let VcpuObject { interval, span } = self;
+        let vm = interval.vms.get(&span.vm);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("vm", &vm.map(|vm| &vm.name))?;
+        map.serialize_entry("pid", &vm.map(|vm| vm.pid))?;
+        map.serialize_entry("vm_id", &span.vm.0)?;
+        map.serialize_entry("vcpu", &span.vcpu)?;
+        map.serialize_entry("exits", &span.exits)?;
+        map.serialize_entry("kvm_exits", &span.kvm_exits)?;
+        for part in TIMES.iter().filter(|part| part.machine) {
+            let time = span.time.filter(|_| interval.measured >= part.needs);
+            map.serialize_entry(part.key, &time.map(|time| part.ns(&time)))?;
         }
-        seq.end()
+        map.end()
     }
 }
 
@@ -267,16 +254,7 @@ pub(super) mod tests {
                 }
             }
         }
-        let rows = &schema["properties"]["rows"]["items"]["properties"];
-        let machine: Vec<&str> = COLUMNS.iter().filter(|c| c.machine).map(|c| c.key).collect();
-        assert_eq!(rows.as_object().unwrap().len(), machine.len());
-        let vcpus = schema["properties"]["vcpus"]["items"]["properties"].as_object().unwrap();
-        for key in vcpus.keys() {
-            assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
-        }
-        for key in
-            machine.into_iter().chain(schema["properties"].as_object().unwrap().keys().map(String::as_str))
-        {
+        for key in schema["properties"].as_object().unwrap().keys() {
             assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
         }
     }

@@ -4,10 +4,11 @@
 
 pub mod answers;
 pub mod boot_report;
-pub mod column;
 pub mod compare;
 mod csv;
 pub mod details;
+#[cfg(test)]
+mod docs;
 mod grid;
 mod json;
 pub mod kmsg;

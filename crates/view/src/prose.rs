@@ -2,6 +2,7 @@
 
 use super::value::by_frequency;
 use super::{Explanation, Options, details, text, unit, vcpus};
+use exitscope_model::figure::Context;
 use exitscope_model::{
     By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, group, sort,
 };
@@ -170,7 +171,7 @@ fn tidy(words: &str) -> String {
 fn most_and_least(interval: &Interval) -> Option<Line> {
     let mut groups = group(interval, By { level: true, reason: true, ..By::NOTHING });
     groups.retain(|group| group.counters.count > 0);
-    sort(&mut groups, Sort::Count, interval, reason::name);
+    sort(&mut groups, Sort::COUNT, &Context::new(interval), reason::name);
     let describe = |group: &Group| {
         #[allow(clippy::cast_precision_loss)]
         let share = group.counters.count as f64 / interval.exits().max(1) as f64;

@@ -1,10 +1,10 @@
 //! The table for people.
 
-use super::column::{COLUMNS, Column, Context, Value};
 use super::grid::{Cells, Grid};
 use super::prose::{self, Kind, Line, NAME};
-use super::{Options, text, vcpus};
+use super::{Options, text, value, vcpus};
 use anstyle::{AnsiColor, Style};
+use exitscope_model::figure::{self, Context, FIGURES, Figure, Value};
 use exitscope_model::{By, Group, Interval, Source, group, sort};
 use exitscope_reason as reason;
 
@@ -97,15 +97,15 @@ fn has_total(interval: &Interval, options: &Options) -> bool {
 fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
     let context = Context::new(interval);
     let mut groups = group(interval, options.by);
-    sort(&mut groups, options.sort, interval, reason::name);
+    sort(&mut groups, options.sort, &context, reason::name);
     let by = shown_by(interval, options);
-    let mut columns: Vec<Cells> = COLUMNS
+    let mut columns: Vec<Cells> = FIGURES
         .iter()
-        .filter(|column| column.is_there(by, interval))
-        .filter(|column| vcpus::is_ambiguous(interval) || column.key != "vm_id")
-        .filter_map(|column| {
-            let dispensable = column.dispensable(interval.measured, options.sort)?;
-            Some(cells(column, dispensable, &context, &groups))
+        .filter(|figure| figure.is_there(by, interval))
+        .filter(|figure| vcpus::is_ambiguous(interval) || figure.key != figure::VM_ID.key)
+        .filter_map(|figure| {
+            let rank = figure.rank(interval.measured, options.sort)?;
+            Some(cells(figure, rank, &context, &groups))
         })
         .collect();
     if let Some(first) = columns.first_mut().filter(|_| by != By::NOTHING) {
@@ -114,29 +114,30 @@ fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
     columns
 }
 
-fn cells(column: &Column, dispensable: u8, context: &Context, groups: &[Group]) -> Cells {
-    let show = |group: &Group| match column.value(context, group) {
-        Value::Text(text) if text.trim().is_empty() => "(no name)".into(),
-        value => text::clean(&value.human(), NAME),
+fn cells(figure: &Figure, rank: u8, context: &Context, groups: &[Group]) -> Cells {
+    let show = |group: &Group| match figure.value(context, group) {
+        Value::Vm(name, _) if name.trim().is_empty() => "(no name)".into(),
+        found => text::clean(&value::human(&found), NAME),
     };
-    let heading = match (column.key, context.interval.source) {
-        ("reason", Source::KvmStat) => "class",
-        _ => column.heading,
-    };
-    let total = match column.value(context, &context.total) {
+    let total = match figure.value(context, &context.total) {
         Value::Nothing => String::new(),
-        value => text::clean(&value.human(), NAME),
+        found => text::clean(&value::human(&found), NAME),
     };
     let rows = groups.iter().map(show).collect();
-    Cells::new(heading, column.right, dispensable, rows).with_total(total)
+    Cells::new(heading(figure, context.source), figure.kind.is_number(), rank, rows).with_total(total)
+}
+
+/// Heading of a figure's column: KVM's statistics have classes in place of reasons.
+pub fn heading(figure: &Figure, source: Source) -> &'static str {
+    if figure.key == figure::REASON.key && source == Source::KvmStat { "class" } else { figure.heading }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Explanation;
+    use exitscope_model::Measured;
     use exitscope_model::fixture;
-    use exitscope_model::{Measured, Sort};
     use unicode_width::UnicodeWidthStr;
 
     fn shown(interval: &Interval, width: usize) -> String {
@@ -180,15 +181,15 @@ mod tests {
 
     #[test]
     fn what_rows_are_sorted_by_is_the_last_to_go() {
-        let head = |sort, width| {
-            let options = Options { sort, width: Some(width), ..Options::default() };
+        let head = |sort: &str, width| {
+            let options = Options { sort: sort.parse().unwrap(), width: Some(width), ..Options::default() };
             render(&fixture::single(), &options)
                 .lines()
                 .find(|line| line.starts_with("reason"))
                 .unwrap()
                 .to_string()
         };
-        for (sort, heading) in [(Sort::P50, "p50"), (Sort::UserExits, "user exits"), (Sort::Busy, "busy %")] {
+        for (sort, heading) in [("p50", "p50"), ("user-exits", "user exits"), ("busy", "busy %")] {
             let words: Vec<String> = head(sort, 55).split("  ").map(|word| word.trim().into()).collect();
             assert!(words.contains(&heading.to_string()), "{words:?}");
         }
@@ -214,7 +215,8 @@ mod tests {
 
     #[test]
     fn grouping_decides_the_columns() {
-        let by_vcpu = Options { by: "vm,vcpu".parse().unwrap(), sort: Sort::Vm, ..Options::default() };
+        let by_vcpu =
+            Options { by: "vm,vcpu".parse().unwrap(), sort: "vm".parse().unwrap(), ..Options::default() };
         insta::assert_snapshot!("by_vm_vcpu", render(&fixture::busy(), &by_vcpu));
     }
 

@@ -1,74 +1,47 @@
-//! What a cell of a table holds, and how people and machines read it.
+//! Values of figures, as people and machines read them.
 
 use super::{details, unit};
-use exitscope_model::{Details, Histogram, Level, Returns};
+use exitscope_model::figure::Value;
+use exitscope_model::{Histogram, Returns};
 use exitscope_reason as reason;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
-/// What one cell holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// There is no figure.
-    Nothing,
-    /// Text, which may be hostile.
-    Text(String),
-    /// A number that identifies, such as a process's.
-    Id(i64),
-    /// Whose exits: `L1` or `L2` for people, 1 or 2 for machines.
-    Level(Level),
-    /// How many.
-    Count(u64),
-    /// A part of 1.
-    Share(f64),
-    /// How many per second.
-    Rate(f64),
-    /// Nanoseconds.
-    Ns(u64),
-    /// A histogram of nanoseconds.
-    Buckets(Box<Histogram>),
-    /// What KVM_RUN returned with, and how often.
-    Returns(Returns),
-    /// Which ports and MSRs exits were about.
-    Details(Details),
+/// Returns a value as people read it.
+pub fn human(value: &Value) -> String {
+    match value {
+        Value::Nothing => "-".into(),
+        Value::Vm(name, _) => name.clone(),
+        Value::Isa(isa) => isa.name().into(),
+        Value::Reason(code) => reason::name(*code).into_owned(),
+        Value::Id(id) => id.to_string(),
+        Value::Level(level) => format!("L{}", level.number()),
+        Value::Count(count) => unit::count(*count),
+        Value::Share(share) => unit::share(*share),
+        Value::Rate(rate) => unit::rate(*rate),
+        Value::Ns(0) => "0".into(),
+        Value::Ns(ns) => unit::time(*ns),
+        Value::Buckets(buckets) => plain_buckets(buckets),
+        Value::Returns(returns) => returned(returns),
+        Value::Details(found) => details::plain(found),
+    }
 }
 
-impl Value {
-    /// As people read it.
-    pub fn human(&self) -> String {
-        match self {
-            Value::Nothing => "-".into(),
-            Value::Text(text) => text.clone(),
-            Value::Id(id) => id.to_string(),
-            Value::Level(level) => format!("L{}", level.number()),
-            Value::Count(count) => unit::count(*count),
-            Value::Share(share) => unit::share(*share),
-            Value::Rate(rate) => unit::rate(*rate),
-            Value::Ns(0) => "0".into(),
-            Value::Ns(ns) => unit::time(*ns),
-            Value::Buckets(buckets) => plain_buckets(buckets),
-            Value::Returns(returns) => returned(returns),
-            Value::Details(found) => details::plain(found),
+/// Returns a value as machines read it from text: plain numbers, nothing where there is none.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::Nothing => String::new(),
+        Value::Vm(..) | Value::Isa(_) | Value::Reason(_) | Value::Id(_) => human(value),
+        Value::Level(level) => level.number().to_string(),
+        Value::Count(whole) | Value::Ns(whole) => whole.to_string(),
+        Value::Share(number) | Value::Rate(number) => number.to_string(),
+        Value::Buckets(buckets) => plain_buckets(buckets),
+        Value::Returns(returns) => {
+            let pairs = by_frequency(returns).into_iter().map(|(name, count)| format!("{name}={count}"));
+            pairs.collect::<Vec<_>>().join(";")
         }
-    }
-
-    /// As machines read it from text: plain numbers, nothing where there is none.
-    pub fn plain(&self) -> String {
-        match self {
-            Value::Nothing => String::new(),
-            Value::Text(text) => text.clone(),
-            Value::Id(id) => id.to_string(),
-            Value::Level(level) => level.number().to_string(),
-            Value::Count(whole) | Value::Ns(whole) => whole.to_string(),
-            Value::Share(number) | Value::Rate(number) => number.to_string(),
-            Value::Buckets(buckets) => plain_buckets(buckets),
-            Value::Returns(returns) => {
-                let pairs = by_frequency(returns).into_iter().map(|(name, count)| format!("{name}={count}"));
-                pairs.collect::<Vec<_>>().join(";")
-            }
-            Value::Details(found) => details::plain(found),
-        }
+        Value::Details(found) => details::plain(found),
     }
 }
 
@@ -76,11 +49,16 @@ fn plain_buckets(buckets: &Histogram) -> String {
     buckets.buckets().map(|count| count.to_string()).join(";")
 }
 
-impl Serialize for Value {
+/// A value in JSON.
+pub struct Json(pub Value);
+
+impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
+        match &self.0 {
             Value::Nothing => serializer.serialize_none(),
-            Value::Text(text) => serializer.serialize_str(text),
+            Value::Vm(name, _) => serializer.serialize_str(name),
+            Value::Isa(isa) => serializer.serialize_str(isa.name()),
+            Value::Reason(code) => serializer.serialize_str(&reason::name(*code)),
             Value::Id(id) => serializer.serialize_i64(*id),
             Value::Level(level) => serializer.serialize_u8(level.number()),
             Value::Count(whole) | Value::Ns(whole) => serializer.serialize_u64(*whole),
@@ -130,19 +108,19 @@ mod tests {
         let returns = |pairs: &[(i32, u64)]| {
             Value::Returns(pairs.iter().map(|(reason, count)| (UserReason(*reason), *count)).collect())
         };
-        assert_eq!(returns(&[(6, 3), (2, 1200), (10, 0)]).human(), "IO 1,200, MMIO 3");
-        assert_eq!(returns(&[(6, 3), (2, 1200)]).plain(), "IO=1200;MMIO=3");
+        assert_eq!(human(&returns(&[(6, 3), (2, 1200), (10, 0)])), "IO 1,200, MMIO 3");
+        assert_eq!(plain(&returns(&[(6, 3), (2, 1200)])), "IO=1200;MMIO=3");
         let many = returns(&[(6, 66_895), (2, 1_284_411), (10, 3), (-14, 1), (77, 9)]);
-        assert_eq!(many.human(), "IO 1,284,411, 4 more");
-        assert_eq!(returns(&[(6, 66_895), (2, 1_284_411)]).human(), "IO 1,284,411, MMIO 66,895");
-        assert_eq!(returns(&[(6, 95), (2, 411), (10, 33), (31, 2)]).human(), "IO 411, MMIO 95, 2 more");
+        assert_eq!(human(&many), "IO 1,284,411, 4 more");
+        assert_eq!(human(&returns(&[(6, 66_895), (2, 1_284_411)])), "IO 1,284,411, MMIO 66,895");
+        assert_eq!(human(&returns(&[(6, 95), (2, 411), (10, 33), (31, 2)])), "IO 411, MMIO 95, 2 more");
         assert_eq!(
-            serde_json::to_string(&many).unwrap(),
+            serde_json::to_string(&Json(many)).unwrap(),
             r#"{"IO":1284411,"MMIO":66895,"KVM_EXIT_77":9,"INTR":3,"EFAULT":1}"#
         );
         let none = returns(&[]);
         assert_eq!(
-            (none.human(), none.plain(), serde_json::to_string(&none).unwrap()),
+            (human(&none), plain(&none), serde_json::to_string(&Json(none)).unwrap()),
             ("-".into(), "".into(), "{}".into())
         );
     }

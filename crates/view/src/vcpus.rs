@@ -1,47 +1,19 @@
 //! What the vCPUs did with their time: a sentence for one, a small table for several.
 
-use super::column::share;
 use super::grid::Cells;
 use super::prose::{self, Kind, Line};
-use super::unit;
-use exitscope_model::{Interval, Measured, VcpuSpan, VcpuTime};
+use super::{unit, value};
+use exitscope_model::figure::{Time, share};
+use exitscope_model::{Interval, VcpuSpan, VcpuTime};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
 /// How many vCPUs the small table has.
 const SHOWN: usize = 16;
 
-/// A part of a vCPU's time; those of one table add up to all of it.
-pub struct Part {
-    /// What it is called.
-    pub name: &'static str,
-    /// How soon a narrow table does without it.
-    dispensable: u8,
-    /// The part (ns).
-    pub ns: fn(&VcpuTime) -> u64,
-}
-
-const fn part(name: &'static str, dispensable: u8, ns: fn(&VcpuTime) -> u64) -> Part {
-    Part { name, dispensable, ns }
-}
-
-const SPLIT: [Part; 6] = [
-    part("guest", 0, |time| time.guest_ns),
-    part("kernel", 2, |time| time.kernel_ns),
-    part("user", 3, |time| time.user_ns),
-    part("waiting", 4, |time| time.waiting_ns),
-    part("polled", 5, |time| time.polled_ns),
-    part("idle", 1, |time| time.idle_ns()),
-];
-
-const WHOLE: [Part; 2] = [part("guest", 0, |time| time.guest_ns), part("host", 0, |time| time.host_ns())];
-
-/// The parts that are told apart.
-pub fn parts(interval: &Interval) -> &'static [Part] {
-    match interval.measured {
-        Measured::Breakdown => &SPLIT,
-        Measured::Latency | Measured::Counts => &WHOLE,
-    }
+/// Returns the parts of a vCPU's time that are told apart.
+pub fn parts(interval: &Interval) -> Vec<&'static Time> {
+    Time::parts(interval.measured).collect()
 }
 
 /// Whether a process has several VMs, so that its id does not name one.
@@ -79,8 +51,8 @@ pub fn sentence(interval: &Interval) -> Option<Line> {
 }
 
 /// What a part is of all the time.
-pub fn share_of(part: &Part, time: &VcpuTime) -> String {
-    share((part.ns)(time), time.total_ns()).human()
+pub fn share_of(part: &Time, time: &VcpuTime) -> String {
+    value::human(&share(part.ns(time), time.total_ns()))
 }
 
 /// The small table: the busiest vCPUs by VM and number, and the others together; `None` where there
@@ -112,7 +84,7 @@ pub fn columns(interval: &Interval) -> Option<Vec<Cells>> {
     for part in parts(interval) {
         let rows = timed.iter().map(|(_, time)| share_of(part, time)).collect();
         let total = share_of(part, &all);
-        columns.push(Cells::new(part.name, true, part.dispensable, rows).with_total(total));
+        columns.push(Cells::new(part.name, true, part.rank.unwrap_or(0), rows).with_total(total));
     }
     if !others.is_empty() {
         let rest = sum(others.iter().map(|(_, time)| time));

@@ -1,9 +1,11 @@
 //! The columns of the lists: what they are called, how wide they are, what they are sorted by.
 
 use super::row::{List, Row};
-use exitscope_model::{Measured, Sort};
-use exitscope_view::unit;
+use exitscope_model::figure::{self, FIGURES, Figure, TIMES, Time, TopColumn, Value};
+use exitscope_model::{Measured, Sort, Source, VcpuTime, float};
+use exitscope_view::{unit, value};
 use std::cmp::{Ordering, Reverse};
+use std::sync::LazyLock;
 
 /// What a cell shows.
 pub enum Cell {
@@ -26,58 +28,106 @@ pub enum Weight {
     Text(String),
 }
 
-/// What must be measured for a column.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    Nothing,
-    Times,
-    Split,
-    /// Times, and no more: another column tells it where they are split.
-    WholeTimes,
+/// Source of a column's cells.
+#[derive(Clone, Copy)]
+enum Shows {
+    /// A figure of the registry.
+    Figure(&'static Figure),
+    /// A part of the time, as its share.
+    Part(&'static Time),
+    /// Something that only `top` has.
+    Own {
+        /// Least level of detail.
+        needs: Measured,
+        cell: fn(&Row) -> Cell,
+        weight: fn(&Row) -> Weight,
+    },
 }
 
 /// One column.
+#[derive(Clone, Copy)]
 pub struct Column {
-    /// What it is called in `--help`, and wherever it is chosen.
+    /// Name, by which an order is kept.
     pub key: &'static str,
-    /// Its heading.
+    /// Heading.
     pub heading: &'static str,
-    /// What it means.
+    /// Meaning.
     pub help: &'static str,
-    /// It stands at the right.
+    /// True if it stands at the right.
     pub right: bool,
-    /// How soon it goes where there is little room: the highest first, and those of the same together; 0 stays.
+    /// Rank where there is little room: the highest goes first, and those of the same together; 0 stays.
     pub rank: u8,
-    /// The least width that it has.
+    /// Least width.
     pub min: usize,
-    /// The greatest that it is of use with.
+    /// Greatest width that it is of use with.
     pub max: usize,
-    needs: Needs,
-    /// What it shows.
-    pub cell: fn(&Row) -> Cell,
-    /// What rows are sorted by with it.
-    pub weight: fn(&Row) -> Weight,
+    shows: Shows,
 }
 
 impl Column {
-    /// Whether it has something to show.
-    pub fn is_there(&self, measured: Measured) -> bool {
-        match self.needs {
-            Needs::Nothing => true,
-            Needs::Times => measured != Measured::Counts,
-            Needs::Split => measured == Measured::Breakdown,
-            Needs::WholeTimes => measured == Measured::Latency,
+    /// The column of a figure, if the lists have one.
+    fn of_figure(figure: &'static Figure) -> Option<Column> {
+        let TopColumn { rank, min, max } = figure.top?;
+        let (key, heading, help) = (figure.key, figure.heading, figure.help);
+        let right = figure.kind.is_number();
+        Some(Column { key, heading, help, right, rank, min, max, shows: Shows::Figure(figure) })
+    }
+
+    /// The column of a part of the time.
+    fn of_part(time: &'static Time) -> Column {
+        let (key, heading, help) = (time.name, time.name, time.help);
+        Column { key, heading, help, right: true, rank: 9, min: 7, max: 7, shows: Shows::Part(time) }
+    }
+
+    /// Returns true if such a source, at such a level of detail, has something to show in it.
+    pub fn is_there(&self, source: Source, measured: Measured) -> bool {
+        match self.shows {
+            Shows::Figure(figure) => figure.is_measured(source, measured),
+            Shows::Part(time) => time.is_shown(measured),
+            Shows::Own { needs, .. } => measured >= needs,
+        }
+    }
+
+    /// Returns its cell.
+    pub fn cell(&self, row: &Row) -> Cell {
+        match self.shows {
+            Shows::Figure(figure) => text(value::human(&figure_of(row, figure))),
+            Shows::Part(time) => share_of(part(row, time)),
+            Shows::Own { cell, .. } => cell(row),
+        }
+    }
+
+    /// Returns what rows are sorted by with it.
+    fn weight(&self, row: &Row) -> Weight {
+        match self.shows {
+            Shows::Figure(figure) => figure_of(row, figure).number().map_or(Weight::Nothing, number),
+            Shows::Part(time) => part(row, time).map_or(Weight::Nothing, number),
+            Shows::Own { weight, .. } => weight(row),
+        }
+    }
+
+    /// Returns the order of `stat` that comes nearest, for what is written to a file.
+    pub fn nearest(&self) -> Sort {
+        match self.shows {
+            Shows::Figure(figure) => Sort::of(figure).unwrap_or(Sort::COUNT),
+            Shows::Part(time) => time.name.parse().unwrap_or(Sort::COUNT),
+            Shows::Own { .. } => match self.key {
+                "reason" | "top" => Sort::NAME,
+                "time" => Sort::BUSY,
+                key => key.parse().unwrap_or(Sort::COUNT),
+            },
         }
     }
 }
 
-fn number(number: f64) -> Weight {
-    Weight::Number(number)
+/// The value of a figure in a row; nothing in rows of VMs and vCPUs.
+fn figure_of(row: &Row, figure: &Figure) -> Value {
+    let (Some(context), Some(group)) = (&row.context, &row.group) else { return Value::Nothing };
+    figure.value(context, group)
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn ns(ns: Option<u64>) -> Weight {
-    ns.map_or(Weight::Nothing, |ns| Weight::Number(ns as f64))
+fn number(number: f64) -> Weight {
+    Weight::Number(number)
 }
 
 fn text(text: impl Into<String>) -> Cell {
@@ -88,65 +138,32 @@ fn share_of(share: Option<f64>) -> Cell {
     text(share.map_or("-".into(), unit::share))
 }
 
-fn time_of(ns: Option<u64>) -> Cell {
-    text(ns.map_or("-".into(), |ns| if ns == 0 { "0".into() } else { unit::time(ns) }))
+/// The time of a VM or vCPU, or the host time of a reason.
+fn time_of(row: &Row) -> Option<VcpuTime> {
+    row.time.or_else(|| {
+        let counters = &row.group.as_ref()?.counters;
+        let split = &counters.split;
+        Some(VcpuTime {
+            guest_ns: 0,
+            kernel_ns: split.kernel_ns(counters.time_ns),
+            user_ns: split.user_ns,
+            halted_ns: split.halted_ns,
+            polled_ns: split.polled_ns,
+            waiting_ns: split.waiting_ns,
+        })
+    })
 }
 
-/// The parts of the time of a VM or vCPU, or of the host time of a reason: guest, kernel, user, waiting, halted.
+/// The parts of a row's time: guest, kernel, user, waiting, halted.
 pub fn parts(row: &Row) -> [u64; 5] {
-    if let Some(time) = &row.time {
-        return [time.guest_ns, time.kernel_ns, time.user_ns, time.waiting_ns, time.halted_ns];
-    }
-    let Some(counters) = row.group.as_ref().map(|group| &group.counters) else { return [0; 5] };
-    let split = &counters.split;
-    [0, split.kernel_ns(counters.time_ns), split.user_ns, split.waiting_ns, split.halted_ns]
+    let time = time_of(row).unwrap_or_default();
+    [time.guest_ns, time.kernel_ns, time.user_ns, time.waiting_ns, time.halted_ns]
 }
 
-fn part(row: &Row, at: usize) -> Option<f64> {
-    let parts = parts(row);
-    let all: u64 = parts.iter().sum();
-    #[allow(clippy::cast_precision_loss)]
-    (all > 0).then(|| parts[at] as f64 / all as f64)
-}
-
-fn percentile(row: &Row, q: f64) -> Option<u64> {
-    row.group.as_ref().and_then(|group| group.percentile(q))
-}
-
-/// A column of a part of the time.
-macro_rules! part {
-    ($key:literal, $at:literal, $rank:literal, $needs:ident, $help:literal) => {
-        Column {
-            key: $key,
-            heading: $key,
-            help: $help,
-            right: true,
-            rank: $rank,
-            min: 7,
-            max: 7,
-            needs: Needs::$needs,
-            cell: |row| share_of(part(row, $at)),
-            weight: |row| part(row, $at).map_or(Weight::Nothing, number),
-        }
-    };
-}
-
-/// A column of a time that one exit took.
-macro_rules! time {
-    ($key:literal, $rank:literal, $value:expr, $help:literal) => {
-        Column {
-            key: $key,
-            heading: $key,
-            help: $help,
-            right: true,
-            rank: $rank,
-            min: 7,
-            max: 8,
-            needs: Needs::Times,
-            cell: |row| time_of($value(row)),
-            weight: |row| ns($value(row)),
-        }
-    };
+/// A part of a row's time, as a share.
+fn part(row: &Row, part: &Time) -> Option<f64> {
+    let time = time_of(row)?;
+    (time.total_ns() > 0).then(|| float(part.ns(&time)) / float(time.total_ns()))
 }
 
 const VM: Column = Column {
@@ -157,9 +174,11 @@ const VM: Column = Column {
     rank: 0,
     min: 10,
     max: 32,
-    needs: Needs::Nothing,
-    cell: |row| text(if row.child { format!("  {}", row.reason) } else { row.vm.clone() }),
-    weight: |row| Weight::Text(row.vm.clone()),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(if row.child { format!("  {}", row.reason) } else { row.vm.clone() }),
+        weight: |row| Weight::Text(row.vm.clone()),
+    },
 };
 
 const PID: Column = Column {
@@ -170,9 +189,11 @@ const PID: Column = Column {
     rank: 4,
     min: 7,
     max: 7,
-    needs: Needs::Nothing,
-    cell: |row| text(row.pid.filter(|_| !row.child).map_or(String::new(), |pid| pid.to_string())),
-    weight: |row| row.pid.map_or(Weight::Nothing, |pid| number(pid.into())),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(row.pid.filter(|_| !row.child).map_or(String::new(), |pid| pid.to_string())),
+        weight: |row| row.pid.map_or(Weight::Nothing, |pid| number(pid.into())),
+    },
 };
 
 const VCPUS: Column = Column {
@@ -183,9 +204,11 @@ const VCPUS: Column = Column {
     rank: 7,
     min: 5,
     max: 5,
-    needs: Needs::Nothing,
-    cell: |row| text(if row.child { String::new() } else { unit::count(row.vcpus) }),
-    weight: |row| number(exitscope_model::float(row.vcpus)),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(if row.child { String::new() } else { unit::count(row.vcpus) }),
+        weight: |row| number(float(row.vcpus)),
+    },
 };
 
 const VCPU: Column = Column {
@@ -196,10 +219,12 @@ const VCPU: Column = Column {
     rank: 0,
     min: 5,
     max: 5,
-    needs: Needs::Nothing,
-    cell: |row| text(row.id.vcpu.map_or(String::new(), |vcpu| vcpu.to_string())),
-    // The lowest first.
-    weight: |row| row.id.vcpu.map_or(Weight::Nothing, |vcpu| Weight::Text(format!("{vcpu:05}"))),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(row.id.vcpu.map_or(String::new(), |vcpu| vcpu.to_string())),
+        // The lowest first.
+        weight: |row| row.id.vcpu.map_or(Weight::Nothing, |vcpu| Weight::Text(format!("{vcpu:05}"))),
+    },
 };
 
 const REASON: Column = Column {
@@ -210,9 +235,11 @@ const REASON: Column = Column {
     rank: 0,
     min: 14,
     max: 35,
-    needs: Needs::Nothing,
-    cell: |row| text(row.reason.clone()),
-    weight: |row| Weight::Text(row.reason.clone()),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(row.reason.clone()),
+        weight: |row| Weight::Text(row.reason.clone()),
+    },
 };
 
 const RATE: Column = Column {
@@ -223,9 +250,11 @@ const RATE: Column = Column {
     rank: 0,
     min: 9,
     max: 10,
-    needs: Needs::Nothing,
-    cell: |row| text(if row.ended && !row.child { "ended".into() } else { unit::rate(row.rate) }),
-    weight: |row| number(row.rate),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(if row.ended && !row.child { "ended".into() } else { unit::rate(row.rate) }),
+        weight: |row| number(row.rate),
+    },
 };
 
 const TOTAL: Column = Column {
@@ -236,9 +265,11 @@ const TOTAL: Column = Column {
     rank: 8,
     min: 10,
     max: 14,
-    needs: Needs::Nothing,
-    cell: |row| text(unit::count(row.total)),
-    weight: |row| number(exitscope_model::float(row.total)),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| text(unit::count(row.total)),
+        weight: |row| number(float(row.total)),
+    },
 };
 
 const SHARE: Column = Column {
@@ -249,9 +280,11 @@ const SHARE: Column = Column {
     rank: 3,
     min: 7,
     max: 7,
-    needs: Needs::Nothing,
-    cell: |row| share_of(row.share),
-    weight: |row| row.share.map_or(Weight::Nothing, number),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| share_of(row.share),
+        weight: |row| row.share.map_or(Weight::Nothing, number),
+    },
 };
 
 const MINUTE: Column = Column {
@@ -262,9 +295,7 @@ const MINUTE: Column = Column {
     rank: 2,
     min: 11,
     max: 60,
-    needs: Needs::Nothing,
-    cell: |_| Cell::Minute,
-    weight: |row| number(row.rate),
+    shows: Shows::Own { needs: Measured::Counts, cell: |_| Cell::Minute, weight: |row| number(row.rate) },
 };
 
 const TIME: Column = Column {
@@ -275,10 +306,15 @@ const TIME: Column = Column {
     rank: 1,
     min: 10,
     max: 40,
-    needs: Needs::Times,
-    cell: |row| Cell::Bar(parts(row)),
-    // The busiest first: what was not idle.
-    weight: |row| part(row, 4).map_or(Weight::Nothing, |halted| number(1.0 - halted)),
+    shows: Shows::Own {
+        needs: Measured::Latency,
+        cell: |row| Cell::Bar(parts(row)),
+        // The busiest first: what was not idle.
+        weight: |row| {
+            let time = time_of(row).filter(|time| time.total_ns() > 0);
+            time.map_or(Weight::Nothing, |time| number(1.0 - float(time.halted_ns) / float(time.total_ns())))
+        },
+    },
 };
 
 const HOST_TIME: Column = Column {
@@ -286,8 +322,12 @@ const HOST_TIME: Column = Column {
     heading: "host time",
     help: "where the host time of these exits went: the bar's parts are named in the line above",
     // The most costly first: what was not halted.
-    weight: |row| ns(row.group.as_ref().map(|group| group.counters.busy_ns())),
-    needs: Needs::Split,
+    shows: Shows::Own {
+        needs: Measured::Breakdown,
+        cell: |row| Cell::Bar(parts(row)),
+        weight: |row| figure_of(row, &figure::BUSY_NS).number().map_or(Weight::Nothing, number),
+    },
+    rank: 6,
     ..TIME
 };
 
@@ -299,88 +339,47 @@ const TOP: Column = Column {
     rank: 0,
     min: 15,
     max: 30,
-    needs: Needs::Nothing,
-    cell: |row| match &row.top {
-        Some((name, share)) => text(format!("{name} {:.0}%", share * 100.0)),
-        None => text(if row.child { "" } else { "-" }),
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| match &row.top {
+            Some((name, share)) => text(format!("{name} {:.0}%", share * 100.0)),
+            None => text(if row.child { "" } else { "-" }),
+        },
+        weight: |row| row.top.as_ref().map_or(Weight::Nothing, |(name, _)| Weight::Text(name.clone())),
     },
-    weight: |row| row.top.as_ref().map_or(Weight::Nothing, |(name, _)| Weight::Text(name.clone())),
-};
-
-const BUSY: Column = Column {
-    key: "busy",
-    heading: "busy",
-    help: "host time that was not halted: what these exits cost",
-    right: true,
-    rank: 2,
-    min: 8,
-    max: 8,
-    needs: Needs::Split,
-    cell: |row| time_of(row.group.as_ref().map(|group| group.counters.busy_ns())),
-    weight: |row| ns(row.group.as_ref().map(|group| group.counters.busy_ns())),
 };
 
 /// The columns of machines, each told by which VM it is and by this.
-macro_rules! machines {
-    ($which:expr) => {
-        &[
-            VM,
-            PID,
-            $which,
-            RATE,
-            MINUTE,
-            TOTAL,
-            TIME,
-            part!("guest", 0, 9, Times, "part of the time in the guest"),
-            part!("host", 1, 9, WholeTimes, "part of the time out of the guest"),
-            part!("kernel", 1, 9, Split, "part of the time in KVM"),
-            part!("user", 2, 9, Split, "part of the time in the VMM, in user space"),
-            part!("waiting", 3, 9, Split, "part of the time in which it could run and had no CPU"),
-            part!("halted", 4, 9, Split, "part of the time in which it waited for an event"),
-            TOP,
-        ]
-    };
+fn machines(which: Column) -> Vec<Column> {
+    let parts = TIMES.iter().filter(|time| time.top).map(|time| Column::of_part(time));
+    [VM, PID, which, RATE, MINUTE, TOTAL, TIME].into_iter().chain(parts).chain([TOP]).collect()
 }
 
-const VMS: &[Column] = machines!(VCPUS);
+static VMS: LazyLock<Vec<Column>> = LazyLock::new(|| machines(VCPUS));
 
-const VCPU_LIST: &[Column] = machines!(VCPU);
+static VCPU_LIST: LazyLock<Vec<Column>> = LazyLock::new(|| machines(VCPU));
 
-const REASONS: &[Column] = &[
-    REASON,
-    RATE,
-    SHARE,
-    Column { rank: 8, ..MINUTE },
-    Column { rank: 9, ..TOTAL },
-    BUSY,
-    Column { rank: 6, ..HOST_TIME },
-    part!("kernel", 1, 12, Split, "part of the host time in KVM"),
-    part!("user", 2, 12, Split, "part of the host time in the VMM, in user space"),
-    part!("waiting", 3, 12, Split, "part of the host time in which it could run and had no CPU"),
-    part!("halted", 4, 12, Split, "part of the host time in which it waited for an event"),
-    time!(
-        "avg",
-        4,
-        |row: &Row| row.group.as_ref().and_then(exitscope_model::Group::avg_ns),
-        "mean host time of an exit"
-    ),
-    time!("p50", 10, |row: &Row| percentile(row, 0.50), "host time that half of the exits did not exceed"),
-    time!("p95", 11, |row: &Row| percentile(row, 0.95), "host time that 95 % of the exits did not exceed"),
-    time!("p99", 5, |row: &Row| percentile(row, 0.99), "host time that 99 % of the exits did not exceed"),
-];
+static REASONS: LazyLock<Vec<Column>> = LazyLock::new(|| {
+    let own = [REASON, RATE, SHARE, Column { rank: 8, ..MINUTE }, Column { rank: 9, ..TOTAL }];
+    let mut columns: Vec<Column> =
+        own.into_iter().chain(FIGURES.iter().filter_map(|figure| Column::of_figure(figure))).collect();
+    let busy = columns.iter().position(|column| column.key == figure::BUSY_NS.key);
+    columns.insert(busy.map_or(columns.len(), |busy| busy + 1), HOST_TIME);
+    columns
+});
 
 /// Where reasons are told apart by vCPU.
-const REASONS_BY_VCPU: &[Column] = &[Column { rank: 1, min: 8, max: 20, ..VM }, VCPU];
+static REASONS_BY_VCPU: [Column; 2] = [Column { rank: 1, min: 8, max: 20, ..VM }, VCPU];
 
 /// All columns of a list from left to right; with `apart` those of reasons that are told apart by vCPU.
-pub fn columns(list: List, apart: bool, measured: Measured) -> Vec<&'static Column> {
+pub fn columns(list: List, apart: bool, source: Source, measured: Measured) -> Vec<&'static Column> {
     let (first, all): (&'static [Column], &'static [Column]) = match (list, apart) {
-        (List::Vms, _) => (&[], VMS),
-        (List::Vcpus, _) => (&[], VCPU_LIST),
-        (List::Reasons, false) => (&[], REASONS),
-        (List::Reasons, true) => (REASONS_BY_VCPU, REASONS),
+        (List::Vms, _) => (&[], &VMS),
+        (List::Vcpus, _) => (&[], &VCPU_LIST),
+        (List::Reasons, false) => (&[], &REASONS),
+        (List::Reasons, true) => (&REASONS_BY_VCPU, &REASONS),
     };
-    first.iter().chain(all).filter(|column| column.is_there(measured)).collect()
+    first.iter().chain(all).filter(|column| column.is_there(source, measured)).collect()
 }
 
 /// By which columns a list is sorted at first, and with `o` from one to the other.
@@ -397,7 +396,7 @@ pub fn sort(rows: Vec<Row>, column: &Column, reversed: bool) -> Vec<Row> {
         }
     }
     let order = |a: &Row, b: &Row| {
-        let (x, y) = ((column.weight)(a), (column.weight)(b));
+        let (x, y) = (column.weight(a), column.weight(b));
         let by_weight = match (&x, &y) {
             (Weight::Nothing, Weight::Nothing) => Ordering::Equal,
             (Weight::Nothing, _) => return Ordering::Greater,
@@ -423,21 +422,36 @@ pub fn sort(rows: Vec<Row>, column: &Column, reversed: bool) -> Vec<Row> {
     families.into_iter().flatten().collect()
 }
 
-/// The order of `stat` that comes nearest, for what is written to a file.
-pub fn nearest(key: &str) -> Sort {
-    match key {
-        "vm" => Sort::Vm,
-        "vcpu" => Sort::Vcpu,
-        "reason" | "top" => Sort::Name,
-        "busy" | "time" => Sort::Busy,
-        "kernel" => Sort::Kernel,
-        "user" => Sort::User,
-        "waiting" => Sort::Waiting,
-        "halted" => Sort::Halted,
-        "avg" => Sort::Avg,
-        "p50" => Sort::P50,
-        "p95" => Sort::P95,
-        "p99" => Sort::P99,
-        _ => Sort::Count,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exitscope_model::docs;
+
+    fn table(columns: &[Column]) -> String {
+        let mut text = "| column | meaning |\n|---|---|\n".to_owned();
+        for column in columns {
+            text += &format!("| `{}` | {} |\n", column.heading, column.help);
+        }
+        text
+    }
+
+    #[test]
+    fn columns_are_documented() {
+        docs::check_parts(
+            "top.md",
+            &[("vms", table(&VMS)), ("vcpu", table(&[VCPU])), ("reasons", table(&REASONS))],
+        );
+    }
+
+    #[test]
+    fn every_figure_of_the_lists_has_a_column_and_keys_are_different() {
+        for figure in FIGURES.iter().filter(|figure| figure.top.is_some()) {
+            assert!(REASONS.iter().any(|column| column.key == figure.key), "{}", figure.key);
+        }
+        for list in [&VMS, &VCPU_LIST, &REASONS] {
+            for (at, column) in list.iter().enumerate() {
+                assert!(list[..at].iter().all(|other| other.key != column.key), "{}", column.key);
+            }
+        }
     }
 }

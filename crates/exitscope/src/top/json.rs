@@ -1,9 +1,8 @@
 //! What a screen shows, for machines: the object of `exitscope stat -f json` (`docs/json.md`), narrowed to the screen.
 
-use super::column::nearest;
 use super::row::{List, Scope};
 use super::state::{State, View};
-use exitscope_model::{By, Interval};
+use exitscope_model::{By, Interval, Sort};
 use exitscope_view::{self as view, Format, Options};
 
 /// The beginning of a name for the file, and its bytes; `None` where nothing was seen yet.
@@ -20,8 +19,12 @@ pub fn screen(state: &State) -> Option<(String, Vec<u8>)> {
         View::Reason(scope, _) => ("reason", By::ALL, scope, None),
     };
     narrow(state, scope, &mut interval);
-    let sort = list.map_or("exits/s", |list| state.order(list).key);
-    let options = Options { format: Format::Json, by, sort: nearest(sort), ..Options::default() };
+    let sorted_by = list.and_then(|list| {
+        let key = state.order(list).key;
+        state.columns(list).into_iter().find(|column| column.key == key)
+    });
+    let sort = sorted_by.map_or(Sort::COUNT, |column| column.nearest());
+    let options = Options { format: Format::Json, by, sort, ..Options::default() };
     let mut bytes = Vec::new();
     view::write(&interval, &options, &mut bytes).ok()?;
     let end = view::unit::moment(interval.end).replace(['-', ':'], "");

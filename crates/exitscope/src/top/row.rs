@@ -2,6 +2,7 @@
 
 use super::accumulator::Accumulator;
 use super::history::Key;
+use exitscope_model::figure::Context;
 use exitscope_model::{
     Counters, ExitCode, Group, Interval, Level, Measured, Row as ExitRow, VcpuTime, Vm, VmId, float,
 };
@@ -9,6 +10,7 @@ use exitscope_reason as reason;
 use exitscope_view::prose::{NAME, vm_name};
 use exitscope_view::text;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a list has a row for each of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub struct Row {
     pub time: Option<VcpuTime>,
     /// What reasons counted.
     pub group: Option<Group>,
+    /// What the figures of that depend on, too.
+    pub context: Option<Arc<Context<'static>>>,
     /// The most frequent reason, and its part of the exits.
     pub top: Option<(String, f64)>,
 }
@@ -181,6 +185,7 @@ impl Source<'_> {
             share: None,
             time: None,
             group: None,
+            context: None,
             top: None,
         }
     }
@@ -255,6 +260,7 @@ impl Source<'_> {
                 exits += row.counters.count;
             }
         }
+        let context = Arc::new(self.context(sums.values().map(|(_, counters)| counters)));
         let row = |((vcpu, which), (total, counters)): (OnVcpu, (u64, Counters))| {
             let of = vcpu.map(|(vm, _)| vm).or(scope.vm);
             let vm = of.and_then(|vm| self.all.vms.get(&vm));
@@ -279,10 +285,24 @@ impl Source<'_> {
                     code: Some(code),
                     counters,
                 }),
+                context: Some(Arc::clone(&context)),
                 top: None,
             }
         };
         sums.into_iter().map(row).collect()
+    }
+
+    /// Context of figures of rows that together have counted this.
+    fn context<'c>(&self, rows: impl Iterator<Item = &'c Counters>) -> Context<'static> {
+        let mut counters = Counters::default();
+        rows.for_each(|row| counters.add(row));
+        Context {
+            vms: None,
+            length: self.span.length,
+            source: self.span.source,
+            measured: self.span.measured,
+            total: Group { vm: None, vcpu: None, level: None, code: None, counters },
+        }
     }
 
     /// Whose history is a row's; nothing where none is kept.

@@ -248,7 +248,8 @@ impl State {
 
     /// The columns of a list.
     pub fn columns(&self, list: List) -> Vec<&'static Column> {
-        column::columns(list, self.apart, self.measured())
+        let source = self.span().map_or(exitscope_model::Source::Btf, |span| span.source);
+        column::columns(list, self.apart, source, self.measured())
     }
 
     /// How a list is sorted.

@@ -6,9 +6,9 @@ use super::chart::Chart;
 use super::markup::{Markup, at};
 use super::tables::{Head, cell, number, table};
 use super::theme::KINDS;
-use crate::column::{COLUMNS, Column, Context};
-use crate::value::Value;
-use crate::{details, text, unit};
+use crate::table::heading;
+use crate::{details, text, unit, value};
+use exitscope_model::figure::{self, Context, FIGURES, Figure, Value};
 use exitscope_model::{BUCKETS, By, Group, Interval, Level, Measured, Sort, Source, float, group, sort};
 use exitscope_reason as reason;
 
@@ -23,7 +23,7 @@ const DETAILS: usize = 8;
 fn groups(whole: &Interval) -> Vec<Group> {
     let mut groups = group(whole, By { level: whole.has_l2(), reason: true, ..By::NOTHING });
     groups.retain(|group| group.counters.count > 0);
-    sort(&mut groups, Sort::Count, whole, reason::name);
+    sort(&mut groups, Sort::COUNT, &Context::new(whole), reason::name);
     groups
 }
 
@@ -68,25 +68,25 @@ pub fn sections(m: &mut Markup, story: &Story, chart: &Chart) {
 
 fn rows(m: &mut Markup, whole: &Interval, groups: &[Group], chart: &Chart) {
     let by = By { level: true, reason: true, ..By::NOTHING };
-    let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|column| column.rank.is_some() && column.is_there(by, whole)).collect();
-    let heading = |column: &Column| {
-        if column.key == "reason" && whole.source == Source::KvmStat { "class" } else { column.heading }
-    };
-    let heads: Vec<Head> =
-        columns.iter().map(|column| Head(heading(column), column.right, column.help)).collect();
+    let columns: Vec<&Figure> = FIGURES
+        .iter()
+        .copied()
+        .filter(|figure| figure.rank.is_some() && figure.is_there(by, whole))
+        .collect();
+    let head = |figure: &&Figure| Head(heading(figure, whole.source), figure.kind.is_number(), figure.help);
+    let heads: Vec<Head> = columns.iter().map(head).collect();
     let context = Context::new(whole);
     table(m, &heads, |m| {
         for (place, group) in groups.iter().enumerate() {
             m.with("tr", &[], |m| {
-                for column in &columns {
-                    let shown = text::clean(&column.value(&context, group).human(), CELL);
-                    match column.key {
-                        "reason" => m.with("td", at!["class" = "name"], |m| {
+                for figure in &columns {
+                    let shown = text::clean(&value::human(&figure.value(&context, group)), CELL);
+                    match figure.key {
+                        key if key == figure::REASON.key => m.with("td", at!["class" = "name"], |m| {
                             m.tag("span", at!["class" = color(chart, group)], "");
                             m.tag("a", at!["href" = format!("#r{place}")], &shown);
                         }),
-                        _ if column.right => number(m, &shown),
+                        _ if figure.kind.is_number() => number(m, &shown),
                         _ => cell(m, &shown),
                     }
                 }
@@ -94,13 +94,13 @@ fn rows(m: &mut Markup, whole: &Interval, groups: &[Group], chart: &Chart) {
         }
         if whole.source != Source::KvmStat {
             m.with("tr", at!["class" = "total"], |m| {
-                for (place, column) in columns.iter().enumerate() {
-                    let shown = match column.value(&context, &context.total) {
+                for (place, figure) in columns.iter().enumerate() {
+                    let shown = match figure.value(&context, &context.total) {
                         Value::Nothing if place == 0 => "total".into(),
                         Value::Nothing => String::new(),
-                        value => text::clean(&value.human(), CELL),
+                        found => text::clean(&value::human(&found), CELL),
                     };
-                    if column.right { number(m, &shown) } else { cell(m, &shown) }
+                    if figure.kind.is_number() { number(m, &shown) } else { cell(m, &shown) }
                 }
             });
         }
@@ -222,7 +222,7 @@ fn about(m: &mut Markup, group: &Group) {
         });
     }
     if !counters.returns.is_empty() {
-        let returns = Value::Returns(counters.returns.clone()).human();
+        let returns = value::human(&Value::Returns(counters.returns.clone()));
         let exits = unit::counted(counters.split.user_exits, "exit");
         m.with("p", at!["class" = "hint"], |m| {
             m.format(format_args!("Out to user space: {exits}; KVM_RUN returned with {returns}."));

@@ -4,8 +4,9 @@ use super::Story;
 use super::bars;
 use super::markup::{Markup, at};
 use super::tables::{Head, cell, number, table};
-use crate::vcpus::{Part, is_ambiguous, parts, share_of, sum};
+use crate::vcpus::{is_ambiguous, parts, share_of, sum};
 use crate::{prose, unit};
+use exitscope_model::figure::Time;
 use exitscope_model::{VcpuSpan, VcpuTime, float};
 use std::cmp::Reverse;
 
@@ -19,7 +20,7 @@ pub fn section(m: &mut Markup, story: &Story) {
         return;
     }
     let timed = whole.vcpus.iter().any(|span| span.time.is_some_and(|time| time.total_ns() > 0));
-    let parts: &[Part] = if timed { parts(whole) } else { &[] };
+    let parts = if timed { parts(whole) } else { Vec::new() };
     let busy = |span: &VcpuSpan| span.time.map_or(0, |time| time.total_ns() - time.idle_ns());
     let mut spans: Vec<&VcpuSpan> = whole.vcpus.iter().collect();
     spans.sort_by_key(|span| (Reverse((busy(span), span.exits)), span.vm, span.vcpu));
@@ -36,14 +37,14 @@ pub fn section(m: &mut Markup, story: &Story) {
     heads.push(Head("exits/s", true, ""));
     if timed {
         heads.push(Head("time", false, "what it did with its time"));
-        heads.extend(parts.iter().map(|part| Head(part.name, true, help(part.name))));
+        heads.extend(parts.iter().map(|part| Head(part.name, true, part.help)));
     }
     let seconds = whole.length.as_secs_f64().max(1e-9);
     let row = |m: &mut Markup, exits: u64, time: VcpuTime| {
         number(m, &unit::count(exits));
         number(m, &unit::rate(float(exits) / seconds));
         if timed {
-            m.with("td", at!["class" = "drawn"], |m| bar(m, parts, &time));
+            m.with("td", at!["class" = "drawn"], |m| bar(m, &parts, &time));
             parts.iter().for_each(|part| number(m, &share_of(part, &time)));
         }
     };
@@ -55,10 +56,10 @@ pub fn section(m: &mut Markup, story: &Story) {
         m.tag("h2", &[], "vCPUs");
         if timed {
             m.with("p", at!["class" = "legend"], |m| {
-                for part in parts {
+                for part in &parts {
                     m.tag(
                         "span",
-                        at!["class" = format!("key p-{}", part.name), "title" = help(part.name)],
+                        at!["class" = format!("key p-{}", part.name), "title" = part.help],
                         part.name,
                     );
                 }
@@ -94,10 +95,10 @@ pub fn section(m: &mut Markup, story: &Story) {
     });
 }
 
-fn bar(m: &mut Markup, parts: &[Part], time: &VcpuTime) {
+fn bar(m: &mut Markup, parts: &[&Time], time: &VcpuTime) {
     let total = float(time.total_ns().max(1));
     let shares: Vec<_> =
-        parts.iter().map(|part| (class(part.name), part.name, float((part.ns)(time)) / total)).collect();
+        parts.iter().map(|part| (class(part.name), part.name, float(part.ns(time)) / total)).collect();
     bars::parts(m, &shares);
 }
 
@@ -110,17 +111,5 @@ pub fn class(part: &str) -> &'static str {
         "waiting" => "p-waiting",
         "polled" => "p-polled",
         _ => "p-idle",
-    }
-}
-
-fn help(part: &str) -> &'static str {
-    match part {
-        "guest" => "the guest ran",
-        "host" => "out of the guest, for whatever reason",
-        "kernel" => "KVM worked for it",
-        "user" => "the VMM worked for it",
-        "waiting" => "it could have run, but had no CPU",
-        "polled" => "halted; KVM kept its CPU busy, waiting for something to do",
-        _ => "halted; nothing to do",
     }
 }

@@ -21,7 +21,7 @@ fn fit(columns: Vec<&'static Column>, rows: &[Row], sorted_by: &str, width: usiz
     let gap = if width >= 100 { 2 } else { 1 };
     // Names are shortened only where there is little room.
     let longest = |column: &Column| {
-        let texts = rows.iter().filter_map(|row| match (column.cell)(row) {
+        let texts = rows.iter().filter_map(|row| match column.cell(row) {
             Cell::Text(text) if !column.right => Some(text.width().min(column.max)),
             _ => None,
         });
@@ -128,7 +128,7 @@ fn line(state: &State, row: &Row, chosen: bool, look: Look, fitted: &Fitted, are
     }
     let mut x = area.x;
     for (column, width) in &fitted.columns {
-        match (column.cell)(row) {
+        match column.cell(row) {
             Cell::Text(text) => {
                 let text = text::clean(&text, *width);
                 let name = matches!(column.key, "vm" | "reason") && !chosen && !row.ended && !row.child;
