@@ -1,4 +1,4 @@
-//! How figures came about.
+//! Provenance of figures.
 
 use super::{Measured, Source};
 use std::collections::BTreeMap;
@@ -15,16 +15,16 @@ pub struct About {
     pub kernel: String,
     /// The CPU's model.
     pub cpu: String,
-    /// How many CPUs the host has.
+    /// Number of the host's CPUs.
     pub cpus: u32,
     /// The parameters of KVM's modules, by module and name.
     pub kvm: BTreeMap<(String, String), String>,
     /// The command whose VMs were watched; empty where there was none.
     pub command: Vec<String>,
-    /// How long an interval was meant to be.
+    /// Intended length of an interval.
     pub interval: Duration,
     /// Where the numbers come from.
     pub source: Source,
-    /// What was measured beside the number of exits.
+    /// Level of detail.
     pub measured: Measured,
 }

@@ -13,33 +13,34 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// What b's median has more than a's.
+    /// Difference of the medians: b's less a's.
     pub fn change(&self) -> f64 {
         self.b.median - self.a.median
     }
 
-    /// Whether the medians lie further apart than the runs of either side do among themselves: with one run a side, which has
-    /// no spread, this says nothing.
+    /// Returns true if the medians lie further apart than the runs of either side do among themselves: with
+    /// one run a side, which has no spread, this says nothing.
     pub fn exceeds_spread(&self) -> bool {
         self.change().abs() > self.a.spread().max(self.b.spread())
     }
 }
 
-/// What one reason, or all of them, did on both sides.
+/// Figures of one reason, or of all together, on both sides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// Whose exits, and which; `None` for all.
+    /// Level and reason; `None` for all exits together.
     pub reason: Option<(Level, ExitCode)>,
     /// Exits.
     pub count: Pair,
     /// Exits a second.
     pub rate: Pair,
-    /// Host time (ns), that which was halted left out where all runs tell it apart; `None` where a run has no times.
+    /// Host time (ns), that which was halted left out where all runs tell it apart; `None` where a run has
+    /// no times.
     pub time_ns: Option<Pair>,
 }
 
 impl Difference {
-    /// How much it matters: by time, or by count where there is none.
+    /// Weight by which rows are sorted: the change of time, or of count where there is no time.
     fn weight(&self) -> f64 {
         self.time_ns.unwrap_or(self.count).change().abs()
     }
@@ -48,11 +49,11 @@ impl Difference {
 /// Two sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// How many runs a has, and b.
+    /// Number of runs of a, and of b.
     pub runs: [usize; 2],
-    /// How long the runs took (s).
+    /// Length of the runs (s).
     pub seconds: Pair,
-    /// What all of them measured.
+    /// Level of detail that all of them have.
     pub measured: Measured,
     /// Each reason that occurred in any run, that which changed most first.
     pub rows: Vec<Difference>,

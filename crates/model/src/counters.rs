@@ -1,4 +1,5 @@
-//! Counters of exits. A new counter is one entry here, one line in `bpf/wire.h`, and one in the schema of recordings.
+//! Counters of exits. A new counter is one entry here, one line in `bpf/wire.h`, and one in the schema of
+//! recordings.
 
 use super::accumulate::accumulated;
 use super::{Details, Histogram, Modes, Returns};
@@ -81,8 +82,8 @@ pub enum Unit {
     Ns,
 }
 
-/// Defines parts of [`Counters`] whose fields are plain numbers: the struct, the list of its counters, and the macro that
-/// copies them off the wire.
+/// Defines parts of [`Counters`] whose fields are plain numbers: the struct, the list of its counters, and
+/// the macro that copies them off the wire.
 macro_rules! parts {
     ($dollar:tt $(
         $(#[$meta:meta])* $part:ident: $name:ident {
@@ -123,7 +124,8 @@ parts! { $
     /// Parts of the host time of some exits, and how many of them went out to user space. The rest of
     /// [`Counters::time_ns`] was spent by KVM itself, in the kernel. Zero where it is not measured.
     split: Split {
-        /// Exits that KVM did not handle alone: KVM_RUN returned to the VMM at least once before the next entry.
+        /// Exits that KVM did not handle alone: KVM_RUN returned to the VMM at least once before the next
+        /// entry.
         user_exits: Exits,
         /// In the VMM: from `kvm_userspace_exit` until it called KVM_RUN again (ns).
         user_ns: Ns,
@@ -139,12 +141,13 @@ parts! { $
     nested: Nested {
         /// Exits of L2 after which KVM entered L1, to have it handle them; KVM handled the others alone.
         to_l1: Exits,
-        /// How many of those L1 has handled: it has entered an L2 again.
+        /// Exits among those that L1 has handled: it has entered an L2 again.
         l1_done: Exits,
-        /// Exits that L1 made itself until it had handled those; that with which it entered L2 is one of them.
+        /// Exits that L1 made itself until it had handled those; that with which it entered L2 is one of
+        /// them.
         l1_exits: Exits,
-        /// Time that L1 took for those, from the entry into L1 to that into L2 (ns), in L1 and in its exits. Zero where
-        /// times are not measured.
+        /// Time that L1 took for those, from the entry into L1 to that into L2 (ns), in L1 and in its exits.
+        /// Zero where times are not measured.
         l1_ns: Ns,
     }
 }

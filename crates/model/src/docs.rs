@@ -31,7 +31,7 @@ pub fn check(document: &str, made: &str) {
 /// Compares parts of a document, each between a line `<!-- made: NAME -->` and the next line `<!-- end -->`.
 ///
 /// # Panics
-/// As [`check`], and if the document has no such lines.
+/// If they differ, like [`check`], and if the document has no such lines.
 pub fn check_parts(document: &str, parts: &[(&str, String)]) {
     let path = path(document);
     let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

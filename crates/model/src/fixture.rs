@@ -78,7 +78,7 @@ fn split(code: ExitCode, counters: &Counters) -> (Split, Returns) {
     }
 }
 
-/// What exits with this code are about, on AMD.
+/// Details of exits with this code, on AMD.
 fn details(code: ExitCode, count: u64) -> Details {
     let port = |port, write| Detail::Port { port, write };
     let msr = |msr, write| Detail::Msr { msr, write };
@@ -148,7 +148,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
     }
 }
 
-/// What a vCPU did with ten seconds, of which it spent what `rows` say out of the guest.
+/// Time of a vCPU in ten seconds; its rows say how much of that was out of the guest.
 fn time(span: &VcpuSpan, rows: &[Row]) -> VcpuTime {
     let mut time = VcpuTime::default();
     for Row { counters, .. } in rows.iter().filter(|row| (row.vm, row.vcpu) == (span.vm, span.vcpu)) {

@@ -36,7 +36,7 @@ impl Key {
     }
 }
 
-/// What rows are told apart by; what is not named is added up.
+/// Keys that rows are told apart by; over the other keys they are added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct By {
     /// Tell VMs apart.
@@ -123,11 +123,11 @@ pub struct Group {
     pub vm: Option<VmId>,
     /// The vCPU's number.
     pub vcpu: Option<u32>,
-    /// Whose exits.
+    /// The level.
     pub level: Option<Level>,
     /// The reason.
     pub code: Option<ExitCode>,
-    /// What was counted.
+    /// The counters, added up.
     pub counters: Counters,
 }
 
@@ -188,8 +188,9 @@ pub fn group(interval: &Interval, by: By) -> Vec<Group> {
     groups.into_iter().map(group).collect()
 }
 
-/// Sorts groups of one interval by a figure; equal ones by count, then by VM, vCPU, level and code, so that the order is
-/// always the same. Groups without the figure come last; where none has it, the count decides. `name` names reasons.
+/// Sorts groups of one interval by a figure; equal ones by count, then by VM, vCPU, level and code, so that
+/// the order is always the same. Groups without the figure come last; where none has it, the count decides.
+/// `name` names reasons.
 pub fn sort(
     groups: &mut Vec<Group>,
     order: Sort,

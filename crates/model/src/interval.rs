@@ -1,4 +1,4 @@
-//! What happened between two moments.
+//! Difference of two samples.
 
 use super::{Counters, ExitCode, Level, Loss, Measured, Sample, Source, VcpuSample, VcpuTime, Vm, VmId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,11 +11,11 @@ pub struct Row {
     pub vm: VmId,
     /// The vCPU's number in the VM.
     pub vcpu: u32,
-    /// Whose exits: [`Level::L1`] where the source cannot tell.
+    /// The level; [`Level::L1`] where the source cannot tell.
     pub level: Level,
     /// The reason.
     pub code: ExitCode,
-    /// What was counted in the interval.
+    /// Counters of the interval.
     pub counters: Counters,
 }
 
@@ -36,12 +36,12 @@ pub struct VcpuSpan {
     pub exits: u64,
     /// KVM's own count of them; `None` where it could not be read.
     pub kvm_exits: Option<u64>,
-    /// What it did with its time, from its first exit on; `None` where times are not measured.
+    /// Parts of its time, from its first exit on; `None` where times are not measured.
     pub time: Option<VcpuTime>,
 }
 
 impl VcpuSpan {
-    /// Adds what the same vCPU did afterwards.
+    /// Adds the span of the same vCPU that follows.
     pub fn add(&mut self, next: &VcpuSpan) {
         self.exits += next.exits;
         self.kvm_exits = self.kvm_exits.zip(next.kvm_exits).map(|(a, b)| a + b);
@@ -51,18 +51,52 @@ impl VcpuSpan {
     }
 }
 
-/// What happened between two moments, in rows that need no further subtraction.
+/// Exits between two moments, in rows that need no further subtraction.
+///
+/// ```
+/// use exitscope_model::{
+///     Counters, ExitCode, Interval, Isa, Level, Loss, Measured, ReasonCount, Sample, Source, VcpuSample,
+///     VmId,
+/// };
+/// use std::time::SystemTime;
+///
+/// /// A sample of one vCPU that has exited so often for CPUID (VMX: 10).
+/// fn sample(monotonic_ns: u64, count: u64) -> Sample {
+///     let counters = Counters { count, ..Counters::default() };
+///     let code = ExitCode { isa: Isa::Vmx, code: 10 };
+///     let reasons = vec![ReasonCount { level: Level::L1, code, counters }];
+///     let vcpu =
+///         VcpuSample { vm: VmId(1), vcpu: 0, exits: count, kvm_exits: Some(count), time: None, reasons };
+///     Sample {
+///         monotonic_ns,
+///         wall: SystemTime::UNIX_EPOCH,
+///         source: Source::Btf,
+///         measured: Measured::Counts,
+///         vms: Vec::new(),
+///         vcpus: vec![vcpu],
+///         loss: Loss::default(),
+///     }
+/// }
+///
+/// let [first, second, third] = [sample(0, 100), sample(1_000_000_000, 140), sample(2_000_000_000, 150)];
+/// let mut interval = Interval::between(&first, &second)?;
+/// assert_eq!((interval.exits(), interval.kvm_exits(), interval.length.as_secs()), (40, Some(40), 1));
+/// interval.extend(&Interval::between(&second, &third)?);
+/// assert_eq!(interval, Interval::between(&first, &third)?);
+/// assert!(Interval::between(&third, &first).is_err(), "no counter shrinks");
+/// # Ok::<(), exitscope_model::WentBackwards>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// When it began.
+    /// Begin by the wall clock.
     pub start: SystemTime,
-    /// When it ended.
+    /// End by the wall clock.
     pub end: SystemTime,
-    /// How long it was by the monotonic clock.
+    /// Length by the monotonic clock.
     pub length: Duration,
-    /// Where the numbers come from.
+    /// Source of the counters.
     pub source: Source,
-    /// What was measured beside the number of exits.
+    /// Level of detail.
     pub measured: Measured,
     /// The VMs that were there, by id.
     pub vms: BTreeMap<VmId, Vm>,
@@ -70,7 +104,7 @@ pub struct Interval {
     pub vcpus: Vec<VcpuSpan>,
     /// Reasons that occurred, by VM, vCPU, level and code.
     pub rows: Vec<Row>,
-    /// What was missed.
+    /// Losses.
     pub loss: Loss,
 }
 
@@ -82,7 +116,7 @@ pub struct WentBackwards {
 }
 
 impl Interval {
-    /// What happened between two consecutive samples of one collector.
+    /// Returns the difference of two consecutive samples of one collector.
     ///
     /// # Errors
     /// If a counter went backwards.
@@ -194,7 +228,7 @@ impl Interval {
         self.vcpus.iter().map(|span| span.kvm_exits).sum()
     }
 
-    /// Whether any of the guests ran guests of its own, and their exits are told apart.
+    /// Returns true if it has exits of L2: a guest ran guests of its own, and their exits are told apart.
     pub fn has_l2(&self) -> bool {
         self.rows.iter().any(|row| row.level == Level::L2)
     }
@@ -223,7 +257,7 @@ mod tests {
     /// One exit, of (VM, vCPU, code), that took so long.
     type Exit = (u8, u8, u8, u32);
 
-    /// What a collector says after `exits`, each of which spent an eighth of its time in each of two places.
+    /// A collector's sample after `exits`, each of which spent an eighth of its time in each of two places.
     fn sample(exits: &[Exit]) -> Sample {
         let mut vcpus: BTreeMap<(u8, u8), VcpuSample> = BTreeMap::new();
         for &(vm, vcpu, code, ns) in exits {

@@ -36,7 +36,7 @@ pub use sample::{ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
 pub use statistics::Summary;
 pub use time::{Measured, Returns, UserReason, VcpuTime};
 
-/// Whose numbering an exit code follows.
+/// Numbering that an exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Intel VMX: the exit reason field of the VMCS (SDM vol. 3, appendix C).
@@ -66,7 +66,7 @@ impl Isa {
 /// is a failed entry); SVM's negative codes (`VMEXIT_INVALID` is -1) stay negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExitCode {
-    /// Whose numbering.
+    /// The numbering.
     pub isa: Isa,
     /// The code.
     pub code: i64,

@@ -1,17 +1,18 @@
-//! What a guest was doing when it exited, by the mode of its vCPU and where its instruction pointer was.
+//! Mode of a guest's vCPU when it exited.
 
-/// What a vCPU executed when it exited.
+/// Kind of code that a vCPU executed when it exited, by the mode of its CPU and by its instruction pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Not known. On VMX this is long mode where KVM did not read the guest's instruction pointer to handle the exit, which
-    /// it only does when it needs it. And everywhere it is a guest whose registers are encrypted (SEV-ES, TDX).
+    /// Not known. On VMX this is long mode where KVM did not read the guest's instruction pointer to handle
+    /// the exit, which it only does when it needs it. And everywhere it is a guest whose registers are
+    /// encrypted (SEV-ES, TDX).
     Unknown,
     /// Real mode (CR0.PE is 0): from the reset vector on, and what firmware and boot loaders do there.
     Real,
     /// Protected mode without long mode (EFER.LMA is 0): firmware, boot loaders, and kernels of 32 bits.
     Protected,
-    /// Long mode in the lower half of the addresses: before there was a kernel UEFI, or a kernel that unpacks itself; later
-    /// programs in user space.
+    /// Long mode in the lower half of the addresses: before there was a kernel UEFI, or a kernel that
+    /// unpacks itself; later programs in user space.
     LongLow,
     /// Long mode in the upper half of the addresses: a kernel.
     LongHigh,

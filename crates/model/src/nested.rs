@@ -1,12 +1,13 @@
 //! Guests that run guests of their own.
 
-/// Whose exits they are.
+/// Level of a guest: exits are its own, or those of guests that it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The VM's own.
     #[default]
     L1,
-    /// Those of guests that the VM's guest runs as a hypervisor, all of them together. KVM runs these on the same vCPU.
+    /// Those of guests that the VM's guest runs as a hypervisor, all of them together. KVM runs these on the
+    /// same vCPU.
     L2,
 }
 

@@ -15,11 +15,12 @@ pub struct Vm {
     pub id: VmId,
     /// The process that runs it.
     pub pid: u32,
-    /// What its owner calls it. Untrusted: any bytes that are valid UTF-8, control characters included.
+    /// Name, chosen by its owner. Untrusted: any bytes that are valid UTF-8, control characters included.
     pub name: String,
     /// The program that runs it, e.g. `qemu`.
     pub vmm: String,
-    /// Its process's command line, arguments separated by NUL, at most 64 KiB of it; empty where it is not known. Untrusted too.
+    /// Its process's command line, arguments separated by NUL, at most 64 KiB of it; empty where it is not
+    /// known. Untrusted too.
     pub command: Arc<str>,
     /// It is no more: its counters are final.
     pub ended: bool,
@@ -42,9 +43,9 @@ pub enum Source {
 /// the extremes alone are those since the sample before, because extremes cannot be subtracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReasonCount {
-    /// Whose exits.
+    /// The level.
     pub level: Level,
-    /// Which reason.
+    /// The reason.
     pub code: ExitCode,
     /// Its counters.
     pub counters: Counters,
@@ -61,7 +62,7 @@ pub struct VcpuSample {
     pub exits: u64,
     /// KVM's own statistic `exits` over the same span; `None` where it could not be read.
     pub kvm_exits: Option<u64>,
-    /// What it did with its time since its first exit; `None` where times are not measured.
+    /// Parts of its time since its first exit; `None` where times are not measured.
     pub time: Option<VcpuTime>,
     /// The reasons that occurred.
     pub reasons: Vec<ReasonCount>,
@@ -76,12 +77,12 @@ pub struct Sample {
     pub wall: SystemTime,
     /// Where the numbers come from.
     pub source: Source,
-    /// What is measured beside the number of exits.
+    /// Level of detail.
     pub measured: Measured,
     /// Every VM that has a vCPU here, by id.
     pub vms: Vec<Vm>,
     /// Every vCPU, by VM and number. A vCPU of a VM that ended is in one sample after that, then gone.
     pub vcpus: Vec<VcpuSample>,
-    /// What was missed since the watching began.
+    /// Losses since the watching began.
     pub loss: Loss,
 }

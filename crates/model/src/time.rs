@@ -9,23 +9,24 @@ pub enum Measured {
     Counts,
     /// Also the host time of each exit.
     Latency,
-    /// Also where the host time went: [`Split`](super::Split), returns of KVM_RUN, and all parts of [`VcpuTime`].
+    /// Also where the host time went: [`Split`](super::Split), returns of KVM_RUN, and all parts of
+    /// [`VcpuTime`].
     Breakdown,
 }
 
-/// What KVM_RUN returned to the VMM with.
+/// Reason with which KVM_RUN returned to the VMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserReason(
-    /// `KVM_EXIT_*` (include/uapi/linux/kvm.h), or the negated error where KVM_RUN failed. KVM_RUN fails with EINTR for
-    /// a signal, which is `KVM_EXIT_INTR` here.
+    /// `KVM_EXIT_*` (include/uapi/linux/kvm.h), or the negated error where KVM_RUN failed. KVM_RUN fails
+    /// with EINTR for a signal, which is `KVM_EXIT_INTR` here.
     pub i32,
 );
 
-/// How often KVM_RUN returned to the VMM, by what it returned with. One exit may return several times before the vCPU
+/// Number of KVM_RUN's returns to the VMM, by reason. One exit may return several times before the vCPU
 /// enters again. Small, and empty for most reasons.
 pub type Returns = BTreeMap<UserReason, u64>;
 
-/// What a vCPU did with its time. The parts, [`VcpuTime::polled_ns`] aside, add up to the time that it was watched for.
+/// Parts of a vCPU's time. They, [`VcpuTime::polled_ns`] aside, add up to the time that it was watched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuTime {
     /// In the guest (ns).
@@ -38,8 +39,8 @@ pub struct VcpuTime {
     pub halted_ns: u64,
     /// The part of `halted_ns` in which it polled (ns).
     pub polled_ns: u64,
-    /// Runnable, but not on a CPU (ns). What a vCPU that waits right now has waited counts where it was before, until
-    /// it runs.
+    /// Runnable, but not on a CPU (ns). What a vCPU that waits right now has waited counts where it was
+    /// before, until it runs.
     pub waiting_ns: u64,
 }
 
@@ -69,8 +70,8 @@ impl VcpuTime {
         self.waiting_ns += other.waiting_ns;
     }
 
-    /// What came after `earlier`. What was taken for one part and has turned out to be another (see
-    /// [`VcpuTime::waiting_ns`]) is taken off the parts that grew most, so that the sum is right.
+    /// Returns the time after `earlier`. Time that was taken for one part and has turned out to be another's
+    /// (see [`VcpuTime::waiting_ns`]) is taken off the parts that grew most, so that the sum is right.
     pub fn since(&self, earlier: &VcpuTime) -> VcpuTime {
         let mut over = 0;
         let mut parts = [

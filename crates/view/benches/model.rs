@@ -1,4 +1,5 @@
-//! What runs in user space between two samples and the reader's eyes, on a big host: 1,024 vCPUs of 20 reasons each.
+//! Speed of what runs in user space between two samples and the reader's eyes, on a big host: 1,024 vCPUs of
+//! 20 reasons each.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use exitscope_model::{

@@ -12,7 +12,7 @@ use std::io;
 /// The version of the JSON.
 const VERSION: u32 = 1;
 
-/// What runs are called, as they were given.
+/// Names of the runs, as they were given.
 pub type Names = [Vec<String>; 2];
 
 /// A table with what is to be said about it.

@@ -7,7 +7,7 @@ use exitscope_model::{Interval, group, sort};
 use exitscope_reason as reason;
 use std::io;
 
-/// What each row says about its interval: key and meaning.
+/// Columns that say the same on each row of an interval: key and meaning.
 pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
     ("start", "begin of the interval, in seconds since 1970-01-01 00:00 UTC"),
     ("end", "its end, likewise"),

@@ -107,7 +107,7 @@ fn keys_are_documented() {
     docs::check_parts("json.md", &parts);
 }
 
-/// What follows the types in the schema of a figure.
+/// Schema of a figure's values.
 fn schema_of(figure: &Figure) -> String {
     let of = |name: &str, more: &str| {
         let null =

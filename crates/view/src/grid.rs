@@ -15,7 +15,7 @@ pub struct Cells {
     pub heading: String,
     /// Numbers stand at the right; only what stands at the left is cut.
     pub right: bool,
-    /// How soon it can go: the highest goes first, 0 stays.
+    /// Rank where there is little room: the highest goes first, 0 stays.
     pub dispensable: u8,
     /// The cells from the top.
     pub rows: Vec<String>,

@@ -43,7 +43,7 @@ pub fn line(object: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What machines call a source.
+/// Returns the word for a source in JSON and CSV.
 pub fn source(source: Source) -> &'static str {
     match source {
         Source::Btf => "btf",
@@ -53,7 +53,7 @@ pub fn source(source: Source) -> &'static str {
     }
 }
 
-/// What machines call that which was measured.
+/// Returns the word for a level of detail in JSON and CSV.
 pub fn measured(measured: Measured) -> &'static str {
     match measured {
         Measured::Counts => "counts",

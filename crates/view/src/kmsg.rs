@@ -8,10 +8,9 @@ use exitscope_reason as reason;
 /// (`PRINTK_MESSAGE_MAX`, before 6.6 `LOG_LINE_MAX`), ours are far below it.
 const NAME: usize = 100;
 
-/// What an interval that began with the watching says in the kernel log: the total first, then
-/// each type that occurred with its number and name, by number, then those of the guest's own guests (L2), then what was
-/// missed. Each line is
-/// at most 200 bytes of ASCII and has no line break; the caller adds the level.
+/// Lines of an interval that began with the watching, for the kernel log: the total first, then each type
+/// that occurred with its number and name, by number, then those of the guest's own guests (L2), then what
+/// was missed. Each line is at most 200 bytes of ASCII and has no line break; the caller adds the level.
 pub fn lines(interval: &Interval) -> Vec<String> {
     let mut lines = vec![format!("exitscope: {} exits in all", interval.exits())];
     for group in group(interval, By { vm: false, vcpu: false, level: true, reason: true }) {

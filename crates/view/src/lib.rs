@@ -27,7 +27,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-/// How an interval is written.
+/// Format of an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -68,7 +68,7 @@ impl FromStr for Format {
     }
 }
 
-/// What the one who counted knows about the numbers, in words that continue a sentence: they
+/// Facts about the numbers that whoever counted knows, in words that continue a sentence: they
 /// begin in lower case and end without a full stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
@@ -82,23 +82,23 @@ pub struct Explanation {
     pub source: Option<String>,
 }
 
-/// How to write.
+/// Options of [`write`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The format.
     pub format: Format,
-    /// What rows are told apart by.
+    /// Keys that rows are told apart by.
     pub by: By,
-    /// What rows are sorted by.
+    /// Order of the rows.
     pub sort: Sort,
-    /// Whether this is the first interval in its file: CSV then begins with its header, and a
+    /// True for the first interval in its file: CSV then begins with its header, and a
     /// table does not begin with an empty line.
     pub first: bool,
     /// The table's columns on the terminal; `None` where there is no limit.
     pub width: Option<usize>,
-    /// Whether the table is coloured.
+    /// True if the table is coloured.
     pub color: bool,
-    /// What is known about the numbers.
+    /// Facts about the numbers, for the notes below a table.
     pub explanation: Explanation,
     /// [`answers`] follow a table, which does not say what they say.
     pub answered: bool,

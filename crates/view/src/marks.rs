@@ -3,10 +3,10 @@
 use super::{text, unit};
 use exitscope_analysis::boot_report::{Mark, Origin};
 
-/// How many marks are shown, the first and the last of more.
+/// Number of marks that are shown: of more, the first and the last.
 const SHOWN: usize = 40;
 
-/// How many columns of a mark's text are shown.
+/// Columns of a mark's text that are shown.
 const TEXT: usize = 80;
 
 /// A line for each mark: when, where it comes from, and its text; nothing where there is none.

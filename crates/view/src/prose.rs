@@ -1,4 +1,4 @@
-//! What stands around the table, in sentences.
+//! Sentences around the table.
 
 use super::value::by_frequency;
 use super::{Explanation, Options, details, text, unit, vcpus};
@@ -10,7 +10,7 @@ use exitscope_reason as reason;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// What kind of line it is, which decides its colour.
+/// Kind of a line, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Says what follows.
@@ -30,9 +30,9 @@ pub enum Kind {
 /// A line of prose, as long as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What kind.
+    /// The kind.
     pub kind: Kind,
-    /// What it says; nothing hostile.
+    /// The text, harmless.
     pub text: String,
 }
 
@@ -43,7 +43,7 @@ fn line(kind: Kind, text: impl Into<String>) -> Line {
 /// The longest name of a VM or reason anywhere for people, in columns.
 pub const NAME: usize = 32;
 
-/// How many VMs the heading names.
+/// Number of VMs that the heading names.
 const NAMED: usize = 4;
 
 /// The name of a VM, harmless and not too long.
@@ -91,7 +91,7 @@ fn span(interval: &Interval) -> String {
     format!("{start} to {end} UTC")
 }
 
-/// What the table is about; all there is to say if there was no exit.
+/// Returns the heading of the table: VMs, length, begin and end. Without an exit that is all there is to say.
 pub fn heading(interval: &Interval) -> Line {
     let (length, span) = (unit::duration(interval.length), span(interval));
     let text = if interval.vms.is_empty() {
@@ -106,12 +106,12 @@ pub fn heading(interval: &Interval) -> Line {
     line(Kind::Heading, text)
 }
 
-/// Whether there was nothing at all.
+/// Returns true if there was no exit.
 pub fn is_empty(interval: &Interval) -> bool {
     interval.rows.is_empty() && interval.exits() == 0
 }
 
-/// What stands under the table.
+/// Returns the lines under the table.
 pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
     let mut lines = Vec::new();
     if interval.source == Source::KvmStat {
@@ -138,7 +138,8 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
     lines
 }
 
-/// Whether the figures can be trusted: the comparison with KVM's own count, and what was missed.
+/// Returns lines on whether the figures can be trusted: the comparison with KVM's own count, and what was
+/// missed.
 pub fn trust(interval: &Interval, explanation: &Explanation) -> Vec<Line> {
     let mut lines = Vec::new();
     if interval.source == Source::KvmStat {
@@ -197,7 +198,7 @@ fn name(code: ExitCode) -> String {
     text::clean(&reason::name(code), NAME)
 }
 
-/// How many exits KVM did not handle alone, and with what it asked the VMM most.
+/// Line on the exits that KVM did not handle alone, and their most frequent return.
 fn out_to_user(interval: &Interval) -> Option<Line> {
     if interval.measured != Measured::Breakdown || is_empty(interval) {
         return None;
@@ -221,7 +222,7 @@ fn out_to_user(interval: &Interval) -> Option<Line> {
     Some(line(Kind::Plain, text))
 }
 
-/// What the exits of guests' guests cost.
+/// Line on the exits of L2 and their cost to L1.
 fn nested(interval: &Interval) -> Option<Line> {
     let groups = group(interval, By { level: true, ..By::NOTHING });
     let Counters { count, nested, .. } =
@@ -301,7 +302,7 @@ pub fn check(interval: &Interval, explanation: &Explanation) -> Line {
     }
 }
 
-/// How many exits KVM counted fewer and more than we did, added up over VMs: what one VM lacks
+/// Exits that KVM counted fewer, and more, than we did, added up over VMs: what one VM lacks
 /// must not make up for what another has too many. Not over vCPUs, because some sources know
 /// KVM's count only for whole VMs.
 fn differences(interval: &Interval) -> (u64, u64) {

@@ -33,11 +33,11 @@ pub fn render(interval: &Interval, options: &Options) -> String {
 
 /// Lines as wide as there is room for.
 pub struct Page {
-    /// What is written.
+    /// Text written so far.
     pub out: String,
-    /// How wide a line may be.
+    /// Greatest width of a line; `None` where there is no limit.
     pub width: Option<usize>,
-    /// Whether there are colours.
+    /// True if there are colours.
     pub color: bool,
 }
 
@@ -82,8 +82,8 @@ impl Page {
     }
 }
 
-/// What the table's rows are told apart by: the heading names the VM if there is only one, and most guests run none
-/// of their own.
+/// Keys that the table's rows are told apart by: the heading names the VM if there is only one, and most
+/// guests run none of their own.
 fn shown_by(interval: &Interval, options: &Options) -> By {
     let By { vm, level, .. } = options.by;
     By { vm: vm && interval.vms.len() > 1, level: level && interval.has_l2(), ..options.by }
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(stripped, plain);
     }
 
-    /// What is said about KVM's own count.
+    /// Sentence about KVM's own count.
     fn check(change: impl Fn(&mut Interval), explanation: &Explanation) -> String {
         let mut interval = fixture::busy();
         change(&mut interval);

@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// Stands for what was cut out.
 const ELLIPSIS: char = '…';
 
-/// How many marks without a width one character may carry.
+/// Marks without a width that one character may carry.
 const MARKS: usize = 2;
 
 /// `text` without control, direction-changing and invisible characters, which become escapes
@@ -62,9 +62,10 @@ pub fn escape(text: &str) -> String {
     pieces(text).concat()
 }
 
-/// What a terminal would show of a line: what it says after the last carriage return, without control sequences (ECMA-48:
-/// 5.3, ESC and a letter; 5.4, ESC, `[`, parameters and a letter), with which consoles colour their lines, and the choice of a
-/// set of characters. All else stays, as what has an end of its own somewhere, like a window's title.
+/// Returns the text that a terminal would show of a line: what it says after the last carriage return,
+/// without control sequences (ECMA-48: 5.3, ESC and a letter; 5.4, ESC, `[`, parameters and a letter), with
+/// which consoles colour their lines, and the choice of a set of characters. All else stays, as what has an
+/// end of its own somewhere, like a window's title.
 pub fn on_terminal(line: &str) -> Cow<'_, str> {
     let line = line.trim_end_matches('\r');
     let line = match line.rsplit_once('\r') {
@@ -121,7 +122,7 @@ fn pieces(text: &str) -> Vec<String> {
     out
 }
 
-/// Whether `c` does something to a terminal, or to how the text around it reads, other than
+/// Returns true if `c` does something to a terminal, or to how the text around it reads, other than
 /// showing itself: control characters (Unicode category Cc), what orders directions
 /// (Unicode annex 9), line separators, and what is invisible by default (property
 /// `Default_Ignorable_Code_Point`, annex 44).

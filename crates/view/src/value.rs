@@ -70,14 +70,14 @@ impl Serialize for Json {
     }
 }
 
-/// What KVM_RUN returned with by name, the most frequent first.
+/// Returns of KVM_RUN by name, the most frequent first.
 pub fn by_frequency(returns: &Returns) -> Vec<(Cow<'static, str>, u64)> {
     let mut pairs: Vec<_> = returns.iter().filter(|(_, count)| **count > 0).collect();
     pairs.sort_by_key(|(reason, count)| (Reverse(**count), **reason));
     pairs.into_iter().map(|(reason, count)| (reason::user::name(*reason), *count)).collect()
 }
 
-/// How many columns all returns may take for people, and how many those before `..., 2 more`.
+/// Columns that all returns may take for people, and those before `..., 2 more`.
 const RETURNS: [usize; 2] = [32, 23];
 
 /// The most frequent returns, and how many others there are: `IO 1,200, MMIO 3, 2 more`.

@@ -1,4 +1,4 @@
-//! What the vCPUs did with their time: a sentence for one, a small table for several.
+//! Time of the vCPUs: a sentence for one, a small table for several.
 
 use super::grid::Cells;
 use super::prose::{self, Kind, Line};
@@ -8,7 +8,7 @@ use exitscope_model::{Interval, VcpuSpan, VcpuTime};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
-/// How many vCPUs the small table has.
+/// Number of vCPUs in the small table.
 const SHOWN: usize = 16;
 
 /// Returns the parts of a vCPU's time that are told apart.
@@ -16,7 +16,7 @@ pub fn parts(interval: &Interval) -> Vec<&'static Time> {
     Time::parts(interval.measured).collect()
 }
 
-/// Whether a process has several VMs, so that its id does not name one.
+/// Returns true if a process has several VMs, so that its id does not name one.
 pub fn is_ambiguous(interval: &Interval) -> bool {
     let pids: HashSet<u32> = interval.vms.values().map(|vm| vm.pid).collect();
     pids.len() < interval.vms.len()
@@ -35,7 +35,7 @@ pub fn sum<'a>(times: impl IntoIterator<Item = &'a VcpuTime>) -> VcpuTime {
     all
 }
 
-/// What all of them did, where it is not in the small table; `None` where no time is known.
+/// Returns a sentence on all of them, where it is not in the small table; `None` where no time is known.
 pub fn sentence(interval: &Interval) -> Option<Line> {
     let timed = timed(interval);
     let whose = match timed.len() {
@@ -50,7 +50,7 @@ pub fn sentence(interval: &Interval) -> Option<Line> {
     Some(Line { kind: Kind::Plain, text: format!("The {whose} time: {}.", shares.join(", ")) })
 }
 
-/// What a part is of all the time.
+/// Returns a part as a share of all the time.
 pub fn share_of(part: &Time, time: &VcpuTime) -> String {
     value::human(&share(part.ns(time), time.total_ns()))
 }

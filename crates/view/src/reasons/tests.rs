@@ -1,4 +1,4 @@
-//! What people read, on fixed input.
+//! Lists and entries of reasons, on fixed input.
 
 use super::{Error, write, write_known, write_user};
 use exitscope_model::Isa;

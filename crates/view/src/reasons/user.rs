@@ -1,12 +1,12 @@
-//! What KVM_RUN returns to the VMM with, as a list.
+//! List of the reasons with which KVM_RUN returns to the VMM.
 
 use super::{Error, wrap};
 use exitscope_reason::{self as reason, user::EXITS};
 use std::io::Write;
 
-/// Writes every `KVM_EXIT_*`, or the one that `query` names: number, name, what happened. A name may be in any case,
-/// with `_`, `-` or a space between words, with or without its prefix. Lines are at most `width` columns where words
-/// allow it; a width below 40 counts as 40.
+/// Writes every `KVM_EXIT_*`, or the one that `query` names: number, name, what happened. A name may be in
+/// any case, with `_`, `-` or a space between words, with or without its prefix. Lines are at most `width`
+/// columns where words allow it; a width below 40 counts as 40.
 ///
 /// # Errors
 /// [`Error::NoReturn`] if the query finds nothing: exit status 1. [`Error::Write`] if `out` fails.

@@ -35,7 +35,8 @@ pub fn filled(histogram: &Histogram) -> Vec<(usize, u64)> {
     (first..last).map(|bucket| (bucket, buckets[bucket])).collect()
 }
 
-/// How times are spread: a bar for each power of two, all drawings of a page with the same range of buckets.
+/// Drawing of a histogram: a bar for each power of two, all drawings of a page with the same range of
+/// buckets.
 pub fn histogram(m: &mut Markup, name: &str, histogram: &Histogram, (first, last): (usize, usize)) {
     let buckets = filled(histogram);
     let most = buckets.iter().map(|(_, count)| *count).max().unwrap_or(0);

@@ -1,9 +1,9 @@
 //! Exits over time in as many columns as a drawing has room for.
 //!
-//! Where there are more slices than columns, a column has those that begin in it, and shows the busiest of them: a drawing
-//! that showed their mean would lose the spikes that one looks for. The mean is kept beside it. Slices that are much shorter
-//! than the others, as where a phase begins, are first joined with their neighbours, because the rate of a moment is large by
-//! chance.
+//! Where there are more slices than columns, a column has those that begin in it, and shows the busiest of
+//! them: a drawing that showed their mean would lose the spikes that one looks for. The mean is kept beside
+//! it. Slices that are much shorter than the others, as where a phase begins, are first joined with their
+//! neighbours, because the rate of a moment is large by chance.
 
 use super::theme::KINDS;
 use crate::text;
@@ -15,12 +15,12 @@ use std::time::Duration;
 /// The longest name of a reason, in columns of text.
 const NAME: usize = 28;
 
-/// What is drawn in a colour of its own.
+/// Something drawn in a colour of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// Its name.
     pub name: String,
-    /// Which reason; `None` for all others together, or where classes overlap for all.
+    /// The reason; `None` for all others together, or where classes overlap for all.
     pub code: Option<ExitCode>,
     /// Its exits in all.
     pub exits: u64,
@@ -57,7 +57,7 @@ impl Column {
 /// All that is drawn over time.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// What has colours, the most frequent first.
+    /// Reasons that have colours, the most frequent first.
     pub kinds: Vec<Kind>,
     /// The columns, in order.
     pub columns: Vec<Column>,
@@ -67,7 +67,7 @@ pub struct Chart {
     pub end: Duration,
     /// The highest rate of any.
     pub highest: f64,
-    /// How many slices the columns were made of, where there are several in one.
+    /// Number of slices that make one column, where there are several.
     pub joined: Option<usize>,
 }
 
@@ -76,7 +76,7 @@ fn rate(exits: u64, length: Duration) -> f64 {
 }
 
 impl Chart {
-    /// Whether columns have so many slices that their mean says something else than the highest.
+    /// Returns true if columns have so many slices that their mean differs from the highest.
     pub fn is_crowded(&self) -> bool {
         self.joined.is_some_and(|slices| slices > 12 * self.columns.len())
     }

@@ -1,4 +1,4 @@
-//! What the machine said, as a list.
+//! Lines of the console, as a list.
 
 use super::markup::{Markup, at};
 use super::scale;
@@ -6,12 +6,12 @@ use crate::{text, unit};
 use exitscope_analysis::boot_report::BootReport;
 use std::collections::BTreeSet;
 
-/// The most lines in a page. Of more, those are chosen that are next to something that is told of, the first and the last,
-/// and of the rest each so many.
+/// The most lines in a page. Of more, those are chosen that are next to something that is told of, the first
+/// and the last, and of the rest each so many.
 const MOST: usize = 3000;
-/// How many lines on either side of a moment that is told of.
+/// Lines shown on either side of a moment that is told of.
 const AROUND: usize = 5;
-/// How many lines of the begin and of the end.
+/// Lines shown of the begin, and of the end.
 const ENDS: usize = 300;
 /// The longest line, in columns.
 const LINE: usize = 240;
@@ -27,7 +27,7 @@ fn told(boot: &BootReport) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Which lines are in the page.
+/// Lines that are in the page.
 fn chosen(boot: &BootReport, told: &BTreeSet<usize>) -> Vec<usize> {
     let all = boot.console.len();
     if all <= MOST {

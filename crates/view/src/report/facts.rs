@@ -1,4 +1,4 @@
-//! How it was measured, and what can be said against it.
+//! Provenance of the figures, and doubts about them.
 
 use super::Story;
 use super::markup::{Markup, at};
@@ -8,7 +8,7 @@ use exitscope_model::{Interval, Measured, Source};
 
 /// The longest command line, in columns.
 const COMMAND: usize = 2000;
-/// How many VMs have their command lines told.
+/// Number of VMs whose command lines are shown.
 const COMMANDS: usize = 20;
 
 fn source(interval: &Interval) -> &'static str {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What a recording is shown as.
+/// Format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As an interval is.
+    /// A format of an interval.
     Interval(crate::Format),
     /// A page.
     Html,

@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr;
 /// A name and where it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Label {
-    /// What it says.
+    /// The text.
     pub text: String,
     /// Its left end, or its right one.
     pub x: f64,
@@ -22,8 +22,8 @@ pub fn width(text: &str) -> f64 {
     f64::from(columns) * TEXT * 0.58
 }
 
-/// Gives each of `names` (from, to, what) the first of so many lines in which it is free from there on. Those of a longer
-/// stretch come first, so that what there is no room for is what lasted least.
+/// Gives each of `names` (from, to, what) the first of so many lines in which it is free from there on.
+/// Those of a longer stretch come first, so that what there is no room for is what lasted least.
 pub fn place(names: impl Iterator<Item = (f64, f64, String)>, right: f64, lines: usize) -> Vec<Label> {
     let mut stretches: Vec<(f64, f64)> = Vec::new();
     let mut labels: Vec<Label> = names

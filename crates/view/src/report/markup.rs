@@ -1,9 +1,10 @@
 //! HTML and SVG, written so that whatever is text stays text.
 //!
-//! This is the one place that escapes, and there is no way around it: names of elements and attributes are constants of the
-//! program, all else that is written is escaped, and every element that is opened is closed. One small type does for both
-//! languages, and what it writes is well-formed XML too, which is how the tests read it. A crate of templates would do the
-//! half of this: none escapes what turns the direction of text, and none writes what a parser of XML takes.
+//! This is the one place that escapes, and there is no way around it: names of elements and attributes are
+//! constants of the program, all else that is written is escaped, and every element that is opened is
+//! closed. One small type does for both languages, and what it writes is well-formed XML too, which is how
+//! the tests read it. A crate of templates would do the half of this: none escapes what turns the direction
+//! of text, and none writes what a parser of XML takes.
 
 use crate::text;
 use std::fmt::{Arguments, Display, Write};
@@ -32,17 +33,17 @@ impl Display for Px {
 #[derive(Debug, Default)]
 pub struct Markup {
     out: String,
-    /// What is made before it is escaped.
+    /// Text before it is escaped.
     scratch: String,
 }
 
 impl Markup {
-    /// Of nothing yet.
+    /// Returns an empty one.
     pub fn new() -> Markup {
         Markup::default()
     }
 
-    /// What has been written.
+    /// Returns what has been written.
     pub fn finish(self) -> String {
         self.out
     }
@@ -110,7 +111,8 @@ impl Markup {
 /// Elements in the middle of a line.
 const INLINE: [&str; 6] = ["span", "tspan", "code", "time", "b", "title"];
 
-/// Without a character that ends text, or does anything but show itself; what is no character of XML becomes visible too.
+/// Without a character that ends text, or does anything but show itself; what is no character of XML becomes
+/// visible too.
 fn escape(out: &mut String, text: &str) {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         specials(out, text);

@@ -1,7 +1,8 @@
 //! A machine's life as a page and as a picture.
 //!
-//! [`html`] is one file that loads nothing; [`svg`] and [`png`] are its timeline alone. All are pure functions of a [`Story`].
-//! Everything in it may be hostile: [`markup`] is the one place where it becomes text of a page.
+//! [`html`] is one file that loads nothing; [`svg`] and [`png`] are its timeline alone. All are pure
+//! functions of a [`Story`]. Everything in it may be hostile: [`markup`] is the one place where it becomes
+//! text of a page.
 
 mod bars;
 mod chart;
@@ -38,10 +39,10 @@ pub use theme::Theme;
 /// All that a report tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Story<'a> {
-    /// What happened.
+    /// The boot report.
     pub boot: &'a BootReport,
-    /// How that is known.
+    /// Its provenance.
     pub facts: &'a About,
-    /// What is known about the numbers.
+    /// Facts about the numbers.
     pub explanation: &'a Explanation,
 }

@@ -10,10 +10,10 @@ use exitscope_model::{Source, float};
 const STYLE: &str = include_str!("assets/page.css");
 /// The style of drawings, which a picture of its own has too.
 pub const DRAWING: &str = include_str!("assets/drawing.css");
-/// What ties the parts of a page together.
+/// Script that ties the parts of a page together.
 pub const SCRIPT: &str = include_str!("assets/page.js");
 
-/// What a browser may run: this script and no other. A test says what it has to be.
+/// Hash of the only script that a browser may run. A test says what it has to be.
 const SCRIPT_HASH: &str = "sha256-7XvKHqYjP77QTM94arhyjlK/gI3Z6bl3L5jLoCbglIM=";
 
 /// The page as one file.
@@ -52,7 +52,7 @@ pub fn html(story: &Story) -> String {
     m.finish()
 }
 
-/// Whose page it is.
+/// Title of the page.
 pub fn title(story: &Story) -> String {
     let mut vms = story.boot.whole.vms.values();
     match (vms.next(), vms.count()) {

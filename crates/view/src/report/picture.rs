@@ -10,7 +10,7 @@ use super::timeline::{ALONE, Drawing, TEXT};
 use crate::{prose, text, unit};
 use exitscope_model::float;
 
-/// How far apart lines of the legend are.
+/// Distance between lines of the legend.
 const LINE: f64 = 20.0;
 
 /// The timeline in SVG, 1200 wide, with its title and its legend.

@@ -17,7 +17,7 @@ pub enum Error {
     Drawing(String),
 }
 
-/// As many pixels for one of the drawing's, so that it is sharp on screens and paper.
+/// Pixels for one of the drawing's, so that it is sharp on screens and paper.
 const SCALE: f32 = 2.0;
 
 /// Fonts that are looked for, in order; else it is whichever there is.

@@ -1,4 +1,5 @@
-//! Why the guest was left: a table of all reasons, and of each what it means, where its time went, and what helps.
+//! Why the guest was left: a table of all reasons, and of each what it means, where its time went, and what
+//! helps.
 
 use super::Story;
 use super::bars;
@@ -14,9 +15,9 @@ use exitscope_reason as reason;
 
 /// The longest cell, in columns.
 const CELL: usize = 48;
-/// How many reasons are told of in full without being asked.
+/// Number of reasons whose cards are open from the start.
 const OPEN: usize = 6;
-/// How many ports and MSRs of a reason are told.
+/// Number of ports and MSRs that are shown of a reason.
 const DETAILS: usize = 8;
 
 /// The reasons of an interval, the most frequent first.
@@ -172,7 +173,7 @@ fn time(m: &mut Markup, whole: &Interval, group: &Group) {
     });
 }
 
-/// How the host times are spread.
+/// Histogram of the host times.
 fn times(m: &mut Markup, group: &Group, range: (usize, usize)) {
     let histogram = &group.counters.histogram;
     let q = |q: f64| group.percentile(q).map_or("-".into(), unit::time);

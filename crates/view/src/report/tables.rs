@@ -13,11 +13,11 @@ use exitscope_reason as reason;
 
 /// The longest name, in columns.
 const NAME: usize = 40;
-/// How many rows a table has of what there may be thousands of.
+/// Rows of a table, where there may be thousands.
 const MOST: usize = 200;
-/// How many lines of the console are told with a spike.
+/// Lines of the console that are shown with a spike.
 const SAID: usize = 4;
-/// How many ports and MSRs are told.
+/// Number of ports and MSRs that are shown.
 const DETAILS: usize = 40;
 
 /// A column's heading: what it says, whether its cells are numbers, and what it means.
@@ -128,7 +128,7 @@ fn phase(boot: &BootReport, place: usize) -> String {
     text::clean(boot.series.stretches().get(place).map_or("", |stretch| &stretch.name), NAME)
 }
 
-/// What the machine went through.
+/// Table of the phases.
 pub fn phases(m: &mut Markup, boot: &BootReport) {
     let whole = boot.series.whole();
     let heads = [
@@ -269,7 +269,7 @@ fn vm_row(m: &mut Markup, story: &Story, id: VmId, found: &Group) {
     cell(m, &most.map_or(String::new(), |(code, _)| reason::name(*code).into_owned()));
 }
 
-/// Which ports and MSRs exits were about; nothing where none was counted.
+/// Table of ports and MSRs; nothing where none was counted.
 pub fn ports(m: &mut Markup, story: &Story) {
     let whole = &story.boot.whole;
     let all = Group::total(whole).counters.details;
@@ -325,7 +325,7 @@ fn which(detail: Detail) -> String {
     format!("{kind} {}", details::human(detail))
 }
 
-/// What the timeline shows, in figures.
+/// Table of the timeline's figures.
 pub fn columns(m: &mut Markup, chart: &Chart) {
     m.with("details", at!["class" = "figures", "id" = "figures"], |m| {
         m.tag("summary", &[], "The timeline in figures");

@@ -29,7 +29,7 @@ fn facts() -> About {
     }
 }
 
-/// What happened in a tenth of a second: exits by code.
+/// An interval of a tenth of a second, of exits by code.
 fn tenth(counts: &[(i64, u64)]) -> Interval {
     let vm = VmId(0);
     let row = |&(code, count): &(i64, u64)| Row {
@@ -256,7 +256,7 @@ fn told_by(text: &str) -> (BootReport, About, Explanation) {
 /// An element's name, and those of its attributes.
 type Element = (String, Vec<String>);
 
-/// What elements and attributes a page or a picture has, but for those that only mark up text.
+/// Elements and attributes of a page or a picture, but for those that only mark up text.
 fn shape(markup: &str) -> Vec<Element> {
     let document = parse(markup);
     for node in document.descendants().filter(Node::is_element) {
@@ -285,7 +285,8 @@ fn both(text: &str) -> [String; 2] {
     [html(&story), svg(&story, Theme::Dark)]
 }
 
-/// A hostile text changes nothing but text: the page has the same elements with the same attributes as with a harmless one.
+/// A hostile text changes nothing but text: the page has the same elements with the same attributes as with
+/// a harmless one.
 fn check_hostile(text: &str) {
     static HARMLESS: LazyLock<[Vec<Element>; 2]> =
         LazyLock::new(|| both("a line").map(|markup| shape(&markup)));

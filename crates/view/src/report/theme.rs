@@ -1,11 +1,11 @@
 //! Colours of the report, light and dark.
 //!
-//! Reasons have the colours of Okabe and Ito ("Color Universal Design", 2008), which people with any colour vision tell
-//! apart; the most frequent come first, and each has its name beside it as well.
+//! Reasons have the colours of Okabe and Ito ("Color Universal Design", 2008), which people with any colour
+//! vision tell apart; the most frequent come first, and each has its name beside it as well.
 
 use std::fmt::Write;
 
-/// How many reasons have a colour of their own; the rest together are grey.
+/// Number of reasons with a colour of their own; the rest together are grey.
 pub const KINDS: usize = 7;
 
 /// On what a drawing is looked at.

@@ -1,4 +1,5 @@
-//! The picture of a machine's life: exits over time by reason, with phases, spikes, marks and what it said beside them.
+//! The picture of a machine's life: exits over time by reason, with phases, spikes, marks and what it said
+//! beside them.
 
 use super::chart::{Chart, Column};
 use super::labels::{Label, place, width};
@@ -11,7 +12,7 @@ use exitscope_model::float;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How large, and with what.
+/// Size of a drawing, and its parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Its class in the page; empty for a picture of its own.
@@ -20,11 +21,11 @@ pub struct Shape {
     pub width: f64,
     /// That of the part with the rates.
     pub height: f64,
-    /// How many lines the names of phases may take.
+    /// Lines that the names of phases may take.
     pub lines: usize,
     /// About how many marks the axis of time has.
     pub ticks: u32,
-    /// Whether what is under the pointer is told by each column's title: where nothing else tells.
+    /// True if each column has a title that tells what is under the pointer: where nothing else does.
     pub titles: bool,
 }
 
@@ -43,11 +44,11 @@ pub const TEXT: f64 = 12.0;
 const LINE: f64 = 16.0;
 /// The longest name of a phase or mark, in columns.
 const NAME: usize = 28;
-/// How many spikes are numbered.
+/// Number of spikes that are numbered.
 const NUMBERED: usize = 30;
 
 impl Shape {
-    /// How many columns are drawn: one for each two pixels.
+    /// Number of columns that are drawn: one for each two pixels.
     pub fn room(&self) -> usize {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let room = ((self.right() - self.left()) / 2.0) as usize;
@@ -63,7 +64,7 @@ impl Shape {
     }
 }
 
-/// What is drawn where.
+/// Layout of a drawing.
 struct Places {
     time: Scale,
     rate: Scale,
@@ -74,13 +75,13 @@ struct Places {
     bottom: f64,
     /// The middle of the line that shows when the console had something to say.
     console: f64,
-    /// What is written on the axis of time.
+    /// Text on the axis of time.
     axis: f64,
     marks: f64,
     end: f64,
 }
 
-/// How high a drawing is, and what draws it, `above` pixels below the top.
+/// Height of a drawing, and the function that draws it, `above` pixels below the top.
 pub struct Drawing<'a> {
     boot: &'a BootReport,
     chart: &'a Chart,
@@ -226,7 +227,8 @@ impl<'a> Drawing<'a> {
         );
     }
 
-    /// Each kind's area, the most frequent at the bottom, and the mean where columns show the busiest of several.
+    /// Each kind's area, the most frequent at the bottom, and the mean where columns show the busiest of
+    /// several.
     fn areas(&self, m: &mut Markup) {
         let columns = &self.chart.columns;
         let mut base = vec![0.0; columns.len()];
@@ -430,7 +432,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// What is in each column, for readers without the script.
+    /// Titles of the columns, for readers without the script.
     fn titles(&self, m: &mut Markup) {
         let Places { top, bottom, .. } = self.places;
         m.with("g", at!["class" = "titles"], |m| {

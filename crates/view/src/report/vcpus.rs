@@ -1,4 +1,4 @@
-//! What each vCPU did with its time.
+//! Table of the vCPUs' time.
 
 use super::Story;
 use super::bars;
@@ -10,7 +10,7 @@ use exitscope_model::figure::Time;
 use exitscope_model::{VcpuSpan, VcpuTime, float};
 use std::cmp::Reverse;
 
-/// How many vCPUs have a row; of more, the busiest.
+/// Number of vCPUs that have a row: of more, the busiest.
 const MOST: usize = 64;
 
 /// The section; nothing where there is no vCPU.
