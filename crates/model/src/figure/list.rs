@@ -389,6 +389,17 @@ figures! {
         value: |_, exits| ns(exits.avg_ns()),
         ..ESTIMATE
     };
+    USER_AVG_NS: Figure {
+        key: "user_avg_ns",
+        heading: "user avg",
+        help: "mean time in the VMM of the exits that went out to user space",
+        sort: Order::By("user-avg"),
+        rank: split(21),
+        machine: false,
+        top: top(13, 8, 8),
+        value: |_, exits| ns(exits.counters.split.user_ns.checked_div(exits.counters.split.user_exits)),
+        ..PART
+    };
     MAX_NS: Figure {
         key: "max_ns",
         heading: "max",
