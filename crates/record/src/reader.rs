@@ -205,8 +205,10 @@ impl Recording {
         let database = &self.database;
         let Some(first) = self.moments.iter().find(|moment| wanted(moment)) else { return Ok(()) };
         database.bounds().restart();
-        let prepare =
-            |table: Table| Ok((table, database.said(database.connection().prepare(&table.query()))?));
+        let prepare = |table: Table| {
+            let query = database.said(table.query(database.connection()))?;
+            Ok((table, database.said(database.connection().prepare(&query))?))
+        };
         let mut statements =
             Table::of(self.uses.is_none()).into_iter().map(prepare).collect::<Result<Vec<_>, Error>>()?;
         let uses = self.uses.as_ref();

@@ -11,8 +11,8 @@ use exitscope_model::{
     About, Counter, Counters, ExitCode, Extremes, Interval, Level, Loss, Measured, Nested, Row, Source,
     Split, Unit, UserReason, VcpuSpan, VcpuTime, VmId,
 };
-use rusqlite::Statement;
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
+use rusqlite::{Connection, Statement};
 use std::collections::{BTreeMap, HashMap};
 
 /// No interval has more rows: 8,191 vCPUs, which is all that the collector has room for, with 64 reasons or classes each.
@@ -58,7 +58,10 @@ impl Table {
 
     /// Reads the rows from an interval on, in the order of the primary key, by which they lie in the file: so nothing is
     /// sorted, and no index that somebody else has made is used. The last column is the interval.
-    pub fn query(self) -> String {
+    ///
+    /// # Errors
+    /// If there is no such table.
+    pub fn query(self, connection: &Connection) -> rusqlite::Result<String> {
         let (table, columns) = match self {
             Table::Spans => (
                 "spans",
@@ -66,17 +69,20 @@ impl Table {
                     .to_owned(),
             ),
             Table::Exits => {
-                let split = names(Split::COUNTERS);
+                let split = names(connection, "exits", Split::COUNTERS)?;
                 ("exits", format!("vcpu, reason, count, time_ns, min_ns, max_ns, histogram, {split}"))
             }
-            Table::Nested => ("nested", format!("vcpu, reason, {}", names(Nested::COUNTERS))),
+            Table::Nested => {
+                let nested = names(connection, "nested", Nested::COUNTERS)?;
+                ("nested", format!("vcpu, reason, {nested}"))
+            }
             Table::Returns => ("returns", "vcpu, reason, user_reason, count".to_owned()),
             Table::Used => ("used", "vcpu, counts".to_owned()),
             Table::Losses => ("losses", "figure, count".to_owned()),
         };
-        format!(
+        Ok(format!(
             "SELECT {columns}, interval_id FROM {table} INDEXED BY sqlite_autoindex_{table}_1 WHERE interval_id >= ?"
-        )
+        ))
     }
 }
 
@@ -398,7 +404,25 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The columns of some counters, separated by commas.
-fn names(counters: &[Counter]) -> String {
-    counters.iter().map(|counter| counter.key).collect::<Vec<_>>().join(", ")
+/// The columns of some counters, separated by commas. A counter that came with a later schema has no column in an older
+/// file, and is 0 there.
+fn names(connection: &Connection, table: &str, counters: &[Counter]) -> rusqlite::Result<String> {
+    let statement = connection.prepare(&format!("SELECT * FROM {table} LIMIT 0"))?;
+    let there = statement.column_names();
+    let column = |counter: &Counter| if there.contains(&counter.key) { counter.key } else { "0" };
+    Ok(counters.iter().map(column).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_that_an_older_file_lacks_is_zero() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE nested (vcpu INTEGER, l1_done INTEGER, to_l1 INTEGER)")
+            .unwrap();
+        assert_eq!(names(&connection, "nested", Nested::COUNTERS).unwrap(), "to_l1, l1_done, 0, 0");
+    }
 }
