@@ -1,6 +1,7 @@
 //! Runs on two sides, and by how much they differ.
 
-use super::{By, ExitCode, Interval, Level, Measured, Summary, float, group};
+use super::figure::{self, Context, Figure};
+use super::{By, ExitCode, Group, Interval, Level, Measured, Summary, group};
 use std::collections::BTreeMap;
 
 /// A figure on both sides.
@@ -61,35 +62,44 @@ pub struct Comparison {
     pub total: Difference,
 }
 
-/// Exits and time of one reason in one run.
-#[derive(Clone, Copy, Default)]
-struct Cell {
-    count: u64,
-    time_ns: u64,
+impl Comparison {
+    /// Returns the figure that the times are: that which was halted is left out where all runs tell it apart. `None`
+    /// where a run has no times.
+    pub fn time(&self) -> Option<&'static Figure> {
+        time(self.measured)
+    }
 }
+
+fn time(measured: Measured) -> Option<&'static Figure> {
+    match measured {
+        Measured::Breakdown => Some(&figure::BUSY_NS),
+        Measured::Latency => Some(&figure::TIME_NS),
+        Measured::Counts => None,
+    }
+}
+
+/// Figures of one reason in one run: count, rate and time.
+type Cell = [f64; 3];
 
 /// Compares the runs of two sides.
 pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
     let all = || a.iter().chain(b);
-    let measured = if all().all(|run| run.measured == Measured::Breakdown) {
-        Measured::Breakdown
-    } else if all().all(|run| run.measured != Measured::Counts) {
-        Measured::Latency
-    } else {
-        Measured::Counts
-    };
+    let measured = all().map(|run| run.measured).min().unwrap_or(Measured::Counts);
     // Each reason, run by run.
     let mut reasons: BTreeMap<(Level, ExitCode), Vec<Cell>> = BTreeMap::new();
-    let mut totals = vec![Cell::default(); a.len() + b.len()];
+    let mut totals = Vec::new();
     for (at, run) in all().enumerate() {
-        totals[at].count = run.exits();
+        let context = Context::new(run);
+        let cell = |exits: &Group| -> Cell {
+            let number = |figure: &Figure| figure.value(&context, exits).number().unwrap_or(0.0);
+            [number(&figure::COUNT), number(&figure::RATE), time(measured).map_or(0.0, number)]
+        };
+        totals.push(cell(&context.total));
         for group in group(run, By { level: true, reason: true, ..By::NOTHING }) {
             let (Some(level), Some(code)) = (group.level, group.code) else { continue };
-            let counters = &group.counters;
-            let time_ns = if measured == Measured::Breakdown { counters.busy_ns() } else { counters.time_ns };
-            let runs = reasons.entry((level, code)).or_insert_with(|| vec![Cell::default(); totals.len()]);
-            runs[at] = Cell { count: counters.count, time_ns };
-            totals[at].time_ns += time_ns;
+            let runs =
+                reasons.entry((level, code)).or_insert_with(|| vec![Cell::default(); a.len() + b.len()]);
+            runs[at] = cell(&group);
         }
     }
     let lengths: Vec<f64> = all().map(|run| run.length.as_secs_f64()).collect();
@@ -98,12 +108,10 @@ pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
         let summary = |runs: &[f64]| Summary::of(runs.iter().copied()).unwrap_or_default();
         Pair { a: summary(a), b: summary(b) }
     };
-    let difference = |reason, cells: &[Cell]| Difference {
-        reason,
-        count: pair(cells.iter().map(|cell| float(cell.count)).collect()),
-        rate: pair(cells.iter().zip(&lengths).map(|(cell, s)| float(cell.count) / s.max(1e-9)).collect()),
-        time_ns: (measured != Measured::Counts)
-            .then(|| pair(cells.iter().map(|cell| float(cell.time_ns)).collect())),
+    let difference = |reason, cells: &[Cell]| {
+        let figure = |at: usize| pair(cells.iter().map(|cell| cell[at]).collect());
+        let time_ns = time(measured).map(|_| figure(2));
+        Difference { reason, count: figure(0), rate: figure(1), time_ns }
     };
     let mut rows: Vec<Difference> =
         reasons.iter().map(|(reason, cells)| difference(Some(*reason), cells)).collect();

@@ -118,8 +118,8 @@ fn columns(compared: &Comparison) -> Vec<Cells> {
         column("B/s", true, 4, &|row| unit::rate(row.rate.b.median)),
         column("rate %", true, 3, &|row| percent(row.rate)),
     ];
-    if compared.measured != Measured::Counts {
-        let word = if compared.measured == Measured::Breakdown { "busy" } else { "time" };
+    if let Some(time) = compared.time() {
+        let word = time.heading;
         let pair = |row: &Difference| row.time_ns.unwrap_or_default();
         columns.extend([
             column(&format!("{word} A"), true, 2, &|row| figure_time(pair(row).a.median)),
