@@ -228,6 +228,11 @@ impl Interval {
         self.vcpus.iter().map(|span| span.kvm_exits).sum()
     }
 
+    /// Returns true if there was no exit.
+    pub fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.exits() == 0
+    }
+
     /// Returns true if it has exits of L2: a guest ran guests of its own, and their exits are told apart.
     pub fn has_l2(&self) -> bool {
         self.rows.iter().any(|row| row.level == Level::L2)

@@ -1,6 +1,6 @@
 //! Which ports and MSRs exits were about, for people and for machines.
 
-use super::prose::{Kind, Line, vm_name};
+use super::line::{Kind, Line, vm_name};
 use super::unit;
 use exitscope_model::{Detail, Details, Group, Interval, Measured, VmId};
 use exitscope_reason as reason;

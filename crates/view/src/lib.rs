@@ -12,6 +12,7 @@ mod docs;
 mod grid;
 mod json;
 pub mod kmsg;
+mod line;
 pub mod marks;
 pub mod phases;
 pub mod prose;

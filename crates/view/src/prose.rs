@@ -1,5 +1,8 @@
 //! Sentences around the table.
 
+pub use super::line::{Kind, Line, NAME, vm_name};
+
+use super::line::line;
 use super::value::by_frequency;
 use super::{Explanation, Options, details, text, unit, vcpus};
 use exitscope_model::figure::Context;
@@ -10,47 +13,8 @@ use exitscope_reason as reason;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// Kind of a line, which decides its colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Says what follows.
-    Heading,
-    /// Says something.
-    Plain,
-    /// Says something by the way.
-    Aside,
-    /// All is well.
-    Good,
-    /// Something is not as it should be, and known.
-    Warning,
-    /// Something is wrong.
-    Alarm,
-}
-
-/// A line of prose, as long as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// The kind.
-    pub kind: Kind,
-    /// The text, harmless.
-    pub text: String,
-}
-
-fn line(kind: Kind, text: impl Into<String>) -> Line {
-    Line { kind, text: text.into() }
-}
-
-/// The longest name of a VM or reason anywhere for people, in columns.
-pub const NAME: usize = 32;
-
 /// Number of VMs that the heading names.
 const NAMED: usize = 4;
-
-/// The name of a VM, harmless and not too long.
-pub fn vm_name(vm: &Vm) -> String {
-    let name = text::clean(&vm.name, NAME);
-    if name.trim().is_empty() { "(no name)".into() } else { name }
-}
 
 fn ended(vm: &Vm) -> &'static str {
     if vm.ended { ", ended" } else { "" }
@@ -96,7 +60,7 @@ pub fn heading(interval: &Interval) -> Line {
     let (length, span) = (unit::duration(interval.length), span(interval));
     let text = if interval.vms.is_empty() {
         format!("No exit of what is watched in {length}, {span}: there is nothing to count.")
-    } else if is_empty(interval) {
+    } else if interval.is_idle() {
         format!("No exit in {length}, {span}. Watched: {}.", who(interval))
     } else if interval.source == Source::KvmStat {
         format!("KVM's own statistics of {} in {length}, {span}", who(interval))
@@ -104,11 +68,6 @@ pub fn heading(interval: &Interval) -> Line {
         format!("VM exits of {} in {length}, {span}", who(interval))
     };
     line(Kind::Heading, text)
-}
-
-/// Returns true if there was no exit.
-pub fn is_empty(interval: &Interval) -> bool {
-    interval.rows.is_empty() && interval.exits() == 0
 }
 
 /// Returns the lines under the table.
@@ -200,7 +159,7 @@ fn name(code: ExitCode) -> String {
 
 /// Line on the exits that KVM did not handle alone, and their most frequent return.
 fn out_to_user(interval: &Interval) -> Option<Line> {
-    if interval.measured != Measured::Breakdown || is_empty(interval) {
+    if interval.measured != Measured::Breakdown || interval.is_idle() {
         return None;
     }
     let counters = Group::total(interval).counters;

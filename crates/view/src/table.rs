@@ -15,7 +15,7 @@ pub fn render(interval: &Interval, options: &Options) -> String {
         page.out.push('\n');
     }
     page.prose(&prose::heading(interval));
-    if !prose::is_empty(interval) {
+    if !interval.is_idle() {
         page.out.push('\n');
         page.grid(columns(interval, options), has_total(interval, options));
         if let Some(columns) = vcpus::columns(interval) {

@@ -1,7 +1,7 @@
 //! Time of the vCPUs: a sentence for one, a small table for several.
 
 use super::grid::Cells;
-use super::prose::{self, Kind, Line};
+use super::line::{Kind, Line, vm_name};
 use super::{unit, value};
 use exitscope_model::figure::{Time, share};
 use exitscope_model::{Interval, VcpuSpan, VcpuTime};
@@ -41,7 +41,7 @@ pub fn sentence(interval: &Interval) -> Option<Line> {
     let whose = match timed.len() {
         0 => return None,
         1 => "vCPU's".into(),
-        _ if !prose::is_empty(interval) => return None,
+        _ if !interval.is_idle() => return None,
         several => format!("{} vCPUs'", unit::count(several as u64)),
     };
     let all = sum(timed.iter().map(|(_, time)| time));
@@ -71,7 +71,7 @@ pub fn columns(interval: &Interval) -> Option<Vec<Cells>> {
     let vms: BTreeSet<_> = timed.iter().chain(&others).map(|(span, _)| span.vm).collect();
     let vm = |span: &VcpuSpan| interval.vms.get(&span.vm);
     if vms.len() > 1 {
-        let name = |span: &VcpuSpan| vm(span).map_or("-".into(), prose::vm_name);
+        let name = |span: &VcpuSpan| vm(span).map_or("-".into(), vm_name);
         columns.push(keys("vm", false, 0, &timed, name));
         columns
             .push(keys("pid", true, 6, &timed, |span| vm(span).map_or("-".into(), |vm| vm.pid.to_string())));
