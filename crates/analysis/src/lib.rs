@@ -2,8 +2,9 @@
 //!
 //! [`console`] splits a console into lines, [`phase`] has the table of markers, and [`phase_detector`] finds the phases
 //! from both lines and the guest's mode. [`series`] keeps the exits of short intervals, [`spike`] finds those that stand
-//! out, and [`boot_report`] holds the result.
+//! out, and [`boot_report`] holds the result. [`advice`] says what would help.
 
+pub mod advice;
 pub mod boot_report;
 pub mod console;
 pub mod phase;

@@ -19,6 +19,9 @@ pub struct About {
     pub cpus: u32,
     /// The parameters of KVM's modules, by module and name.
     pub kvm: BTreeMap<(String, String), String>,
+    /// Other facts of the host that figures depend on, by name: `clocksource`; `apicv` and `avic`, which are `yes` where
+    /// the CPU has it and `no` where it has not.
+    pub facts: BTreeMap<String, String>,
     /// The command whose VMs were watched; empty where there was none.
     pub command: Vec<String>,
     /// Intended length of an interval.

@@ -19,6 +19,7 @@ pub fn about(interval: &Interval) -> About {
         cpu: "CPU".into(),
         cpus: 4,
         kvm: [(("kvm".into(), "halt_poll_ns".into()), "200000".into())].into(),
+        facts: [("clocksource".into(), "tsc".into())].into(),
         command: vec!["qemu".into(), "-name".into(), "x y\u{1b}".into()],
         interval: Duration::from_millis(100),
         source: interval.source,

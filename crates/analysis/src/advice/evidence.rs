@@ -1,0 +1,151 @@
+//! Evidence about one VM, as rules ask for it.
+
+use super::command_line::CommandLine;
+use super::{Host, Sum};
+use exitscope_model::{
+    Detail, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, float,
+};
+use exitscope_reason as reason;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Everything that is known about one VM in an interval.
+pub struct Evidence<'a> {
+    /// The VM.
+    pub vm: &'a Vm,
+    /// The host.
+    pub host: &'a Host,
+    /// Length of the interval.
+    pub length: Duration,
+    /// Level of detail that was measured.
+    pub measured: Measured,
+    rows: Vec<&'a Row>,
+    vcpus: Vec<&'a VcpuSpan>,
+    all: Sum,
+}
+
+impl<'a> Evidence<'a> {
+    /// Collects the evidence about `vm`.
+    pub fn new(interval: &'a Interval, vm: &'a Vm, host: &'a Host) -> Evidence<'a> {
+        let rows: Vec<&Row> = interval.rows.iter().filter(|row| row.vm == vm.id).collect();
+        let all = rows.iter().map(|row| Sum::from(&row.counters)).sum();
+        let vcpus = interval.vcpus.iter().filter(|span| span.vm == vm.id).collect();
+        Evidence { vm, host, length: interval.length, measured: interval.measured, rows, vcpus, all }
+    }
+
+    /// Returns all exits of the VM, those of its own guests included.
+    pub fn all(&self) -> Sum {
+        self.all
+    }
+
+    /// Returns the share of all exits, from 0 to 1.
+    pub fn share(&self, exits: u64) -> f64 {
+        if self.all.exits == 0 { 0.0 } else { float(exits) / float(self.all.exits) }
+    }
+
+    /// Returns the exits per second.
+    pub fn rate(&self, exits: u64) -> f64 {
+        let seconds = self.length.as_secs_f64();
+        if seconds > 0.0 { float(exits) / seconds } else { 0.0 }
+    }
+
+    /// Returns the VM's own exits (L1) for these reasons, by the names of either processor.
+    pub fn reasons(&self, names: &[&str]) -> Sum {
+        self.at(Level::L1, names)
+    }
+
+    /// Returns the exits of the VM's own guests (L2); of all reasons where `names` is empty.
+    pub fn nested(&self, names: &[&str]) -> Sum {
+        self.at(Level::L2, names)
+    }
+
+    fn at(&self, level: Level, names: &[&str]) -> Sum {
+        debug_assert!(
+            names.iter().all(|name| !reason::find(None, name).is_empty()),
+            "no such reason among {names:?}"
+        );
+        let rows = self.rows.iter().filter(|row| row.level == level);
+        rows.filter(|row| names.is_empty() || names.contains(&&*reason::name(row.code)))
+            .map(|row| Sum::from(&row.counters))
+            .sum()
+    }
+
+    /// Returns the exits that were about any of these ports, with their share of their rows' times.
+    pub fn ports(&self, ports: &[RangeInclusive<u16>]) -> Sum {
+        self.details(|detail| matches!(detail, Detail::Port { port, .. } if ports.iter().any(|range| range.contains(&port))))
+    }
+
+    /// Returns the exits that were about any of these MSRs, with their share of their rows' times.
+    pub fn msrs(&self, msrs: &[RangeInclusive<u32>]) -> Sum {
+        self.details(|detail| matches!(detail, Detail::Msr { msr, .. } if msrs.iter().any(|range| range.contains(&msr))))
+    }
+
+    fn details(&self, wanted: impl Fn(Detail) -> bool) -> Sum {
+        self.rows
+            .iter()
+            .map(|row| {
+                let counts = row.counters.details.counts.iter();
+                let exits = counts.filter(|(detail, _)| wanted(**detail)).map(|(_, count)| count).sum();
+                Sum::from(&row.counters).part(exits)
+            })
+            .sum()
+    }
+
+    /// Returns how often KVM_RUN returned to the VMM with one of these (`KVM_EXIT_*`).
+    pub fn returns(&self, returned: &[i32]) -> u64 {
+        let pairs = self.rows.iter().flat_map(|row| row.counters.returns.iter());
+        pairs.filter(|(UserReason(number), _)| returned.contains(number)).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the time of all vCPUs; `None` where it was not measured.
+    pub fn time(&self) -> Option<VcpuTime> {
+        let mut sum = VcpuTime::default();
+        for span in &self.vcpus {
+            sum.add(&span.time?);
+        }
+        (!self.vcpus.is_empty()).then_some(sum)
+    }
+
+    /// Returns true if it was measured where host time went.
+    pub fn has_breakdown(&self) -> bool {
+        self.measured == Measured::Breakdown
+    }
+
+    /// Returns how many vCPUs the VM has.
+    pub fn vcpus(&self) -> usize {
+        self.vcpus.len()
+    }
+
+    /// Returns the vCPU with most exits, and how many these are.
+    pub fn busiest_vcpu(&self) -> Option<(u32, u64)> {
+        self.vcpus.iter().max_by_key(|span| span.exits).map(|span| (span.vcpu, span.exits))
+    }
+
+    /// Returns the exits of one vCPU, as a sum.
+    pub fn vcpu(&self, vcpu: u32) -> Sum {
+        self.rows.iter().filter(|row| row.vcpu == vcpu).map(|row| Sum::from(&row.counters)).sum()
+    }
+
+    /// Returns true if the exits are Intel's.
+    pub fn is_vmx(&self) -> bool {
+        self.rows.first().is_some_and(|row| row.code.isa == Isa::Vmx)
+    }
+
+    /// Returns the VM's command line.
+    pub fn command(&self) -> CommandLine<'a> {
+        CommandLine(&self.vm.command)
+    }
+
+    /// Returns true if the guest has shown itself as Linux: it uses KVM's own MSRs (clock, steal time, EOI).
+    pub fn is_linux(&self) -> bool {
+        self.msrs(&[0x11..=0x12, 0x4b56_4d00..=0x4b56_4d08]).exits > 0
+    }
+
+    /// Returns true if the guest has shown itself as Windows: it uses Hyper-V's MSRs, or it keeps reading both the ACPI
+    /// timer and the real-time clock; and none of KVM's own MSRs.
+    pub fn is_windows(&self) -> bool {
+        let hyper_v = self.msrs(&[0x4000_0000..=0x4000_01ff]).exits > 0;
+        let reads = |ports| self.share(self.ports(ports).exits) >= 0.01;
+        (hyper_v || (reads(super::rules::PM_TIMER) && reads(super::rules::RTC))) && !self.is_linux()
+    }
+}
