@@ -46,6 +46,7 @@ fn record(path: &Path) {
         cpu: String::new(),
         cpus: 2,
         kvm: BTreeMap::new(),
+        facts: BTreeMap::new(),
         command: Vec::new(),
         interval: Duration::from_secs(1),
         source: Source::Btf,

@@ -3,6 +3,9 @@
 use exitscope_analysis::boot_report::LeftOut;
 use exitscope_model::{Isa, Level, Measured, Source};
 
+/// Prefix of facts about the host that came after the first ones: `host_clocksource`.
+pub(super) const HOST: &str = "host_";
+
 /// What the one who recorded knew about the numbers, in words that continue a sentence. Untrusted, as all that is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {

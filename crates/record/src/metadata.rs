@@ -160,6 +160,10 @@ impl Database {
             cpu: fact("cpu")?,
             cpus: fact("cpus")?.parse().map_err(|_| wrong("cpus", &facts["cpus"]))?,
             kvm,
+            facts: facts
+                .iter()
+                .filter_map(|(name, value)| Some((name.strip_prefix(about::HOST)?.to_owned(), value.clone())))
+                .collect(),
             command: text::words(&command).ok_or_else(|| wrong("command", &command))?,
             interval: interval
                 .parse()

@@ -305,6 +305,10 @@ fn write_about(transaction: &Transaction<'_>, about: &About) -> rusqlite::Result
     for fact in facts {
         transaction.execute("INSERT INTO facts VALUES (?, ?)", [fact.0, fact.1])?;
     }
+    for (name, value) in &about.facts {
+        let name = format!("{}{name}", about::HOST);
+        transaction.execute("INSERT INTO facts VALUES (?, ?)", [&name, value])?;
+    }
     for ((module, name), value) in &about.kvm {
         transaction.execute("INSERT INTO kvm_parameters VALUES (?, ?, ?)", [module, name, value])?;
     }

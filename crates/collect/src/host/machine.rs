@@ -17,6 +17,9 @@ pub struct Machine {
     pub cpus: u32,
     /// The parameters of KVM's modules (`/sys/module/kvm*/parameters`), by module and name.
     pub kvm: BTreeMap<(String, String), String>,
+    /// Other facts that figures depend on, by name: `clocksource`; `apicv` and `avic`, which are `yes` where the CPU has
+    /// it and `no` where it has not.
+    pub facts: BTreeMap<String, String>,
 }
 
 impl Machine {
@@ -27,8 +30,14 @@ impl Machine {
             .join(" ")
             .trim()
             .to_owned();
-        let (cpu, cpus) = cpu(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
-        Machine { name: line("/proc/sys/kernel/hostname"), kernel, cpu, cpus, kvm: parameters() }
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let (cpu, cpus) = cpu(&cpuinfo);
+        let clocksource = line("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+        let mut facts = features(&cpuinfo);
+        if !clocksource.is_empty() {
+            facts.insert("clocksource".to_owned(), clocksource);
+        }
+        Machine { name: line("/proc/sys/kernel/hostname"), kernel, cpu, cpus, kvm: parameters(), facts }
     }
 }
 
@@ -42,6 +51,20 @@ fn cpu(cpuinfo: &str) -> (String, u32) {
     };
     let cpus = values("processor").count();
     (values("model name").next().unwrap_or_default().to_owned(), u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+/// Finds out if the CPU virtualizes the APIC: Intel's APICv (`vmx flags`, since Linux 5.10) and AMD's AVIC (`flags`).
+fn features(cpuinfo: &str) -> BTreeMap<String, String> {
+    let has = |list: &str, flag: &str| {
+        let line =
+            cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == list))?;
+        Some(line.split_ascii_whitespace().any(|word| word == flag))
+    };
+    let known = [("apicv", has("vmx flags", "apicv")), ("avic", has("flags", "avic"))];
+    known
+        .into_iter()
+        .filter_map(|(name, has)| Some((name.to_owned(), if has? { "yes" } else { "no" }.to_owned())))
+        .collect()
 }
 
 fn parameters() -> BTreeMap<(String, String), String> {
@@ -70,5 +93,14 @@ mod tests {
             "processor\t: 0\nmodel name\t: A CPU @ 2: GHz\n\nprocessor\t: 1\nmodel name\t: A CPU @ 2: GHz\n";
         assert_eq!(cpu(text), ("A CPU @ 2: GHz".to_owned(), 2));
         assert_eq!(cpu(""), (String::new(), 0));
+    }
+
+    #[test]
+    fn what_virtualizes_the_apic_is_known_only_where_the_kernel_says_it() {
+        let intel = features("processor\t: 0\nflags\t\t: fpu vmx\nvmx flags\t: vnmi ept apicv\n");
+        assert_eq!((intel.get("apicv").map(String::as_str), intel["avic"].as_str()), (Some("yes"), "no"));
+        let amd = features("flags\t\t: fpu svm avic\n");
+        assert_eq!((amd.get("apicv"), amd["avic"].as_str()), (None, "yes"));
+        assert!(features("").is_empty());
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Provenance of the figures, as a recording keeps it.
 pub fn about(command: &[OsString], interval: Duration, sampler: &Sampler) -> About {
-    let Machine { name, kernel, cpu, cpus, kvm } = Machine::probe();
+    let Machine { name, kernel, cpu, cpus, kvm, facts } = Machine::probe();
     About {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         host: name,
@@ -18,6 +18,7 @@ pub fn about(command: &[OsString], interval: Duration, sampler: &Sampler) -> Abo
         cpu,
         cpus,
         kvm,
+        facts,
         command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         interval,
         source: sampler.source(),

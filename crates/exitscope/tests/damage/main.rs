@@ -195,6 +195,7 @@ fn recorded(path: &Path) -> Writer {
         cpu: "CPU".into(),
         cpus: 2,
         kvm: BTreeMap::new(),
+        facts: BTreeMap::new(),
         command: Vec::new(),
         interval: Duration::from_secs(1),
         source: Source::Btf,

@@ -76,6 +76,8 @@ pub fn section(m: &mut Markup, story: &Story) {
                 "processor",
                 &if facts.cpus > 0 { format!("{}, {cpus}", facts.cpu) } else { facts.cpu.clone() },
             );
+            let others = facts.facts.iter().map(|(name, value)| format!("{name}={value}"));
+            row("host facts", &others.collect::<Vec<_>>().join(" "));
             let parameters =
                 facts.kvm.iter().map(|((module, name), value)| format!("{module}.{name}={value}"));
             row("KVM", &parameters.collect::<Vec<_>>().join(" "));

@@ -22,6 +22,7 @@ fn facts() -> About {
         cpu: "QEMU TCG CPU version 2.5+".into(),
         cpus: 2,
         kvm: [(("kvm_amd".into(), "npt".into()), "Y".into())].into(),
+        facts: [("clocksource".into(), "tsc".into())].into(),
         command: vec!["qemu-system-x86_64".into(), "-nographic".into()],
         interval: Duration::from_millis(100),
         source: Source::Btf,
@@ -245,6 +246,7 @@ fn told_by(text: &str) -> (BootReport, About, Explanation) {
         kernel: text.into(),
         cpu: text.into(),
         kvm: [((text.into(), text.into()), text.into())].into(),
+        facts: [(text.into(), text.into())].into(),
         command: vec![text.into(); 3],
         ..facts()
     };
