@@ -91,6 +91,12 @@ pub enum Command {
     /// the keys; most are kvm_stat's. With FILE the same of a recording: the arrow keys move in time, space plays.
     /// Live it needs root; both need a terminal. The environment's NO_COLOR is heeded.
     Top(Top),
+    /// Say what would reduce exits, with the reason, the option and the source
+    ///
+    /// Counts for --duration, or reads a recording, and holds rules against what was counted, each VM's command line, and the
+    /// host's parameters of KVM. What would save most host time comes first. Without enough evidence it says nothing. Live it
+    /// needs root.
+    Advise(Advise),
     /// Explain exit reasons: what the guest did, what causes many of them, what helps.
     ///
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
@@ -430,6 +436,33 @@ pub struct Top {
     /// Replay this recording instead (`exitscope record`)
     #[arg(value_name = "FILE", conflicts_with_all = ["source", "no_split", "no_time", "max_rows", "max_vcpus"])]
     pub file: Option<PathBuf>,
+}
+
+/// Options of `advise`.
+#[derive(Args, Debug)]
+pub struct Advise {
+    /// Which VMs.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Count for this time: 10s, 1min, 500ms; a bare number is seconds
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
+    pub duration: Duration,
+    /// text, or json: one object a line
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: AdviseFormat,
+    /// Read this recording instead (`exitscope record`)
+    #[arg(value_name = "FILE", conflicts_with_all = ["source", "no_split", "no_time", "max_rows", "max_vcpus", "duration"])]
+    pub file: Option<PathBuf>,
+}
+
+/// Formats of `advise`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AdviseFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object a line
+    Json,
 }
 
 /// Options of `reasons`.

@@ -2,6 +2,7 @@
 //!
 //! Every view is a pure function of the interval and of [`Options`].
 
+pub mod advice;
 pub mod answers;
 pub mod boot_report;
 pub mod compare;

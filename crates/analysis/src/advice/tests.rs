@@ -424,3 +424,14 @@ fn public_reports_get_the_advice_that_solved_them() {
     micro.interval.vcpus[0].time = None;
     assert_eq!(micro.advice()[0].rule, "serial-console");
 }
+
+#[test]
+fn the_documentation_lists_every_rule_and_no_other() {
+    let documentation = include_str!("../../../../docs/advice.md");
+    let listed: Vec<&str> = documentation
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(listed, rules().map(|rule| rule.name).collect::<Vec<_>>());
+}

@@ -1,5 +1,6 @@
 //! The commands: each wires a source to a view.
 
+mod advise;
 mod boot;
 mod diff;
 mod kmsg;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Diff(args) => (diff::run(&args), 1),
         Command::Report(args) => (report::run(&args), 1),
         Command::Top(args) => (top::run(&args), 1),
+        Command::Advise(args) => (advise::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),

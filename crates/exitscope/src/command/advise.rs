@@ -1,0 +1,66 @@
+//! `exitscope advise`.
+
+use crate::cli::{self, AdviseFormat};
+use crate::engine::counting::{Plan, Times};
+use crate::engine::{output, session};
+use exitscope_analysis::advice::{self, Host};
+use exitscope_model::{Interval, Source, Vm};
+use exitscope_record::{Error, Part, Recording};
+use exitscope_view as view;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Counts or reads, and prints advice alone.
+pub fn run(args: &cli::Advise) -> anyhow::Result<ExitCode> {
+    let evidence = match &args.file {
+        Some(file) => Some(read(file, &args.watch)?),
+        None => count(args)?,
+    };
+    let Some((interval, host)) = evidence else { return Ok(ExitCode::SUCCESS) };
+    if interval.source == Source::KvmStat {
+        writeln!(
+            io::stderr(),
+            "exitscope: these are KVM's own statistics, which tell no reasons: there is no advice on them; \
+             `exitscope doctor` says what reasons need"
+        )?;
+    }
+    let advice = advice::advise(&interval, &host);
+    let text = match args.format {
+        AdviseFormat::Text => view::advice::render(&advice, &interval, output::width(&io::stdout())),
+        AdviseFormat::Json => view::advice::json(&advice, &interval)?,
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a recording; of its VMs those that were asked for.
+fn read(file: &Path, watch: &cli::Watch) -> anyhow::Result<(Interval, Host)> {
+    let recording = Recording::open(file)?;
+    let mut whole = recording.whole(Part::default())?.ok_or_else(|| Error::NoInterval(file.to_owned()))?;
+    if !watch.pid.is_empty() || !watch.guest.is_empty() {
+        let asked = |vm: &Vm| watch.pid.contains(&vm.pid) || watch.guest.contains(&vm.name);
+        let names: Vec<String> =
+            whole.vms.values().take(50).map(|vm| view::text::clean(&vm.name, 60)).collect();
+        whole.retain(|vm, _| asked(vm));
+        if whole.vms.is_empty() {
+            anyhow::bail!("{} has no such VM; it has {}", file.display(), names.join(", "));
+        }
+    }
+    Ok((whole, Host::from(recording.about())))
+}
+
+/// Counts for the time that was asked for; `None` where a signal came before there was anything to count.
+fn count(args: &cli::Advise) -> anyhow::Result<Option<(Interval, Host)>> {
+    let Some(mut counting) = Plan::new(&args.watch, &[])?.start()? else { return Ok(None) };
+    let host = Host::from(&session::about(&[], args.duration, &counting.watch));
+    let mut whole: Option<Interval> = None;
+    let times = Times { duration: Some(args.duration), interval: None };
+    counting.until_end(times, |watch, _| {
+        Interval::append(&mut whole, watch.next()?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Interval::append(&mut whole, counting.watch.next()?);
+    Ok(whole.map(|whole| (whole, host)))
+}
