@@ -64,6 +64,7 @@ fn begin(path: &Path, intervals: &[Interval]) -> Writer {
         cpu: "emulated".into(),
         cpus: 1,
         kvm: BTreeMap::new(),
+        facts: Default::default(),
         command: Vec::new(),
         interval: Duration::from_secs(1),
         source: Source::Btf,
