@@ -1,18 +1,31 @@
 //! `exitscope advise`.
 
+use super::{recorder, select};
 use crate::cli::{self, AdviseFormat};
-use crate::engine::counting::{Plan, Times};
-use crate::engine::{output, session};
+use crate::engine::{Events, Observed, Session, Sink, Sinks, Times, sinks};
 use exitscope_analysis::advice::{self, Host};
 use exitscope_model::{Interval, Source, Vm};
 use exitscope_record::{Error, Part, Recording};
 use exitscope_view as view;
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Adds up all intervals.
+#[derive(Default)]
+struct Whole(Option<Interval>);
+
+impl Sink for Whole {
+    fn take(&mut self, observed: &Observed<'_>) -> anyhow::Result<()> {
+        Interval::append(&mut self.0, observed.interval.clone());
+        Ok(())
+    }
+}
+
 /// Counts or reads, and prints advice alone.
+///
+/// # Errors
+/// If nothing can be counted, the recording cannot be read, or standard output cannot be written.
 pub fn run(args: &cli::Advise) -> anyhow::Result<ExitCode> {
     let evidence = match &args.file {
         Some(file) => Some(read(file, &args.watch)?),
@@ -28,7 +41,7 @@ pub fn run(args: &cli::Advise) -> anyhow::Result<ExitCode> {
     }
     let advice = advice::advise(&interval, &host);
     let text = match args.format {
-        AdviseFormat::Text => view::advice::render(&advice, &interval, output::width(&io::stdout())),
+        AdviseFormat::Text => view::advice::render(&advice, &interval, sinks::width(&io::stdout())),
         AdviseFormat::Json => view::advice::json(&advice, &interval)?,
     };
     io::stdout().write_all(text.as_bytes())?;
@@ -53,14 +66,11 @@ fn read(file: &Path, watch: &cli::Watch) -> anyhow::Result<(Interval, Host)> {
 
 /// Counts for the time that was asked for; `None` where a signal came before there was anything to count.
 fn count(args: &cli::Advise) -> anyhow::Result<Option<(Interval, Host)>> {
-    let Some(mut counting) = Plan::new(&args.watch, &[])?.start()? else { return Ok(None) };
-    let host = Host::from(&session::about(&[], args.duration, &counting.watch));
-    let mut whole: Option<Interval> = None;
+    let options = select::options(&args.watch, &[])?;
+    let Some(mut session) = Session::start(&options, &[], Events::listen()?)? else { return Ok(None) };
+    let host = Host::from(&recorder::about(&[], args.duration, session.sampler()));
+    let mut whole = Whole::default();
     let times = Times { duration: Some(args.duration), interval: None };
-    counting.until_end(times, |watch, _| {
-        Interval::append(&mut whole, watch.next()?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Interval::append(&mut whole, counting.watch.next()?);
-    Ok(whole.map(|whole| (whole, host)))
+    session.run(times, &mut Sinks::default().required(&mut whole))?;
+    Ok(whole.0.map(|whole| (whole, host)))
 }
