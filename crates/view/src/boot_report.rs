@@ -177,7 +177,7 @@ pub fn render(boot: &BootReport) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::tests::validate;
+    use crate::schema::Schema;
     use exitscope_analysis::console::Line;
     use exitscope_analysis::series;
     use exitscope_model::fixture;
@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.trim_end().chars().any(crate::text::is_unsafe), "{line}");
         let object: Value = serde_json::from_str(&line).unwrap();
-        let schema: Value = serde_json::from_str(include_str!("../../../docs/boot.schema.json")).unwrap();
-        validate(&object, &schema, "boot");
+        let schema = Schema::new(include_str!("../../../docs/boot.schema.json"));
+        schema.check(&object);
         let spike = &object["spikes"][0];
         assert_eq!(
             [&spike["phase"], &spike["line_before"]],
@@ -211,9 +211,9 @@ mod tests {
         );
         // Of nothing, too.
         let nothing = BootReport::new(fixture::idle(), series::fixture(&[]), "a signal".into());
-        validate(&serde_json::from_str(&render(&nothing).unwrap()).unwrap(), &schema, "boot");
+        schema.check(&serde_json::from_str(&render(&nothing).unwrap()).unwrap());
         let documentation = include_str!("../../../docs/boot.md");
-        for key in schema["properties"].as_object().unwrap().keys() {
+        for key in schema.published["properties"].as_object().unwrap().keys() {
             assert!(documentation.contains(&format!("`{key}`")), "docs/boot.md does not tell of {key}");
         }
     }

@@ -170,66 +170,11 @@ impl serde_json::ser::Formatter for Harmless {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::schema::Schema;
     use exitscope_model::fixture;
     use serde_json::Value;
-
-    /// Checks `value` against the part of JSON Schema that `docs/stat.schema.json` uses, and that it
-    /// has no key beyond those named there; readers must allow for more.
-    pub fn validate(value: &Value, schema: &Value, at: &str) {
-        for (keyword, rule) in schema.as_object().unwrap() {
-            match keyword.as_str() {
-                "$schema" | "$id" | "title" | "description" => {}
-                "type" => {
-                    let found = match value {
-                        Value::Null => "null",
-                        Value::String(_) => "string",
-                        Value::Array(_) => "array",
-                        Value::Object(_) => "object",
-                        Value::Number(number) if number.is_f64() => "number",
-                        Value::Number(_) => "integer",
-                        Value::Bool(_) => "boolean",
-                    };
-                    let allowed = |name: &Value| name == found || (name == "number" && found == "integer");
-                    let fits = rule.as_array().map_or(allowed(rule), |names| names.iter().any(allowed));
-                    assert!(fits, "{at} is {value}, not of type {rule}");
-                }
-                "enum" => assert!(rule.as_array().unwrap().contains(value), "{at} is {value}, not in {rule}"),
-                "const" => assert_eq!(value, rule, "{at}"),
-                "minimum" => assert!(value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()), "{at}"),
-                "minItems" => {
-                    assert!(value.as_array().is_none_or(|a| a.len() as u64 >= rule.as_u64().unwrap()), "{at}")
-                }
-                "maxItems" => {
-                    assert!(value.as_array().is_none_or(|a| a.len() as u64 <= rule.as_u64().unwrap()), "{at}")
-                }
-                "required" => {
-                    for key in rule.as_array().unwrap() {
-                        assert!(value.get(key.as_str().unwrap()).is_some(), "{at} lacks {key}");
-                    }
-                }
-                "properties" => {
-                    for (key, value) in value.as_object().unwrap() {
-                        let schema =
-                            rule.get(key).unwrap_or_else(|| panic!("{at} has an undocumented {key}"));
-                        validate(value, schema, &format!("{at}.{key}"));
-                    }
-                }
-                "additionalProperties" => {
-                    for (key, value) in value.as_object().into_iter().flatten() {
-                        validate(value, rule, &format!("{at}.{key}"));
-                    }
-                }
-                "items" => {
-                    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
-                        validate(value, rule, &format!("{at}[{index}]"));
-                    }
-                }
-                other => panic!("this test does not know the keyword {other}"),
-            }
-        }
-    }
 
     fn parsed(interval: &Interval, options: &Options) -> Value {
         let bytes = render(interval, options).unwrap();
@@ -241,20 +186,20 @@ pub(super) mod tests {
 
     #[test]
     fn every_interval_fits_the_published_schema() {
-        let schema: Value = serde_json::from_str(include_str!("../../../docs/stat.schema.json")).unwrap();
+        let schema = Schema::new(include_str!("../../../docs/stat.schema.json"));
         let documentation = include_str!("../../../docs/json.md");
         for interval in fixture::all() {
             for by in ["vm,vcpu,level,reason", "vm,reason", "vcpu", "level", "reason"] {
                 let by: By = by.parse().unwrap();
                 let value = parsed(&interval, &Options { by, ..Options::default() });
-                validate(&value, &schema, "interval");
+                schema.check(&value);
                 for row in value["rows"].as_array().unwrap() {
                     let there = ["vm", "vcpu", "level", "reason"].map(|key| row.get(key).is_some());
                     assert_eq!(there, [by.vm, by.vcpu, by.level, by.reason]);
                 }
             }
         }
-        for key in schema["properties"].as_object().unwrap().keys() {
+        for key in schema.published["properties"].as_object().unwrap().keys() {
             assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not tell of {key}");
         }
     }

@@ -18,6 +18,8 @@ pub mod marks;
 pub mod phases;
 pub mod prose;
 pub mod report;
+#[cfg(test)]
+mod schema;
 mod table;
 pub mod text;
 pub mod unit;
