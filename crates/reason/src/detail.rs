@@ -1,4 +1,4 @@
-//! What ports and MSRs are: names, and what helps where many exits go to one.
+//! Names of ports and MSRs, and remedies for many exits to one of them.
 
 use super::{msrs, ports};
 use exitscope_model::Detail;
@@ -10,14 +10,23 @@ pub struct Known {
     pub first: u32,
     /// The last one.
     pub last: u32,
-    /// What it is.
+    /// Its name.
     pub name: &'static str,
-    /// What helps where many exits go to it; empty where nothing general can be said.
+    /// Remedy for many exits to it; empty where there is no general one.
     pub help: &'static str,
 }
 
-/// What is known of a port or an MSR; `None` if it has no name here, as a port that firmware or the guest gave to a
-/// device of PCI.
+/// Returns name and remedy of a port or an MSR. `None` if it is not in the tables: firmware or the guest gives ports to
+/// PCI devices, for example.
+///
+/// ```
+/// use exitscope_model::Detail;
+/// use exitscope_reason::known;
+///
+/// let port = known(Detail::Port { port: 0x3f8, write: true }).unwrap();
+/// assert_eq!(port.name, "COM1");
+/// assert!(known(Detail::Port { port: 0xc0e4, write: true }).is_none());
+/// ```
 pub fn known(detail: Detail) -> Option<&'static Known> {
     let (table, number) = match detail {
         Detail::Port { port, .. } => (ports::TABLE, u32::from(port)),

@@ -19,13 +19,24 @@ const PREFIXES: [&str; 5] = ["VMX_EXIT_REASON_", "EXIT_REASON_", "SVM_EXIT_", "V
 /// The longest text that is compared, in characters: longer than any name with all modifiers.
 const LONGEST: usize = 128;
 
-/// Every reason that `text` names, in the numbering `isa` or, if `None`, in both hardware
+/// Finds every reason that `text` names, in the numbering `isa` or, if `None`, in both hardware
 /// numberings and KVM's classes.
 ///
 /// `text` is a name or an alias, in any case, with `_`, `-` or a space between words, with or
 /// without a prefix (`EXIT_REASON_`, `SVM_EXIT_`, `VMEXIT_`); a name as [`super::name()`] writes
 /// it, with VMX's modifiers; or a number, see [`number`]. KVM's classes have no numbers of their
 /// own: a number finds them only if `isa` asks for them.
+///
+/// ```
+/// use exitscope_model::Isa;
+/// use exitscope_reason::find;
+///
+/// let found = find(None, "EXIT_REASON_IO_INSTRUCTION");
+/// assert_eq!((found.len(), found[0].code.isa, found[0].code.code), (1, Isa::Vmx, 30));
+/// assert_eq!(find(Some(Isa::Vmx), "30")[0].reason.name, "IO_INSTRUCTION");
+/// // Both processors have a CPUID.
+/// assert_eq!(find(None, "cpuid").len(), 2);
+/// ```
 pub fn find(isa: Option<Isa>, text: &str) -> Vec<Found> {
     let mut found: Vec<Found> = codes(isa, text).filter_map(known).collect();
     let wanted = normal(text);
@@ -42,8 +53,16 @@ pub fn find(isa: Option<Isa>, text: &str) -> Vec<Found> {
     found
 }
 
-/// `text` as a number: decimal or `0x`, perhaps negative. 64-bit codes may be written without
-/// their sign: 0xffffffffffffffff is -1.
+/// Reads a number: decimal or `0x`, perhaps negative. 64-bit codes may be written without their
+/// sign: 0xffffffffffffffff is -1.
+///
+/// ```
+/// use exitscope_reason::number;
+///
+/// assert_eq!(number("0x7b"), Some(123));
+/// assert_eq!(number("0xffffffffffffffff"), Some(-1));
+/// assert_eq!(number("IOIO"), None);
+/// ```
 pub fn number(text: &str) -> Option<i64> {
     let text = text.trim();
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
@@ -55,15 +74,22 @@ pub fn number(text: &str) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(value) } else { Some(value.cast_signed()) }
 }
 
-/// The defined codes on either side of `code`: the nearest below and the nearest above.
+/// Returns the defined codes on either side of `code`: the nearest below and the nearest above.
 pub fn neighbours(code: ExitCode) -> Vec<&'static Reason> {
     let below = all(code.isa).filter(|r| r.code < code).max_by_key(|r| r.code);
     let above = all(code.isa).filter(|r| r.code > code).min_by_key(|r| r.code);
     below.into_iter().chain(above).collect()
 }
 
-/// The reasons whose names are most like `text`, the best first, five at most; none if nothing
-/// is like it.
+/// Returns the reasons whose names are most like `text`, the best first, five at most; none if
+/// nothing is like it.
+///
+/// ```
+/// use exitscope_reason::nearest;
+///
+/// assert_eq!(nearest(None, "cpuidd")[0].name, "CPUID");
+/// assert!(nearest(None, "rhubarb").is_empty());
+/// ```
 pub fn nearest(isa: Option<Isa>, text: &str) -> Vec<&'static Reason> {
     let wanted = normal(text);
     let mut near: Vec<(usize, &Reason)> = isas(isa)
@@ -78,7 +104,7 @@ fn isas(isa: Option<Isa>) -> impl Iterator<Item = Isa> {
     [Isa::Vmx, Isa::Svm, Isa::KvmStat].into_iter().filter(move |one| isa.is_none_or(|wanted| wanted == *one))
 }
 
-/// The codes that `text` means if it is a number; KVM's classes only if asked for. SVM's codes
+/// Returns the codes that `text` means if it is a number; KVM's classes only if asked for. SVM's codes
 /// are also known by their low half, which is what tracepoints print.
 pub fn codes(isa: Option<Isa>, text: &str) -> impl Iterator<Item = ExitCode> {
     let value = number(text);
@@ -114,9 +140,9 @@ fn same(known: &str, wanted: &str) -> bool {
     known.chars().map(upper).eq(wanted.chars())
 }
 
-/// How unlike a known spelling and the wanted text are, smaller is nearer: spellings that begin
-/// with the text, that contain it, then those with few letters changed; `None` if they have too
-/// little in common.
+/// Returns the distance of a known spelling from the wanted text. Smallest for spellings that begin
+/// with the text, then for those that contain it, then for those with few letters changed; `None`
+/// if they have too little in common.
 fn unlike(known: &str, wanted: &str) -> Option<usize> {
     let known: String = known.chars().map(upper).collect();
     if let (3.., Some(position)) = (wanted.len(), known.find(wanted)) {

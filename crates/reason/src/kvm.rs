@@ -5,7 +5,7 @@ use super::Reason;
 use super::table::reasons;
 use exitscope_model::{ExitCode, Isa};
 
-/// What one count of a class is.
+/// Meaning of one count of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One exit of the hardware, by its kind.
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What the kind means, for people.
+    /// Returns the meaning in words.
     pub fn describe(self) -> &'static str {
         match self {
             Kind::Exit => "an exit",
@@ -30,7 +30,7 @@ impl Kind {
 const SOURCE: &str = "Linux struct kvm_vcpu_stat, arch/x86/include/asm/kvm_host.h";
 const GENERIC: &str = "Linux struct kvm_vcpu_stat_generic, include/linux/kvm_types.h";
 
-/// The kind of a class; `None` if the code is no class of KVM's.
+/// Returns the kind of a class; `None` if the code is no class of KVM's.
 pub fn kind(code: i64) -> Option<Kind> {
     let known = super::get(ExitCode { isa: Isa::KvmStat, code }).is_some();
     known.then_some(match code {
@@ -40,7 +40,14 @@ pub fn kind(code: i64) -> Option<Kind> {
     })
 }
 
-/// The class whose name in debugfs, and in the statistics file descriptor, is `name`.
+/// Returns the class with this name in debugfs and in the statistics file descriptor.
+///
+/// ```
+/// use exitscope_reason::{kvm, name};
+///
+/// assert_eq!(name(kvm::code("io_exits").unwrap()), "io_exits");
+/// assert_eq!(kvm::code("rhubarb"), None);
+/// ```
 pub fn code(name: &str) -> Option<ExitCode> {
     super::all(Isa::KvmStat).find(|class| class.name == name).map(|class| class.code)
 }

@@ -1,7 +1,7 @@
-//! Every exit reason that the hardware manuals define: code, name, meaning, advice.
+//! Every exit reason that the hardware manuals define: code, name, meaning, usual causes, remedy.
 //!
-//! The tables are `&'static str` and plain numbers, so that they need no allocation. Each row
-//! says what the guest did, what usually causes many such exits, and what helps.
+//! The tables are `&'static str` and plain numbers, so that they need no allocation. [`get`] looks up
+//! a code, [`find`] a name or number that somebody typed, and [`name()`] names any code.
 
 mod detail;
 mod find;

@@ -37,12 +37,21 @@ pub(super) const MODIFIERS: [Modifier; 5] = [
     },
 ];
 
-/// The name of `code`: the kernel's UAPI name without its prefix, upper case (`EPT_VIOLATION`,
+/// Returns the name of `code`: the kernel's UAPI name without its prefix, upper case (`EPT_VIOLATION`,
 /// `NPF`, `EXCP_UD`); KVM's own statistics keep their spelling (`io_exits`).
 ///
 /// A code that the tables do not know is its number, `0x26` or `-5`. VMX's modifier bits stay
 /// visible: `FAILED_ENTRY:INVALID_STATE`, `EPT_VIOLATION+BUS_LOCK`. Distinct codes have distinct
 /// names.
+///
+/// ```
+/// use exitscope_model::{ExitCode, Isa};
+/// use exitscope_reason::name;
+///
+/// assert_eq!(name(ExitCode { isa: Isa::Svm, code: 0x400 }), "NPF");
+/// assert_eq!(name(ExitCode { isa: Isa::Vmx, code: 0x8000_0021 }), "FAILED_ENTRY:INVALID_STATE");
+/// assert_eq!(name(ExitCode { isa: Isa::Svm, code: 0x123 }), "0x123");
+/// ```
 pub fn name(code: ExitCode) -> Cow<'static, str> {
     match code.isa {
         Isa::Vmx => match split(code.code) {
@@ -74,7 +83,7 @@ fn vmx(basic: i64, modifiers: i64) -> Cow<'static, str> {
     whole.into()
 }
 
-/// What the modifier bits of a VMX exit reason say, in words; nothing for a code without any.
+/// Returns the meaning of each modifier bit that is set in a VMX exit reason, in words.
 pub fn modifiers(code: ExitCode) -> impl Iterator<Item = &'static str> {
     let bits = match code.isa {
         Isa::Vmx => split(code.code).map_or(0, |(_, bits)| bits),

@@ -5,7 +5,7 @@ use super::{all, table::Reason};
 use exitscope_model::Isa;
 use std::fmt::Write;
 
-/// The text of `kernel/exitscope/names.rs`.
+/// Returns the text of `kernel/exitscope/names.rs`.
 pub fn names() -> String {
     let mut text = String::from(
         "// SPDX-License-Identifier: GPL-2.0\n\n\

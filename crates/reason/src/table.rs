@@ -11,11 +11,11 @@ pub struct Reason {
     pub name: &'static str,
     /// Other names: perf's, the manual's, older kernels'.
     pub aliases: &'static [&'static str],
-    /// What the guest did, or what happened to it.
+    /// Meaning: the guest's action, or the event that it met.
     pub what: &'static str,
-    /// What usually causes many of them.
+    /// Usual causes of many of them.
     pub why: &'static str,
-    /// What helps, or that many are normal.
+    /// Remedy, or a note that many are normal.
     pub help: &'static str,
     /// Where the code is defined.
     pub source: &'static str,
@@ -42,7 +42,7 @@ macro_rules! reasons {
 }
 pub(super) use reasons;
 
-/// Every reason of `isa`, in the order of the codes; SVM's negative codes come last.
+/// Returns every reason of `isa`, in the order of the codes; SVM's negative codes come last.
 pub fn all(isa: Isa) -> impl Iterator<Item = &'static Reason> {
     let tables: &[&[Reason]] = match isa {
         Isa::Vmx => super::vmx::TABLES,
@@ -52,8 +52,18 @@ pub fn all(isa: Isa) -> impl Iterator<Item = &'static Reason> {
     tables.iter().copied().flatten()
 }
 
-/// The reason behind `code`. VMX's defined modifier bits are looked past: a failed entry is found
-/// by its basic reason. `None` if no table defines it.
+/// Returns the reason of `code`. VMX's defined modifier bits are ignored: a failed entry is found by
+/// its basic reason. `None` if no table defines it.
+///
+/// ```
+/// use exitscope_model::{ExitCode, Isa};
+/// use exitscope_reason::get;
+///
+/// let reason = get(ExitCode { isa: Isa::Vmx, code: 30 }).unwrap();
+/// assert_eq!(reason.name, "IO_INSTRUCTION");
+/// println!("{}. {} {}", reason.what, reason.why, reason.help);
+/// assert!(get(ExitCode { isa: Isa::Vmx, code: 999 }).is_none());
+/// ```
 pub fn get(code: ExitCode) -> Option<&'static Reason> {
     let wanted = match code.isa {
         Isa::Vmx => super::name::split(code.code)?.0,

@@ -1,4 +1,4 @@
-//! What KVM_RUN returns to the VMM with: `KVM_EXIT_*` (include/uapi/linux/kvm.h), or an error.
+//! Reasons of KVM_RUN's return to the VMM: `KVM_EXIT_*` (include/uapi/linux/kvm.h), or an error.
 //!
 //! An exit that KVM handles alone returns nothing. The names are the kernel's without their prefix: `IO`, `MMIO`.
 
@@ -10,12 +10,21 @@ use std::borrow::Cow;
 pub struct UserExit {
     /// Its name without `KVM_EXIT_`.
     pub name: &'static str,
-    /// What happened, and what the VMM is asked for.
+    /// Meaning, and KVM's request to the VMM.
     pub what: &'static str,
 }
 
-/// The name of `reason`: `IO`, `MMIO`; `KVM_EXIT_99` for a number that is not known; `EFAULT` for an error of KVM_RUN,
+/// Returns the name of `reason`: `IO`, `MMIO`; `KVM_EXIT_99` for a number that is not known; `EFAULT` for an error of KVM_RUN,
 /// `ERRNO_999` for one that is not known. Distinct reasons have distinct names.
+///
+/// ```
+/// use exitscope_model::UserReason;
+/// use exitscope_reason::user::name;
+///
+/// assert_eq!(name(UserReason(2)), "IO");
+/// assert_eq!(name(UserReason(-14)), "EFAULT");
+/// assert_eq!(name(UserReason(99)), "KVM_EXIT_99");
+/// ```
 pub fn name(reason: UserReason) -> Cow<'static, str> {
     let number = reason.0.unsigned_abs();
     match (get(reason), ERRORS.iter().find(|(errno, _)| reason.0 < 0 && errno.unsigned_abs() == number)) {
@@ -26,7 +35,7 @@ pub fn name(reason: UserReason) -> Cow<'static, str> {
     }
 }
 
-/// The `KVM_EXIT_*` behind `reason`; `None` for an error, and for a number that is not known.
+/// Returns the `KVM_EXIT_*` of `reason`; `None` for an error, and for a number that is not known.
 pub fn get(reason: UserReason) -> Option<&'static UserExit> {
     EXITS.get(usize::try_from(reason.0).ok()?)
 }

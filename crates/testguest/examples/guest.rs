@@ -164,7 +164,7 @@ fn answer<T>(
     Ok(())
 }
 
-/// What the VMM saw up to its last write is printed before it dies of it.
+/// Prints what the VMM saw up to its last write, then dies in the middle of it.
 fn die(writes: u64) -> Result<(), Box<dyn Error>> {
     split::run(Work::Nothing, move |spent| {
         if spent.writes < writes {

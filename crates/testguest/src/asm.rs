@@ -49,7 +49,7 @@ pub enum Block {
     L2End = 0x58,
 }
 
-/// Which instruction calls the hypervisor.
+/// Instruction that calls the hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Intel's.
@@ -63,11 +63,11 @@ pub enum Call {
 pub struct Step {
     /// What.
     pub kind: Kind,
-    /// How many.
+    /// Number of them.
     pub count: u32,
 }
 
-/// What a program needs to know of the machine it runs on.
+/// Addresses and instructions that depend on the program's machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     /// Where the [`Block`] is.
@@ -76,7 +76,7 @@ pub struct Machine {
     pub mmio: u32,
     /// CR4 when the guest begins.
     pub cr4: u32,
-    /// How to call the hypervisor.
+    /// Instruction that calls the hypervisor.
     pub call: Call,
 }
 
@@ -131,7 +131,7 @@ pub fn program(steps: &[Step], marks: bool, machine: Machine) -> Vec<u8> {
     code.0
 }
 
-/// What every program that ends does at its end.
+/// Writes the end of a program: notes that it has finished, and halts.
 pub(super) fn finish(code: &mut Code) {
     code.block(&[0x41, 0xc7, 0x87], Block::Finished).imm(1); //  mov dword [r15 + Finished], 1
     code.put(&[0xf4]); //                            hlt
@@ -152,7 +152,7 @@ pub fn turns(steps: &[Step], machine: Machine) -> Vec<u8> {
     code.0
 }
 
-/// What every program of steps begins with.
+/// Writes the beginning of a program of steps.
 pub(super) fn begin(machine: Machine) -> Code {
     let mut code = Code::default();
     code.put(&[0x41, 0xbf]).imm(machine.block); //  mov r15d, block
@@ -277,8 +277,8 @@ pub const HANDLER_SIZE: usize = 64;
 pub const VECTORS: usize = 33;
 /// Vector of the local APIC's timer, for the guests that use it.
 pub const TIMER: u8 = 32;
-/// How far before an HLT the program begins that sets the timer for it. An interrupt that comes between STI and HLT,
-/// which no processor allows but QEMU's emulation does where it exits there, goes back by this: the HLT would wait for ever.
+/// Bytes from the code that sets the timer to its HLT. An interrupt between STI and HLT goes back by this, or the HLT would
+/// never end. No processor allows such an interrupt, but QEMU's emulation does if it exits there.
 pub(super) const BEFORE_HLT: u8 = 16;
 /// End of interrupt, as a local APIC in x2APIC mode has it (SDM vol. 3, "x2APIC Register Address Space").
 const X2APIC_EOI: u32 = 0x80b;

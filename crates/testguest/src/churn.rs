@@ -28,7 +28,7 @@ const KINDS: [Kind; 11] = [
     Kind::DrWrite,
     Kind::Wbinvd,
 ];
-/// How many of those a vCPU does.
+/// Number of these kinds that one vCPU does.
 const KINDS_OF_VCPU: usize = 4;
 
 struct Living {
@@ -83,7 +83,7 @@ impl Churn {
         Ok(over.map(|vm| vm.done(self.isa)))
     }
 
-    /// What the VMs have done that are there.
+    /// Returns the counts of the VMs that have not ended.
     pub fn living(&self) -> Vec<VmTurns> {
         self.living.iter().map(|vm| vm.done(self.isa)).collect()
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the guest did: how often by number. What was done with ports is what the VMM was asked for.
+/// The guest's accesses, counted by number. For ports they are the VMM's requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Used {
     /// OUTs by port.
@@ -24,7 +24,7 @@ pub struct Used {
     pub kvm_exits: Option<u64>,
 }
 
-/// What to do with each of some numbers.
+/// Access to each of some numbers.
 #[derive(Clone, Copy, Debug)]
 enum What {
     Out,

@@ -1,4 +1,4 @@
-//! What can go wrong with the guest.
+//! Errors of a guest.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub enum Error {
     /// KVM refused something.
     #[error("KVM refused to {what}: {source}")]
     Kvm {
-        /// What was asked for.
+        /// The request.
         what: &'static str,
         /// KVM's answer.
         source: io::Error,
@@ -23,7 +23,7 @@ pub enum Error {
     /// No memory for the guest, or no thread for a vCPU.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was asked for.
+        /// The request.
         what: &'static str,
         /// The system's answer.
         source: io::Error,
@@ -39,9 +39,9 @@ pub enum Error {
     /// A count that does not fit the guest's 32-bit loop counter.
     #[error("{asked} of {kind} were asked for; the guest counts to {}", u32::MAX)]
     Count {
-        /// Which kind.
+        /// The kind's name.
         kind: &'static str,
-        /// How many were asked for.
+        /// The number asked for.
         asked: u64,
     },
     /// KVM runs without EPT or NPT, where exits have other codes.
@@ -60,15 +60,15 @@ pub enum Error {
     /// The guest is to be a hypervisor, and cannot be one.
     #[error("this guest runs a guest of its own with AMD's SVM, which KVM does not offer it: {found}")]
     NoNestedSvm {
-        /// What there is instead, and what to do.
+        /// The host's state, and the remedy.
         found: String,
     },
     /// The guest did something that its program does not do.
     #[error("vCPU {vcpu} of the guest stopped at an unexpected {what}; please report this with `uname -a`")]
     Unexpected {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// What came.
+        /// The exit.
         what: String,
     },
     /// An exception in the guest that the program does not make.
@@ -77,7 +77,7 @@ pub enum Error {
          what it should; please report this with `uname -a`"
     )]
     Fault {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
         /// The exception's vector.
         vector: u64,
@@ -89,19 +89,19 @@ pub enum Error {
         "vCPU {vcpu} of the guest should have seen {what} = {planned}, and it was {seen}; KVM lost or repeated work"
     )]
     Disagrees {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// What was counted.
+        /// Name of the count.
         what: &'static str,
-        /// What it should be.
+        /// Its planned value.
         planned: u64,
-        /// What it was.
+        /// Its value.
         seen: u64,
     },
     /// The guest did not finish.
     #[error("the guest did not finish within {seconds} s and was stopped")]
     Stuck {
-        /// How long it had.
+        /// Time limit (s).
         seconds: u64,
     },
     /// A thread of the guest panicked.
@@ -110,7 +110,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it came up while the guest ran, so that another guest may fare better.
+    /// Returns true if the error came up while the guest ran, so that another guest may succeed.
     pub(super) fn is_of_the_guest(&self) -> bool {
         matches!(
             self,
@@ -122,7 +122,7 @@ impl Error {
     }
 }
 
-/// What KVM is asked for while the guest runs.
+/// Name of the request to KVM while the guest runs.
 pub(super) const RUN: &str = "run a vCPU";
 
 /// Wraps KVM's answer to `what`.

@@ -1,4 +1,4 @@
-//! What the host is: which hardware KVM uses, and its parameters.
+//! The host: the hardware that KVM uses, and KVM's parameters.
 
 use super::Error;
 use super::asm::Call;
@@ -7,8 +7,8 @@ use kvm_bindings::CpuId;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which hardware KVM uses, by the vendor module that is loaded; `None` if neither is, as with a software
-/// backend.
+/// Returns the ISA that KVM uses, by the vendor module that is loaded; `None` if neither is, for example with a
+/// software backend.
 pub fn isa() -> Option<Isa> {
     let loaded = |module: &str| {
         let path = Path::new("/sys/module").join(module);
@@ -48,7 +48,7 @@ pub(super) fn call(isa: Option<Isa>, cpuid: &CpuId) -> Call {
     if amd { Call::Vmmcall } else { Call::Vmcall }
 }
 
-/// Whether this processor is QEMU's emulation, by the name that it gives itself in CPUID leaf 0x4000_0000.
+/// Returns true if this processor is QEMU's emulation, by its name in CPUID leaf 0x4000_0000.
 pub fn emulated() -> bool {
     // Newer compilers have this function safe.
     #[allow(unused_unsafe)]
@@ -57,7 +57,7 @@ pub fn emulated() -> bool {
     [leaf.ebx, leaf.ecx, leaf.edx] == [*b"TCGT", *b"CGTC", *b"GTCG"].map(u32::from_le_bytes)
 }
 
-/// Whether KVM runs with EPT or NPT.
+/// Checks that KVM runs with EPT or NPT.
 pub(super) fn require_nested_paging(isa: Isa) -> Result<(), Error> {
     let (module, parameter) = match isa {
         Isa::Svm => ("kvm_amd", "npt"),

@@ -117,7 +117,7 @@ impl Kind {
         }
     }
 
-    /// What the guest does, for people.
+    /// Returns the guest's action in words.
     pub fn what(self) -> &'static str {
         match self {
             Kind::Cpuid => "CPUID",
@@ -206,7 +206,7 @@ impl Kind {
         Some(ExitCode { isa, code })
     }
 
-    /// How many of it [`Plan::standard`](super::Plan::standard) asks of vCPU 0: odd numbers, no two alike,
+    /// Returns the number that [`Plan::standard`](super::Plan::standard) asks of vCPU 0: odd, and no two kinds alike,
     /// so that nothing matches by accident.
     pub(super) fn standard_count(self) -> u64 {
         match self {

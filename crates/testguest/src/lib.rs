@@ -1,7 +1,16 @@
 //! A small 64-bit guest that exits a known number of times for each of many reasons, to prove a count with.
 //!
-//! It needs nothing but `/dev/kvm`. [`probe`] tells which kinds of exit exist here, [`run`] does a [`Plan`]
-//! on one or several vCPUs at once, and [`time`] tells what one exit of a kind costs.
+//! It needs nothing but `/dev/kvm`. [`probe`] finds the kinds of exit that exist on this host, [`run`] does a [`Plan`]
+//! on one or several vCPUs at once, and [`time`] measures one exit of a kind.
+//!
+//! ```no_run
+//! use exitscope_testguest::{Kind, Plan, run};
+//!
+//! let plan = Plan { counts: vec![(Kind::Cpuid, 1000), (Kind::PortOut, 20)] };
+//! let done = run(&[plan])?;
+//! assert_eq!(done.vcpus[0].kinds[&Kind::Cpuid], 1000);
+//! # Ok::<(), exitscope_testguest::Error>(())
+//! ```
 
 mod asm;
 pub mod churn;
@@ -39,7 +48,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use vcpu::{Processor, Seen, Vcpu};
 
-/// How many of each kind a probe makes: more than a host interrupts in the time they take.
+/// Exits of each kind that a probe makes: more than the host's interrupts in that time.
 const PROBE: u32 = 256;
 /// A guest may take this long, and a millisecond more for each exit.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,10 +73,10 @@ pub fn run(plans: &[Plan]) -> Result<Done, Error> {
     run_and_hold(plans).map(|(done, _)| done)
 }
 
-/// Like [`run`], and the VM lasts until what it returns is dropped.
+/// Like [`run`], but keeps the VM until the [`Held`] is dropped.
 ///
 /// # Errors
-/// As [`run`].
+/// Those of [`run`].
 pub fn run_and_hold(plans: &[Plan]) -> Result<(Done, Held), Error> {
     let isa = isa();
     if let Some(isa) = isa {
@@ -86,11 +95,11 @@ pub fn run_and_hold(plans: &[Plan]) -> Result<(Done, Held), Error> {
     Ok((Done { isa, vcpus, host_nmis, emulated: host::emulated(), pages }, held))
 }
 
-/// Which kinds of exit exist here, found out by doing some of each and asking KVM for its count of exits.
+/// Finds out which kinds of exit exist here, by doing some of each and reading KVM's count of exits.
 /// Makes VMs of its own, which have ended when this returns.
 ///
 /// # Errors
-/// As [`run`]; a kind that this KVM cannot do is no error.
+/// Those of [`run`]; a kind that this KVM cannot do is no error.
 pub fn probe() -> Result<Vec<(Kind, Found)>, Error> {
     let isa = isa();
     let xsave = processor(&open()?)?.xsave;
@@ -151,11 +160,11 @@ fn try_kinds(kinds: &[Kind], patience: Duration) -> Result<Vec<(Kind, Found)>, E
     Ok(found)
 }
 
-/// How many nanoseconds of wall-clock time one of a kind takes, guest and host together, on one vCPU
+/// Measures the wall-clock time (ns) of one exit of a kind, guest and host together, on one vCPU
 /// that does `count` of them in a row. The loop around it and one HLT in all are included.
 ///
 /// # Errors
-/// As [`run`].
+/// Those of [`run`].
 pub fn time(kind: Kind, count: u32) -> Result<f64, Error> {
     let count = count.max(1);
     let seen = start(&[vec![Step { kind, count }]], true, PATIENCE)?.seen.pop().ok_or(Error::Thread)?;

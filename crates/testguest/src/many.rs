@@ -13,9 +13,9 @@ use std::sync::Arc;
 pub struct Round {
     /// Exits that the programs made.
     pub exits: u64,
-    /// How long each took, guest and host together (ns): the mean ...
+    /// Mean time of an exit, guest and host together (ns).
     pub mean_ns: f64,
-    /// ... and the median of the turns' means, which no tick of the host's clock disturbs.
+    /// Median of the turns' means (ns), which no tick of the host's clock disturbs.
     pub median_ns: f64,
 }
 
@@ -62,7 +62,7 @@ impl Many {
         Ok(Round { exits, mean_ns: ratio(turns.iter().sum(), exits), median_ns })
     }
 
-    /// What each VM has done up to now.
+    /// Returns the counts of each VM up to now.
     pub fn done(&self) -> Vec<VmTurns> {
         let each = self.vms.iter().zip(0..);
         each.map(|((runner, _), vm)| VmTurns { vm, vcpus: vec![runner.done(self.isa)] }).collect()

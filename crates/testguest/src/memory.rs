@@ -72,7 +72,7 @@ impl Memory {
     /// Memory for that many vCPUs, with tables and handlers in place.
     ///
     /// # Errors
-    /// What `mmap` says.
+    /// The error of `mmap`.
     pub fn new(vcpus: usize) -> io::Result<Memory> {
         let size = (AREAS + vcpus.min(MAX_VCPUS) * AREA).next_multiple_of(LARGE_PAGE);
         let map = MmapRaw::from(MmapOptions::new().len(size).populate().map_anon()?);

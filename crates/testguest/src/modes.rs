@@ -9,7 +9,7 @@ use kvm_bindings::kvm_sregs;
 use kvm_ioctls::VcpuExit;
 use std::sync::Arc;
 
-/// What the guest does in one mode, in this order; then it halts.
+/// The guest's actions in one mode, in this order; then it halts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Act {
     /// The mode, which must not be [`Mode::Unknown`].
@@ -20,7 +20,7 @@ pub struct Act {
     pub writes: Vec<(u16, u8, u32)>,
 }
 
-/// What of it the VMM saw.
+/// The guest's actions that the VMM saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Bytes written to ports, in their order: port and value. What was written in a row is there as often as it came.

@@ -50,7 +50,7 @@ const RIP: u32 = SAVE + 0x178;
 const CODE_SEGMENT: u16 = 0xa9b;
 const DATA_SEGMENT: u16 = 0xc93;
 
-/// What L2 does on each vCPU.
+/// Actions of L2 on each vCPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     /// CPUIDs.
@@ -59,7 +59,7 @@ pub struct Work {
     pub ports: u32,
 }
 
-/// What a vCPU did. Beside these it has page faults, and whatever the host adds.
+/// Counts of one vCPU. Page faults and the host's interrupts come on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Done {
     /// The vCPU.
@@ -133,7 +133,7 @@ pub fn run(vcpus: usize, work: Work) -> Result<Vec<Done>, Error> {
     Ok(all)
 }
 
-/// Whether KVM lets its guests use SVM.
+/// Checks that KVM lets its guests use SVM.
 fn require_nested_svm() -> Result<(), Error> {
     let kvm = super::open()?;
     let offered = super::processor(&kvm)?

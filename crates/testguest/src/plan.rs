@@ -1,10 +1,10 @@
-//! What the guest is to do, and what it has done.
+//! Plans of a guest's exits, and the counts afterwards.
 
 use super::Kind;
 use exitscope_model::Isa;
 use std::collections::BTreeMap;
 
-/// How many of each kind one vCPU is to do. A kind that is listed twice is done as often as both say.
+/// Numbers of exits of each kind for one vCPU. The numbers of a kind that is listed twice are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Kind and count.
@@ -60,12 +60,12 @@ pub struct KvmCount {
     pub faults: Option<(u64, u64)>,
 }
 
-/// What one vCPU has done.
+/// Counts of one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VcpuDone {
     /// Its number.
     pub vcpu: u32,
-    /// How many of each kind, as verified inside the guest and by user space where either can see it.
+    /// Exits of each kind, verified inside the guest and by user space where either can see them.
     pub kinds: BTreeMap<Kind, u64>,
     /// Loads from the address without memory before the first step: they make KVM learn that there is none.
     pub first_loads: u64,
@@ -73,10 +73,10 @@ pub struct VcpuDone {
     pub kvm: Option<KvmCount>,
 }
 
-/// What the guest has done: all of it, since its VM was made.
+/// Counts of the guest since its VM was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// Which hardware KVM uses; `None` if neither.
+    /// The ISA that KVM uses; `None` with a software backend.
     pub isa: Option<Isa>,
     /// Each vCPU, by number.
     pub vcpus: Vec<VcpuDone>,
@@ -89,7 +89,7 @@ pub struct Done {
     pub pages: u64,
 }
 
-/// Whether a kind exits here.
+/// Result of a probe of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// KVM counted an exit for each.
@@ -108,7 +108,7 @@ pub enum Found {
 }
 
 impl Found {
-    /// Whether the plan should have it.
+    /// Returns true if a plan should have this kind.
     pub fn usable(&self) -> bool {
         matches!(self, Found::Exits | Found::Unknown)
     }

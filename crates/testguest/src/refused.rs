@@ -9,14 +9,14 @@ use kvm_ioctls::VcpuExit;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// What the guest did, and how it ended.
+/// Counts of the guest, and the reason of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
     /// CPUIDs, all of them before the last write.
     pub cpuids: u64,
     /// Writes to a port.
     pub writes: u64,
-    /// What KVM says of the entry that failed (`hardware_entry_failure_reason`): the exit's code, as wide as KVM has it.
+    /// KVM's reason of the failed entry (`hardware_entry_failure_reason`): the exit's code, as wide as KVM has it.
     pub reason: u64,
     /// KVM's own count of all exits; `None` where it keeps none.
     pub kvm_exits: Option<u64>,

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Enough for a thread that does nothing but run a vCPU; there may be a thousand.
 const STACK: usize = 256 << 10;
 
-/// What one vCPU has done.
+/// Counts of one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VcpuTurns {
     /// Its number.
@@ -32,7 +32,7 @@ pub struct VcpuTurns {
     pub codes: BTreeMap<i64, u64>,
 }
 
-/// What one VM has done.
+/// Counts of one VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VmTurns {
     /// Its number, in the order in which VMs were made and first ran, from 0.
@@ -50,7 +50,7 @@ pub fn even(steps: impl IntoIterator<Item = (Kind, u32)>) -> Vec<Step> {
     steps.into_iter().map(step).collect()
 }
 
-/// How long a turn took, with all of its exits (ns).
+/// Duration of a turn, with all of its exits (ns).
 pub struct Turn {
     pub ns: u64,
     kvm_exits: Option<u64>,
@@ -125,12 +125,12 @@ impl Runner {
         Ok(turn)
     }
 
-    /// How many exits the program makes in a turn.
+    /// Returns the exits that the program makes in a turn.
     pub fn exits_of_turn(&self) -> u64 {
         self.steps.iter().map(|step| u64::from(step.count)).sum::<u64>() + 1
     }
 
-    /// What it has done up to now.
+    /// Returns the counts up to now.
     pub fn done(&self, isa: Option<Isa>) -> VcpuTurns {
         let mut codes = BTreeMap::new();
         let end = Step { kind: Kind::PortOut, count: 1 };

@@ -26,7 +26,7 @@ pub struct Vcpu {
     pub stats: Option<Stats>,
 }
 
-/// What user space received from a vCPU, and what the guest noted itself.
+/// Counts of a vCPU's exits to user space, and the guest's own notes.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub port_out: u64,
@@ -54,7 +54,7 @@ pub struct Seen {
     pub kvm: Option<KvmCount>,
 }
 
-/// What every vCPU of a guest has in common.
+/// Properties that every vCPU of a guest has.
 #[derive(Clone, Debug)]
 pub struct Processor {
     pub cpuid: CpuId,
@@ -73,7 +73,7 @@ impl Processor {
         if self.xsave { CR4 | CR4_OSXSAVE } else { CR4 }
     }
 
-    /// What a program for that vCPU needs to know.
+    /// Returns the addresses and instructions for that vCPU's program.
     pub fn machine(&self, index: usize) -> Machine {
         let area = Memory::area(index);
         Machine { block: area.block, mmio: area.mmio, cr4: self.cr4(), call: self.call }
@@ -126,7 +126,7 @@ impl Vcpu {
         Error::Unexpected { vcpu: self.index, what: what.into() }
     }
 
-    /// Whether the guest has met no exception that its program does not make.
+    /// Checks that the guest has met no exception that its program does not make.
     pub fn check(&self) -> Result<(), Error> {
         let vector = self.memory.note(self.index, Block::Fault);
         if vector == 0 {
@@ -205,7 +205,7 @@ impl Vcpu {
         }
     }
 
-    /// What the guest and KVM have noted of it up to now.
+    /// Reads the notes of the guest and KVM's statistics up to now.
     fn take_notes(&self, seen: &mut Seen) {
         let note = |field| self.memory.note(self.index, field);
         seen.port_in_sum = note(Block::PortSum);

@@ -5,12 +5,12 @@ use serde::Serialize;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// What the VMM's thread read of its clocks.
+/// A reading of the VMM thread's clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Moment {
     /// `CLOCK_MONOTONIC` (ns).
     pub at_ns: u64,
-    /// How long the thread has been runnable without a CPU, since it began (ns).
+    /// Time for which the thread was runnable without a CPU, since it began (ns).
     pub delay_ns: u64,
 }
 

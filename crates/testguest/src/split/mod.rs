@@ -27,7 +27,7 @@ use std::time::Duration;
 /// `IA32_APIC_BASE`: the APIC is enabled, in x2APIC mode (SDM vol. 3, "x2APIC State Transitions").
 const X2APIC: u64 = 1 << 11 | 1 << 10;
 
-/// What the guest does between two writes to the port.
+/// The guest's work between two writes to the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Nothing.
@@ -38,16 +38,16 @@ pub enum Work {
     Halt {
         /// The timer (ns).
         timer_ns: u32,
-        /// How long KVM may poll before it blocks, at most (ns); it begins with little and doubles (`grow_halt_poll_ns()`,
-        /// virt/kvm/kvm_main.c). 0: not at all.
+        /// Longest time that KVM may poll before it blocks (ns); it begins with little and doubles
+        /// (`grow_halt_poll_ns()`, virt/kvm/kvm_main.c). 0: no polling.
         poll_ns: u32,
     },
 }
 
-/// How much work there is in a round.
+/// Units of work in a round.
 pub const EACH: u32 = 16;
 
-/// Whether the guest is to go on.
+/// The VMM's decision after a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Another round.
@@ -56,7 +56,7 @@ pub enum Next {
     End,
 }
 
-/// What KVM itself knows of the vCPU (`KVM_GET_STATS_FD`).
+/// KVM's own statistics of the vCPU (`KVM_GET_STATS_FD`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KvmSpent {
     /// Exits.
@@ -101,7 +101,8 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// How long the thread was runnable without a CPU between the first return of KVM_RUN and its last call (ns).
+    /// Returns the time for which the thread was runnable without a CPU, from the first return of KVM_RUN to its last
+    /// call (ns).
     pub fn delay_ns(&self) -> u64 {
         self.last_call.delay_ns.saturating_sub(self.first_return.delay_ns)
     }
@@ -221,7 +222,7 @@ fn read(stats: &Stats) -> Option<KvmSpent> {
 /// So many writes to the port, and the VMM sleeps that long after each; the vCPU enters again after all but the last.
 ///
 /// # Errors
-/// As [`run`].
+/// Those of [`run`].
 pub fn sleeping(writes: u64, time: Duration) -> Result<Spent, Error> {
     run(Work::Nothing, move |spent| {
         thread::sleep(time);
@@ -232,7 +233,7 @@ pub fn sleeping(writes: u64, time: Duration) -> Result<Spent, Error> {
 /// Halts until a timer fires, at least `halts` times, and until `enough` of what KVM knows.
 ///
 /// # Errors
-/// As [`run`].
+/// Those of [`run`].
 pub fn halting(
     halts: u64,
     timer_ns: u32,
@@ -248,7 +249,7 @@ pub fn halting(
 /// Runs CPUIDs until the thread has been runnable without a CPU for that long, which takes another one that wants it.
 ///
 /// # Errors
-/// As [`run`].
+/// Those of [`run`].
 pub fn sharing(until: Duration) -> Result<Spent, Error> {
     run(
         Work::Cpuid,
