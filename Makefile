@@ -7,12 +7,18 @@
 # make test   tests, those on real KVM included: on AMD's SVM with three kernels, and on Intel's VMX. Under half an hour on
 #             two cores, which it keeps busy: the two jobs' output comes when each is done.
 # make test-all
-#             what takes longer too: everything on VMX with three kernels, and inner VMs from every disk and by GRUB
+#             what takes longer too: everything on VMX with three kernels, and inner VMs from every disk and by GRUB. It
+#             is made of shards, and interrupted or failed, it goes on where it stopped: what has passed for these very
+#             sources is not run again
+# make list-shards
+#             the shards, what each is, and whether it has passed for these sources
+# make test-shard SHARD=svm-trixie-kvm
+#             that shard alone
 # make kernel KERNEL_SUITE=trixie-backports
 #             KVM's modules that count their own exits, in Rust, for that suite's kernel: target/kernel. Five minutes on two
 #             cores the first time, and 7 GB in the cache; see docs/kernel.md
 # make test-kernel
-#             tests of those modules, on SVM and on VMX. Twenty minutes
+#             tests of those modules, on SVM and on VMX, three shards. Twenty minutes
 # make check  formatting and lints
 # make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
 #             for another), then the speed of what runs in user space. A quarter of an hour on two cores.
@@ -40,10 +46,14 @@ MAN := $(DESTDIR)$(PREFIX)/share/man/man1
 BASH := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/exitscope
 ZSH := $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_exitscope
 FISH := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/exitscope.fish
-# Cargo runs the tests on KVM through this: inside an outer VM.
-RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
+# The same for all tests, or they would replace each other's programs while those run.
+LAB_TESTS := --locked --workspace --features lab-tests
+# How the tests' shards are run: "run", or "missing" to leave out those that have passed for these sources.
+RUN ?= run
+export SUITES
 
-.PHONY: docs build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm test-first test-second bench bench-exits bench-user check clean
+.PHONY: docs build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm \
+	test-first test-second test-shard known-shard list-shards bench bench-exits bench-user check clean
 
 build:
 	@scripts/setup build
@@ -83,29 +93,10 @@ experiment:
 test: test-host
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-first test-second
 
-test-all: test
-	@for suite in $(NEWER); do $(call on-svm,$$suite,kvm,$(MANY_CPUS),$(EVERYWHERE)) && $(call live,$$suite) || exit; done
-	@for suite in $(SUITES); do $(call on-vmx,$$suite,kvm,,5400) && $(call on-vmx,$$suite,inner,a_linux_boot) || exit; done
-	@for suite in $(SUITES); do $(call on-svm,$$suite,inner,$(ONE_CPU),--include-ignored) || exit; done
-
-# Kernels beside the oldest; and the tests of what is the same on every kernel, which make test runs on the oldest alone.
-NEWER := $(filter-out bookworm,$(SUITES))
-EVERYWHERE := bad_input:: boot:: record:: top::
-
-# Boots the tests in an outer VM: suite, test program, options of the lab, filters and options of the tests. A machine that
-# sleeps for ever, as the emulated ones do now and then, is tried again, and fails in the end.
-MANY_CPUS := --smp 2 --time-limit 1200
-ONE_CPU := --smp 1 --time-limit 700
-in-lab = echo "== on KVM: $(1), $(2)" && $(RUNNER)="$(LAB) run $(3) --suite $(1) --attempts 3 -n --" \
-	cargo test $(LAB_TESTS) $(2) -- --test-threads=1 $(4)
-# The same for all of them, or they would replace each other's programs while those run.
-LAB_TESTS := --locked --workspace --features lab-tests
-on-svm = $(call in-lab,$(1),--test $(2),$(3),$(4))
-BRING := $(foreach program,exitscope lab examples/guest,--bring $(CURDIR)/target/debug/$(program))
-on-vmx = $(call in-lab,$(1),--test $(2),--machine vmx --time-limit $(or $(4),900) $(BRING),$(3))
-# Only this package, or each package's tests would boot an outer VM to run none.
-live = echo "== on KVM: $(1), live tests" && $(RUNNER)="$(LAB) run $(ONE_CPU) --suite $(1) --attempts 3 -n --" \
-	cargo test --locked --package exitscope-collect --features lab-tests --lib -- --test-threads=1 live_tests
+# Everything, in order: first what `make test` runs, in its two jobs.
+test-all:
+	@$(MAKE) --no-print-directory test RUN=missing RESUME="make test-all"
+	@RESUME="make test-all" scripts/shards missing all
 
 build-test:
 	@scripts/setup test
@@ -114,51 +105,45 @@ build-test:
 	@$(LAB) fetch $(SUITES)
 	@$(LAB) fetch --system busybox,debian
 
+RESUME ?= make test RUN=missing
+shards = RESUME="$(RESUME)" scripts/shards $(RUN)
 test-host:
 	@scripts/setup test
-	cargo test $(LAB_TESTS) --lib --bins --examples --test damage --test top -- --skip live_tests
-	cargo test $(LAB_TESTS) --doc
+	@$(shards) host doc
 
-# Two jobs of about the same length, one for each core.
+# Two jobs of about the same length, one for each core. The first has the oldest kernel, and the second what is left for the
+# others. On VMX a start takes twenty seconds and all tests an hour, so here are those that say the most about it. Linux boots
+# on the oldest kernel and on the newest.
+OLDEST := $(firstword $(SUITES))
+NEWER := $(filter-out $(OLDEST),$(SUITES))
 test-first: build-test
-	@cargo test $(LAB_TESTS) --test boot -- --test-threads=1
-	@$(call on-svm,bookworm,kvm,$(MANY_CPUS),)
-	@$(call on-svm,bookworm,inner,$(ONE_CPU),)
-	@$(call live,bookworm)
+	@$(shards) lab-boot $(addprefix svm-$(OLDEST)-,kvm kvm-same inner disks live)
 
-# On VMX a start takes twenty seconds and all tests an hour, so here are those that say the most about it. Linux boots on the
-# oldest kernel and on the newest.
 test-second: build-test
-	@$(call on-vmx,bookworm,kvm,the_selftest both_kinds_of_program an_entry_that_fails a_guest_that_cannot)
-	@$(call on-vmx,bookworm,inner,a_linux_boot)
-	@for suite in $(NEWER); do \
-		$(call on-svm,$$suite,kvm,$(MANY_CPUS),$(foreach module,$(EVERYWHERE),--skip $(module))) || exit; \
-	done
-	@$(call on-svm,trixie-backports,inner,$(ONE_CPU),--skip _disk)
-	@$(call live,trixie-backports)
+	@$(shards) vmx-$(OLDEST)-core vmx-$(OLDEST)-inner $(NEWER:%=svm-%-kvm) \
+		$(addprefix svm-,$(addsuffix -inner,$(lastword $(NEWER))) $(addsuffix -live,$(lastword $(NEWER))))
 
 # All tests on SVM of the kernels in SUITES, but for the boots from disks.
 test-kvm: build-test
-	@for suite in $(SUITES); do \
-		$(call on-svm,$$suite,kvm,$(MANY_CPUS),) && \
-		$(call on-svm,$$suite,inner,$(ONE_CPU),--skip _disk) && \
-		$(call live,$$suite) || exit; \
-	done
+	@RESUME="make test-kvm RUN=missing" scripts/shards $(RUN) svm
+
+test-shard: known-shard build-test $(if $(filter kernel-%,$(SHARD)),kernel)
+	@scripts/shards run $(SHARD)
+
+known-shard:
+	@test -n "$(SHARD)" || { echo "test-shard: SHARD names the shard; make list-shards lists them" >&2; exit 2; }
+	@scripts/shards --dry-run run $(SHARD) >/dev/null
+
+list-shards:
+	@scripts/shards list
 
 kernel:
 	@scripts/setup kernel
 	cargo build $(LAB_TESTS) --bins
 	@$(LAB) kernel --suite $(KERNEL_SUITE)
 
-# Linux guests hang on several CPUs now and then, so they have one.
-OURS := --kernel $(CURDIR)/target/kernel/vmlinuz --modules $(CURDIR)/target/kernel
-on-ours = echo "== on KVM that counts: $(1)" && $(RUNNER)="$(LAB) run $(OURS) $(2) --attempts 3 -n --" \
-	cargo test $(LAB_TESTS) --test kernel -- --test-threads=1 $(3)
 test-kernel: build-test kernel
-	@$(call on-ours,SVM$(comma) 4 CPUs,--smp 4 --time-limit 300,--skip linux_boot)
-	@$(call on-ours,SVM$(comma) a Linux boot,--time-limit 300,linux_boot)
-	@$(call on-ours,VMX,--machine vmx $(BRING) --time-limit 1800,)
-comma := ,
+	@RESUME="make test-kernel RUN=missing" scripts/shards $(RUN) kernel
 
 bench: bench-exits bench-user
 
