@@ -134,7 +134,7 @@ pub(crate) fn sha256(file: &Path) -> Result<String, Error> {
     Ok(format!("{:x}", hasher.finalize()))
 }
 
-/// Whether a dependency is part of the kernel: image, modules, and what newer suites split off.
+/// Returns true if a package is part of the kernel: image, modules, and what newer suites split off.
 fn of_a_kernel(package: &str) -> bool {
     ["linux-image-", "linux-modules-", "linux-binary-", "linux-base-"].iter().any(|p| package.starts_with(p))
 }

@@ -1,4 +1,4 @@
-//! Where downloaded kernels and built initramfs images are kept.
+//! The cache of downloaded kernels and built initramfs images.
 //!
 //! A kernel is one directory, `SUITE-FLAVOUR`, made under another name and renamed when it is whole.
 //! Beside it lies `SUITE-FLAVOUR.lock`: a run holds it shared, a download has it alone.
@@ -17,7 +17,7 @@ use crate::doctor::{self, Task};
 use crate::error::Error;
 use crate::kernel::Kernel;
 
-/// Which of Debian's kernels.
+/// A flavour of Debian's kernel packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// The kernel for every machine: it can share files by 9p, so it is the outer VM's.
@@ -217,8 +217,8 @@ impl Cache {
         Ok(new)
     }
 
-    /// The file that `make` makes, made once per `key`: its name tells the key, so that a change of
-    /// anything in the key makes another file.
+    /// Returns the file with the bytes of `make`, which is called once per `key`: the file's name has the key's digest, so
+    /// that a change of anything in the key makes another file.
     pub(crate) fn keep(
         &self,
         name: &str,
@@ -241,7 +241,7 @@ fn entry_name(suite: &str, flavour: Flavour) -> String {
     format!("{suite}-{}", flavour.name())
 }
 
-/// 16 hexadecimal digits that are others for other parts.
+/// Returns 16 hexadecimal digits that differ between different parts.
 pub(crate) fn digest(parts: &[&[u8]]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -253,7 +253,7 @@ pub(crate) fn digest(parts: &[&[u8]]) -> String {
     digest
 }
 
-/// What tells one version of a file from the next: its path, length and time of change.
+/// Returns bytes that differ between versions of a file: its length, time of change and path.
 pub(crate) fn fingerprint(file: &Path) -> Result<Vec<u8>, Error> {
     let metadata = fs::metadata(file).map_err(Error::io(file))?;
     // A copy on a file system image keeps the seconds, and has to be known as the same.
@@ -261,7 +261,7 @@ pub(crate) fn fingerprint(file: &Path) -> Result<Vec<u8>, Error> {
     Ok([text.as_bytes(), file.as_os_str().as_encoded_bytes()].concat())
 }
 
-/// A suite's name becomes part of paths and of apt's source line.
+/// Refuses a suite's name that cannot be part of a path and of apt's source line.
 pub(crate) fn check_suite(suite: &str) -> Result<(), Error> {
     let sane = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !suite.is_empty() && suite.len() <= 64 && suite.chars().all(sane) && !suite.starts_with('-') {

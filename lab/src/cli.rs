@@ -11,7 +11,7 @@ use lab::system::{Bus, Loader, System};
 #[derive(Parser)]
 #[command(name = "lab", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// The lab's command.
     #[command(subcommand)]
     pub action: Action,
 }
@@ -59,7 +59,7 @@ Exit status: the command's own, 128+N if signal N killed it, 126 or 127 if it ca
   121  the outer VM's kernel panicked (an oops counts as one)
   122  QEMU or Bochs died
   123  the outer VM powered off or rebooted before the command ended
-  124  the time limit passed, or the outer VM sleeps for ever
+  124  the time limit passed, or the outer VM stalled
   125  the lab itself failed
   128+N  the lab was stopped by signal N (141: nobody read its output any more)";
 
@@ -106,7 +106,7 @@ Exit status: 0, or 1 where a run could not be made or is not exact; else as `lab
 /// Options of `lab experiment`.
 #[derive(Args)]
 pub struct Experiment {
-    /// How many runs each cell gets
+    /// Runs of each cell
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub runs: u32,
     /// Only these outer machines
@@ -118,13 +118,13 @@ pub struct Experiment {
     /// Only disks that are attached this way
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ide,virtio")]
     pub bus: Vec<Bus>,
-    /// How many run side by side
+    /// Runs side by side
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: u32,
     /// The Debian suite of the outer VM's kernel
     #[arg(long, default_value = "bookworm")]
     pub suite: String,
-    /// How long a run may take
+    /// Time limit of a run
     #[arg(long, value_name = "SECONDS", default_value_t = 1500, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
     /// The directory where the runs' recordings are kept
@@ -165,7 +165,7 @@ pub struct Bench {
     /// The tables as Markdown too, in this file
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// How long each tool may take
+    /// Time limit of each tool
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
     /// Commands of your own that watch exits until they are killed, instead of all tools or beside those of --only
@@ -176,10 +176,10 @@ pub struct Bench {
 /// Arguments of `lab bench-inside`.
 #[derive(Args)]
 pub struct BenchInside {
-    /// What to measure
+    /// The set of figures
     #[arg(value_parser = ["kinds", "scale"])]
     pub suite: String,
-    /// How the tool is run
+    /// The shell line that runs the tool
     pub command: String,
 }
 
@@ -195,13 +195,13 @@ pub struct Inner {
     /// vCPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
-    /// What boots
+    /// The guest's system
     #[arg(long, value_enum, default_value = "busybox")]
     pub system: System,
     /// Attaches the system's disk this way [default: ide for debian; busybox has no disk]
     #[arg(long, value_enum)]
     pub bus: Option<Bus>,
-    /// Who loads the kernel from the system's disk
+    /// Loader of the kernel from the system's disk
     #[arg(long, value_enum, default_value = "none")]
     pub loader: Loader,
     /// The Debian suite that the kernel and the system are of
@@ -216,7 +216,7 @@ pub struct Inner {
     /// A shell line that the guest runs once its network is up
     #[arg(long, value_name = "SHELL-LINE", default_value = "", hide_default_value = true)]
     pub exec: OsString,
-    /// How long the guest stays up before it powers off
+    /// Time for which the guest stays up before it powers off
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub keep: u32,
     /// Pings the guest from the outer VM too; the guest stays up for that
@@ -230,7 +230,7 @@ pub struct Inner {
 /// Options of `lab run`.
 #[derive(Args)]
 pub struct Run {
-    /// What the command runs on
+    /// The machine on which the command runs
     #[arg(long, value_enum, default_value = "svm")]
     pub machine: Machine,
     /// The Debian suite whose kernel boots, such as bookworm, trixie, trixie-backports or sid [default: bookworm]
@@ -256,11 +256,11 @@ pub struct Run {
     /// With --machine vmx, a system on a disk that comes along for `lab inner --system`
     #[arg(long, value_enum, value_name = "SYSTEM")]
     pub bring_system: Vec<System>,
-    /// How long boot and command may take together
+    /// Time limit of boot and command together
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub time_limit: u64,
-    /// Boots and runs the command again, so many times in all, where the time limit passes or the machine sleeps for
-    /// ever: now and then an emulator loses an interrupt
+    /// Boots and runs the command again, up to N times in all, if the time limit passes or the machine stalls: now and
+    /// then an emulator loses an interrupt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub attempts: u32,
     /// The directory that LAB_OUT names inside; made if need be

@@ -1,4 +1,4 @@
-//! What the lab needs on this machine, and how to get what is missing.
+//! Programs and files that the lab needs on this machine, and the packages that have them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::error::{Error, Missing};
 
-/// What somebody wants to do: the needs of `Fetch` are among those of `Run`.
+/// A task with needs of its own. The needs of `Fetch` are among those of `Run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Download kernels.
@@ -91,7 +91,7 @@ const NEEDS: &[(Need, &str, Task)] = &[
 
 /// The state of one need.
 pub struct Finding {
-    /// What is needed.
+    /// Name of the program or file.
     pub name: String,
     /// Where it is, or what is wrong.
     pub state: Result<PathBuf, String>,

@@ -1,4 +1,4 @@
-//! What can go wrong, and the exit code of each.
+//! The lab's errors, and the exit code of each.
 
 use std::fmt;
 use std::io;
@@ -29,18 +29,18 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What a run that did not end by itself left behind.
+/// Output of a run that did not end by itself.
 #[derive(Debug)]
 pub struct Wreck {
     /// The outer VM's console log, the kernel's messages; it stays there.
     pub console: PathBuf,
-    /// What the command had written to its standard output, if that was captured.
+    /// The command's standard output until then, if it was captured.
     pub stdout: Vec<u8>,
-    /// What the command had written to its standard error, if that was captured.
+    /// The command's standard error until then, if it was captured.
     pub stderr: Vec<u8>,
 }
 
-/// Why the lab could not do what was asked.
+/// Error of the lab.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Programs or files that the lab needs are not installed.
@@ -59,21 +59,21 @@ pub enum Error {
     Program {
         /// The command line.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it said.
+        /// The end of its output.
         stderr: String,
     },
     /// A step of a build failed.
     #[error("the step {step} failed ({status}): {said}; its log is {}", log.display())]
     Step {
-        /// Which.
+        /// Name of the step.
         step: &'static str,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it said.
+        /// The end of its output.
         said: String,
-        /// All that it said.
+        /// The file with all of its output.
         log: PathBuf,
     },
     /// No source of Debian packages is known.
@@ -86,7 +86,7 @@ pub enum Error {
         package: String,
         /// The suite that was asked.
         suite: String,
-        /// What is missing or wrong.
+        /// The reason.
         reason: String,
     },
     /// A downloaded package is not the one that the signed index names.
@@ -106,7 +106,7 @@ pub enum Error {
     Kernel {
         /// The kernel image or module tree.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// An inner VM's disk image is not there.
@@ -118,7 +118,7 @@ pub enum Error {
         system: &'static str,
         /// The suite it is of.
         suite: String,
-        /// What is missing.
+        /// The reason.
         reason: String,
     },
     /// An argument makes no sense.
@@ -129,21 +129,21 @@ pub enum Error {
     TimeLimit {
         /// The limit.
         limit: Duration,
-        /// What is left.
+        /// The run's output until then.
         wreck: Box<Wreck>,
     },
-    /// The outer VM does nothing any more: its kernel was halted, or waits for an interrupt that its emulator has lost.
+    /// The outer VM stalled: its kernel was halted, or waits for an interrupt that its emulator has lost.
     #[error(
-        "the outer VM sleeps for ever: {emulator} has not run its CPU for {} s; \
+        "the outer VM stalled: {emulator} has not run its CPU for {} s, so it never will again; \
          its console log is {}",
         patience.as_secs(), wreck.console.display()
     )]
-    Asleep {
-        /// Which emulator.
+    Stalled {
+        /// The emulator's program.
         emulator: &'static str,
-        /// For how long it did not.
+        /// Time without any work on its CPU.
         patience: Duration,
-        /// What is left.
+        /// The run's output until then.
         wreck: Box<Wreck>,
     },
     /// The outer kernel panicked (an oops counts as one).
@@ -151,30 +151,30 @@ pub enum Error {
     Panic {
         /// The console's line that says why.
         line: String,
-        /// What is left.
+        /// The run's output until then.
         wreck: Box<Wreck>,
     },
-    /// What emulates the outer VM failed.
+    /// The outer VM's emulator failed.
     #[error("{emulator} died ({status}): {stderr}; the outer VM's console log is {}", wreck.console.display())]
     EmulatorDied {
-        /// Which emulator.
+        /// The emulator's program.
         emulator: &'static str,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it said.
+        /// The end of its output.
         stderr: String,
-        /// What is left.
+        /// The run's output until then.
         wreck: Box<Wreck>,
     },
     /// The outer VM powered off or rebooted before the command ended.
     #[error("the outer VM went down before the command ended{}; its console log is {}", why(line), wreck.console.display())]
     WentDown {
-        /// What its start-up had to say on the console, perhaps nothing.
+        /// The reason that its start-up wrote to the console; may be empty.
         line: String,
-        /// What is left.
+        /// The run's output until then.
         wreck: Box<Wreck>,
     },
-    /// What the command left in `LAB_OUT` is lost.
+    /// The files that the command left in `LAB_OUT` are lost.
     #[error("the files in LAB_OUT cannot be brought back: {0}")]
     Out(String),
     /// An inner VM's QEMU failed; what it said is on standard error.
@@ -210,7 +210,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::TimeLimit { .. } | Self::Asleep { .. } => EXIT_TIME_LIMIT,
+            Self::TimeLimit { .. } | Self::Stalled { .. } => EXIT_TIME_LIMIT,
             Self::Panic { .. } => EXIT_PANIC,
             Self::EmulatorDied { .. } | Self::QemuFailed(_) => EXIT_QEMU,
             Self::WentDown { .. } => EXIT_WENT_DOWN,

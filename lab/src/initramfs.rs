@@ -1,4 +1,4 @@
-//! The first user space of both VMs: busybox, the modules in loading order, and an `init` script.
+//! The initramfs of outer and inner VMs: busybox, the modules in loading order, and an `init` script.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::doctor;
 use crate::error::Error;
 use crate::kernel::Kernel;
 
-/// What goes into an initramfs beside busybox.
+/// Contents of an initramfs beside busybox.
 pub(crate) struct Recipe {
     /// Names the file in the cache.
     pub(crate) kind: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Recipe {
     pub(crate) modules: &'static [&'static str],
     /// The scripts: name in the initramfs, text.
     pub(crate) scripts: &'static [(&'static str, &'static str)],
-    /// Whether the modules keep their signatures.
+    /// True if the modules keep their signatures.
     pub(crate) signed: bool,
 }
 

@@ -38,5 +38,5 @@ pub use kernel::Kernel;
 pub use machine::Machine;
 pub use outer::{Finished, OUT, Outer};
 
-/// The suite that an inner VM is of unless told otherwise.
+/// The Debian suite of inner VMs, unless another one is chosen.
 pub const INNER_SUITE: &str = "bookworm";

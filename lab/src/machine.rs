@@ -1,6 +1,6 @@
-//! What `lab run` runs a command on, as the command line says it.
+//! The machines of `lab run --machine`.
 
-/// What a command runs on.
+/// A machine that runs a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Machine {
     /// QEMU, which emulates AMD's SVM, with all of this machine's files
@@ -12,7 +12,7 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// As the command line says it.
+    /// Returns the machine's word on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -130,7 +130,7 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
     let finished = loop {
         left -= 1;
         match outer.run(&options.command) {
-            Err(error @ (Error::TimeLimit { .. } | Error::Asleep { .. })) if left > 0 => {
+            Err(error @ (Error::TimeLimit { .. } | Error::Stalled { .. })) if left > 0 => {
                 say(&format!("{error}; once more"))
             }
             other => break other?,
@@ -146,7 +146,7 @@ fn run(options: cli::Run) -> anyhow::Result<u8> {
     Ok(finished.status)
 }
 
-/// Becomes the number of the signal that asks to stop.
+/// Returns a number that becomes that of the signal which asks to stop.
 fn stop_on_signals() -> anyhow::Result<Arc<AtomicUsize>> {
     let stop = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -180,14 +180,14 @@ fn get(cache: &Cache, suite: &str, flavour: Flavour, refresh: bool) -> Result<Ke
     if refresh { cache.refresh(suite, flavour, &say) } else { cache.kernel(suite, flavour, &say) }
 }
 
-/// Makes sure of the kernel of `suite` and of the inner VM's.
+/// Downloads the kernel of `suite` and the inner VM's if they are not there.
 fn prepare(cache: &Cache, suite: &str, refresh: bool) -> Result<Kernel, Error> {
     let kernel = get(cache, suite, Flavour::Plain, refresh)?;
     lab::inner::prepare(cache, &get(cache, INNER_SUITE, Flavour::Cloud, refresh)?)?;
     Ok(kernel)
 }
 
-/// What the options of `lab inner` ask to boot.
+/// Finds the kernel and disk that the options of `lab inner` ask for.
 fn boot_of(options: &cli::Inner, cache: &Cache) -> anyhow::Result<Boot> {
     let bus = match options.system {
         System::Busybox => options.bus,

@@ -1,14 +1,14 @@
-//! What two kinds of disk image have in common: the partition table of a PC.
+//! The partition table of a PC, which two kinds of disk image have.
 
 /// Bochs wants a disk to consist of whole cylinders, of 16 heads and 63 sectors.
 const CYLINDER: u64 = 16 * 63 * 512;
 
-/// The length of a disk that holds so many bytes.
+/// Returns the length of a disk with room for this many bytes.
 pub(crate) fn whole_cylinders(bytes: u64) -> u64 {
     bytes.next_multiple_of(CYLINDER)
 }
 
-/// An entry of the table for a partition of Linux, by where it begins and how long it is, in bytes.
+/// Returns the table's entry for a Linux partition; `start` and length are in bytes.
 pub(crate) fn partition(bootable: bool, start: u64, length: u64) -> [u8; 16] {
     // From and to in cylinders mean nothing; 0x83 is Linux.
     let mut entry =

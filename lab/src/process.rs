@@ -41,12 +41,12 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status if the process has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.child.try_wait().map_err(Error::io("waiting for the program"))
     }
@@ -79,7 +79,7 @@ impl Process {
         }
     }
 
-    /// What it writes, if it was started with a pipe for it; nothing the second time.
+    /// Takes its standard output, if it was started with a pipe for it. The second call returns `None`.
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }

@@ -1,4 +1,4 @@
-//! Takes the kernel proper out of a bzImage.
+//! Takes the uncompressed kernel out of a bzImage.
 //!
 //! QEMU boots an uncompressed kernel through its PVH entry at once; a bzImage unpacks itself first,
 //! which under emulation takes as long as the rest of the boot.
@@ -67,7 +67,7 @@ fn unpack(program: &'static str, payload: &[u8]) -> Result<Vec<u8>, Error> {
     output(unpacker.arg("-dc").stdin(file))
 }
 
-/// Whether an ELF file has a PVH entry, QEMU's condition for booting it.
+/// Returns true if an ELF file has a PVH entry, which QEMU needs to boot it.
 fn has_pvh_entry(elf: &[u8]) -> bool {
     Flat::from_elf(elf).is_some()
 }
@@ -78,12 +78,12 @@ pub(crate) struct Flat {
     pub(crate) entry: u32,
     /// The physical address of the first byte.
     pub(crate) address: u32,
-    /// All of it that is not zero at the start.
+    /// Its bytes, without the zeros at the end.
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Flat {
-    /// From an ELF file with the note `XEN_ELFNOTE_PHYS32_ENTRY`. `None` if it is none.
+    /// Reads an ELF file with the note `XEN_ELFNOTE_PHYS32_ENTRY`; `None` for any other file.
     pub(crate) fn from_elf(elf: &[u8]) -> Option<Self> {
         let mut entry = None;
         let mut segments = Vec::new();

@@ -81,7 +81,7 @@ fn a_time_limit_a_power_off_and_a_dead_qemu_are_told_apart() {
 fn a_machine_that_will_never_wake_is_given_up_and_an_idle_one_is_not() {
     let idle = std::thread::spawn(|| outer().run(&["sleep", "45"]).unwrap().status);
     let error = outer().time_limit(Duration::from_secs(100_000)).run(&["busybox", "halt", "-f"]).unwrap_err();
-    assert!(matches!(&error, Error::Asleep { wreck, .. } if wreck.console.exists()), "{error:?}");
+    assert!(matches!(&error, Error::Stalled { wreck, .. } if wreck.console.exists()), "{error:?}");
     assert_eq!(error.exit_code(), 124);
     assert_eq!(idle.join().unwrap(), 0);
 }

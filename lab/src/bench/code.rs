@@ -11,9 +11,9 @@ pub(super) const DONE: u16 = 0x10;
 pub(super) const VECTOR: u8 = 0x40;
 /// Where the stack begins.
 pub(super) const STACK: u64 = 0x1f_0000;
-/// Where the tables are: their addresses and limits.
+/// Address and limit of the global descriptor table.
 pub(super) const GDT: (u64, u16) = (0x1000, 3 * 8 - 1);
-/// As above.
+/// Address and limit of the interrupt descriptor table.
 pub(super) const IDT: (u64, u16) = (0x5000, (VECTOR as u16 + 1) * 16 - 1);
 /// Topmost page table.
 pub(super) const CR3: u64 = 0x2000;
@@ -24,7 +24,7 @@ const HANDLER: u64 = 0x6000;
 const LOOPS: u64 = 0x8000;
 const LOOP: u64 = 0x1000;
 
-/// What a guest does over and over.
+/// Exits that a guest makes over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     /// CPUID: KVM answers it at once.
@@ -37,8 +37,8 @@ pub(super) enum Work {
     Halt,
 }
 
-/// What [`Work::Mixed`] does, each with an SVM exit code of its own (APM vol. 2, appendix C). KVM answers all of it
-/// in the kernel. INVD is not among them: QEMU 7.2 takes it for WBINVD.
+/// Instructions of [`Work::Mixed`], each with an SVM exit code of its own (APM vol. 2, appendix C). KVM answers all of
+/// them in the kernel. INVD is not among them: QEMU 7.2 takes it for WBINVD.
 const MIXED: &[&[u8]] = &[
     &[0x31, 0xc0, 0x0f, 0xa2],                                     // xor eax, eax; cpuid
     &[0xb9, 0x7a, 0x01, 0x00, 0x00, 0x0f, 0x32],                   // mov ecx, 17ah; rdmsr (IA32_MCG_STATUS)
@@ -60,7 +60,7 @@ const MIXED: &[&[u8]] = &[
     &[0x0f, 0x21, 0xf8, 0x0f, 0x23, 0xf8], // dr7
 ];
 
-/// How many exits one round of [`Work::Mixed`] is, each with another reason.
+/// Exits of one round of [`Work::Mixed`], each with another reason.
 pub(super) const MIXED_EXITS: u32 = 26;
 
 impl Work {
@@ -76,7 +76,7 @@ impl Work {
         }
     }
 
-    /// How many exits one round makes.
+    /// Returns the number of exits of one round.
     pub(super) fn exits(self) -> u32 {
         match self {
             Work::Cpuid | Work::PortWrite => 1,

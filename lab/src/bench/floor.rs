@@ -6,11 +6,11 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::error::Error;
 
-/// `BPF_PROG_LOAD`, `BPF_RAW_TRACEPOINT_OPEN` and `BPF_PROG_TYPE_RAW_TRACEPOINT` (include/uapi/linux/bpf.h).
+/// `BPF_PROG_LOAD` (include/uapi/linux/bpf.h).
 const PROG_LOAD: libc::c_int = 5;
-/// As above.
+/// `BPF_RAW_TRACEPOINT_OPEN` (include/uapi/linux/bpf.h).
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
-/// As above.
+/// `BPF_PROG_TYPE_RAW_TRACEPOINT` (include/uapi/linux/bpf.h).
 const RAW_TRACEPOINT: u32 = 17;
 
 /// `r0 = 0; exit` (`struct bpf_insn`).

@@ -17,32 +17,30 @@ use crate::error::Error;
 const SAID: &str = "/run/lab/bench.out";
 /// The tool's own control group, below that of the lab's command.
 const GROUP: &str = "/sys/fs/cgroup/lab/tool";
-/// A tool rests when it has used less than a twentieth of the CPU in each of [`RESTED`] spans of this length.
+/// Length of a span in which the tool's use of the CPU is measured.
 const LOOK: Duration = Duration::from_millis(200);
-/// As above.
+/// Spans in a row with less than a twentieth of the CPU used, after which a tool is at rest.
 const RESTED: u32 = 6;
-/// One that does not come to rest in so many spans is given up.
+/// Spans after which a tool that does not come to rest is given up.
 const LOOKS: u32 = 150;
-/// How many exits tell whether a tool counts yet, what they must cost more at least, and how much may differ from one
-/// second to the next.
+/// Exits by which is found out if a tool counts yet.
 const PROBE: u32 = 2000;
-/// As above.
+/// Instructions that each of them must cost more, at least, once the tool counts.
 const NOTICED: f64 = 10.0;
-/// As above.
+/// Share by which they may differ from one second to the next.
 const ALIKE: f64 = 0.03;
-/// A tool that has not begun to count after so many seconds of the outer VM's time is given up.
+/// Seconds of the outer VM's time after which a tool that has not begun to count is given up.
 const PATIENCE: u32 = 60;
-/// How often each figure is taken; the median counts.
+/// Measurements of each figure; their median counts.
 const TIMES: usize = 3;
-/// How many exits a figure comes from. Before them come half as many that are not timed: the first touch of each page, a
-/// row for each reason where the tool keeps some, and the work that a tool puts off, which then is as much as what it
-/// puts off later.
+/// Exits of one measurement. Half as many come before it and are not timed: they have the first touch of each page, the
+/// tool's first row for each reason, and work that the tool puts off, which then is as much as what it puts off later.
 const EXITS: u32 = 10_000;
 /// Sizes of [`Suite::Scale`]: VMs, vCPUs of each.
 const SIZES: [(usize, u64); 3] = [(1, 1), (1, 64), (16, 64)];
-/// In [`Suite::Scale`] the vCPUs take turns of so many exits, and so many turns.
+/// Exits of one turn of a vCPU in [`Suite::Scale`].
 const TURN: u32 = 100;
-/// As above.
+/// Turns of all vCPUs in [`Suite::Scale`].
 const TURNS: usize = 1024;
 
 /// Measures `suite` without and with `command` (a shell line), and prints it: a line `figure NAME bare|watched VALUE` for
@@ -189,8 +187,8 @@ fn take(suite: Suite, when: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the guests have exited as often as their code says. Each run's last exit comes on top, and the host's
-/// interrupts, of which a dear tool makes many.
+/// Checks that the guests have exited as often as their code says. Each run's last exit comes on top, and the host's
+/// interrupts, of which an expensive tool makes many.
 fn check(work: Work, when: &str, meant: u64, counted: u64) -> Result<(), Error> {
     if counted < meant || when == "bare" && counted > meant + meant / 50 {
         let name = work.name();

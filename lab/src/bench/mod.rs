@@ -1,4 +1,4 @@
-//! What watching exits costs: instructions that a tool adds to each, for exitscope and the tools beside it.
+//! Cost of watching exits: the instructions that exitscope and other tools add to each exit.
 //!
 //! Each tool gets an outer VM of its own with one CPU, in which a virtual nanosecond is one instruction. There a guest
 //! makes a known number of exits, first alone, then while the tool watches; the difference is what the tool adds. It
@@ -28,7 +28,7 @@ pub use tools::{Tool, known};
 
 use crate::{Cache, Error, Kernel, Outer, doctor};
 
-/// What is measured.
+/// A set of figures that are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     /// One vCPU, several kinds of exits.
@@ -51,7 +51,7 @@ impl Suite {
 /// One figure, in instructions per exit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Of what.
+    /// Name of the work, and after an `@` the number of vCPUs.
     pub name: String,
     /// Without the tool.
     pub bare: f64,
@@ -131,7 +131,7 @@ impl Bench {
             // A tool that breaks the outer VM or never comes to an end spoils its own row alone.
             Err(
                 error @ (Error::TimeLimit { .. }
-                | Error::Asleep { .. }
+                | Error::Stalled { .. }
                 | Error::Panic { .. }
                 | Error::EmulatorDied { .. }
                 | Error::WentDown { .. }),
@@ -146,7 +146,7 @@ impl Bench {
         read(&said)
     }
 
-    /// What the programs say of their version.
+    /// Returns the versions that the programs print.
     fn versions(&self, rows: &[Row]) -> Vec<String> {
         let measured = rows.iter().filter(|row| row.figures.is_ok()).filter_map(|row| row.tool.needs);
         let mut programs = vec!["qemu-system-x86_64"];

@@ -27,7 +27,7 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
-/// What the figures' names stand for at the head of a column.
+/// Returns a column's heading for a figure's name.
 fn title(name: &str) -> String {
     let (work, vcpus) = name.split_once('@').map_or((name, None), |(work, vcpus)| (work, Some(vcpus)));
     let work = match work {
@@ -44,7 +44,7 @@ fn title(name: &str) -> String {
     }
 }
 
-/// What a tool has added to each, in short.
+/// Returns one line with the instructions that a tool added to each kind of exit.
 pub(super) fn line(figures: &[Figure]) -> String {
     let one = |figure: &Figure| format!("{} {}", title(&figure.name), added(figure.watched - figure.bare));
     figures.iter().map(one).collect::<Vec<_>>().join(", ")

@@ -7,13 +7,13 @@ use super::Suite;
 pub struct Tool {
     /// The word that chooses it.
     pub key: String,
-    /// What the table calls it.
+    /// Its name in the table.
     pub label: String,
-    /// How it is run: a shell line.
+    /// The shell line that runs it.
     pub command: String,
     /// The program that has to be there, and how to get it; `None` for a command of the user's own.
     pub needs: Option<(&'static str, &'static str)>,
-    /// What is measured beside it.
+    /// The figures that are measured while it runs.
     pub suite: Suite,
 }
 

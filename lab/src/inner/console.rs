@@ -1,4 +1,4 @@
-//! What an inner VM says on its console, and what it tells of its end.
+//! Reads an inner VM's console, and from it the guest's results.
 
 use std::io::{self, Read, Write};
 use std::process::ChildStdout;
@@ -7,25 +7,25 @@ use std::thread::JoinHandle;
 use crate::error::Error;
 use crate::system::System;
 
-/// What an inner VM did.
+/// Result of an inner VM's boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether the guest reached the outer VM by ping; `None` if it never got that far.
+    /// True if the guest reached the outer VM by ping; `None` if it did not get that far.
     pub guest_ping: Option<bool>,
-    /// Whether what the guest read from its disk and wrote to it was right; `None` if it did not try.
+    /// True if the data that the guest read from and wrote to its disk were right; `None` if it did not try.
     pub disk: Option<bool>,
-    /// Whether `login: ` was on the console; `None` where nobody logs in.
+    /// True if `login: ` was on the console; `None` for a system without login.
     pub login: Option<bool>,
     /// The exit status of the shell line, if it ran to its end.
     pub shell_status: Option<u8>,
-    /// Whether the outer VM reached the guest, if asked.
+    /// True if the outer VM reached the guest by ping; `None` if that was not asked for.
     pub outer_ping: Option<bool>,
-    /// Whether the guest powered off by itself.
+    /// True if the guest powered off by itself.
     pub powered_off: bool,
 }
 
 impl Outcome {
-    /// Of a VM that is about to boot this system from a disk: what has to come is not there yet.
+    /// Returns the result of a VM that has not booted this system yet: everything that has to happen is false.
     pub(super) fn of(system: System) -> Self {
         match system {
             System::Busybox => Self { disk: Some(false), ..Self::default() },

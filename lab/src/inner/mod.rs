@@ -26,7 +26,7 @@ mod tap;
 pub use console::Outcome;
 use tap::Tap;
 
-/// What an inner VM boots.
+/// Kernel and disk of an inner VM.
 #[derive(Debug)]
 pub enum Boot {
     /// A kernel with busybox, in memory alone.
@@ -35,10 +35,10 @@ pub enum Boot {
     Disk(Image, Bus, Loader),
 }
 
-/// An inner VM to be.
+/// Options of an inner VM.
 #[derive(Debug)]
 pub struct Inner {
-    /// What `qemu -name guest=` says; without it `inner-N`, N being the tap device's number.
+    /// The name for `qemu -name guest=`; without it `inner-N`, where N is the tap device's number.
     pub name: Option<OsString>,
     /// Memory in MiB.
     pub memory: u32,
@@ -48,7 +48,7 @@ pub struct Inner {
     pub disk: Option<PathBuf>,
     /// A shell line that the guest runs once its network is up.
     pub shell: OsString,
-    /// How many seconds the guest stays up after all that it had to do.
+    /// Seconds for which the guest stays up after its work.
     pub keep: u32,
     /// Ping the guest from the outer VM too; it waits for that.
     pub ping: bool,
@@ -152,7 +152,7 @@ impl Inner {
         Ok(outcome)
     }
 
-    /// What the guest's init reads.
+    /// Returns the job file, which the guest's init reads.
     fn job(&self, name: &OsStr, tap: &Tap) -> Vec<u8> {
         let (address, peer) = (tap.guest(), tap.outer());
         let wait = if self.ping { "yes" } else { "no" };

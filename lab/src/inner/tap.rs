@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::command::{output, tool};
 use crate::error::Error;
 
-/// How many inner VMs can have a network at once: their addresses are 10.77.N.0/30.
+/// Inner VMs that can have a network at once: their addresses are 10.77.N.0/30.
 const NETWORKS: u8 = 200;
 
 /// A tap device with an address, gone when this is dropped.

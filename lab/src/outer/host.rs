@@ -16,7 +16,7 @@ echo up >"$3"
 echo "exit $?" >"$3"
 exec sleep 10 <&-"#;
 
-/// Whether KVM can run here.
+/// Checks that KVM can run on this machine.
 pub(super) fn check() -> Result<(), Error> {
     let advice = "; --machine svm and --machine vmx emulate a host that has it";
     let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::quote;
 
 impl Outer {
-    /// Where the command starts.
+    /// The command's working directory.
     pub(super) fn working_directory(&self) -> Result<PathBuf, Error> {
         match &self.directory {
             Some(directory) => fs::canonicalize(directory).map_err(Error::io(directory)),
@@ -18,7 +18,7 @@ impl Outer {
         }
     }
 
-    /// The shell script that becomes the command. `out` is where this machine has what the command leaves.
+    /// Returns the shell script that becomes the command. `out` is this machine's directory for the files in `LAB_OUT`.
     pub(super) fn job<W: AsRef<OsStr>>(&self, command: &[W], out: &Path) -> Result<Vec<u8>, Error> {
         if command.is_empty() {
             return Err(Error::Usage("no command given".into()));

@@ -24,15 +24,15 @@ use watch::{Event, Verdict, listen};
 
 mod host;
 mod job;
-mod pulse;
+mod stall;
 mod svm;
 mod vmx;
 mod watch;
 
-/// Where the command finds what it may leave behind: in here, the value of `LAB_OUT`.
+/// Value of `LAB_OUT`: the directory in the outer VM whose files come back.
 pub const OUT: &str = "/run/lab/out";
 
-/// An outer VM to be: set it up, then [`Outer::run`] a command in it, once or several times.
+/// Builder of an outer VM: set it up, then [`Outer::run`] a command in it, once or several times.
 #[derive(Debug)]
 pub struct Outer {
     cache: Cache,
@@ -73,7 +73,7 @@ pub struct Finished {
     pub directory: tempfile::TempDir,
 }
 
-/// What the command runs on.
+/// The machine on which the command runs.
 #[derive(Debug)]
 enum Machine {
     /// QEMU, with AMD's SVM.
@@ -84,7 +84,7 @@ enum Machine {
     Host,
 }
 
-/// Where a run has its files.
+/// Paths of a run's files.
 struct Place {
     scratch: PathBuf,
     out: PathBuf,
@@ -95,7 +95,7 @@ struct Place {
 /// A machine that has been started, and its ports.
 struct Started {
     process: Process,
-    /// What is running there.
+    /// The emulator's program.
     emulator: &'static str,
     /// Lines: `up` when the command starts, `failed REASON` if its files cannot be brought back, `exit STATUS`.
     control: Box<dyn Read + Send>,
@@ -103,14 +103,14 @@ struct Started {
     stderr: Box<dyn Read + Send>,
     /// Dropped once the process has ended.
     held: Box<dyn Any>,
-    /// Brings the files back that the command has left.
+    /// Copies the files in `LAB_OUT` back to this machine.
     collect: Option<Collect>,
 }
 
 type Collect = Box<dyn FnOnce() -> Result<(), Error>>;
 
 impl Place {
-    /// Starts a machine; what it says goes to a file.
+    /// Starts a machine; its messages go to a file.
     fn start(&self, command: &mut Command, input: Stdio, inherited: Vec<OwnedFd>) -> Result<Process, Error> {
         let log = fs::File::create(&self.messages).map_err(Error::io(&self.messages))?;
         let other = log.try_clone().map_err(Error::io(&self.messages))?;
@@ -152,7 +152,7 @@ impl Outer {
         Ok(Self::on(cache, Machine::Vmx(kernel)))
     }
 
-    /// This machine in place of an outer VM: what the command changes stays changed.
+    /// This machine in place of an outer VM: the command's changes to it stay.
     ///
     /// # Errors
     /// [`Error::Usage`] if it has no VT-x or AMD-V, no KVM, or if this is not root.
@@ -195,22 +195,22 @@ impl Outer {
         self
     }
 
-    /// A file or directory that comes along to where not all of this machine's files are, that is with VMX; with a
-    /// program come the libraries that it is linked with.
+    /// Adds a file or directory of this machine to an outer VM with VMX, which does not have all of them; a program brings
+    /// the libraries that it is linked with.
     #[must_use]
     pub fn bring(mut self, path: impl Into<PathBuf>) -> Self {
         self.bring.push(path.into());
         self
     }
 
-    /// A system of a suite that an inner VM is to boot from its disk; needed with VMX only, as above.
+    /// Adds the disk of a system that an inner VM is to boot; needed with VMX only.
     #[must_use]
     pub fn system(mut self, system: System, suite: &str) -> Self {
         self.systems.push((system, suite.into()));
         self
     }
 
-    /// How long boot and command may take together (300 s).
+    /// Sets the time limit of boot and command together (300 s).
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
@@ -266,7 +266,7 @@ impl Outer {
         self
     }
 
-    /// Ends the run when this holds a signal's number instead of 0.
+    /// Sets the number that ends the run when it becomes a signal's instead of 0.
     #[must_use]
     pub fn stop_on(mut self, stop: Arc<AtomicUsize>) -> Self {
         self.stop = stop;
@@ -276,7 +276,7 @@ impl Outer {
     /// Boots the outer VM, runs `command` in it as root, and ends it.
     ///
     /// # Errors
-    /// [`Error::TimeLimit`], [`Error::Asleep`], [`Error::Panic`], [`Error::EmulatorDied`], [`Error::WentDown`],
+    /// [`Error::TimeLimit`], [`Error::Stalled`], [`Error::Panic`], [`Error::EmulatorDied`], [`Error::WentDown`],
     /// [`Error::Cancelled`], [`Error::Output`]; before the boot [`Error::Usage`], [`Error::Io`] and others.
     pub fn run<W: AsRef<OsStr>>(&self, command: &[W]) -> Result<Finished, Error> {
         let scratch =

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::{doctor, initramfs, quote, vmlinux};
 
-/// Boots it.
+/// Starts QEMU with the outer VM.
 pub(super) fn start(outer: &Outer, kernel: &Kernel, place: &Place, job: &[u8]) -> Result<Started, Error> {
     let initrd = place.scratch.join("initramfs");
     let forward = if outer.stdin { "forward=yes\n" } else { "forward=no\n" };

@@ -7,23 +7,23 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::pulse::{LONGEST_SLEEP, Pulse};
+use super::stall::{LONGEST_PAUSE, StallDetector};
 use super::{Machine, Outer, Place, vmx};
 use crate::command::tail;
 use crate::error::{Error, Wreck};
 use crate::process::Process;
 
-/// How often a run looks at the clock and for a request to stop.
+/// Time after which a run reads the clock and checks for a request to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What happens to a run.
+/// An event of a run.
 pub(super) enum Event {
     Control(Vec<u8>),
     ControlClosed,
     OutputFailed(io::Error),
 }
 
-/// How a run ended.
+/// Result of a run.
 pub(super) enum Verdict {
     Exit(u8, Duration),
     Failed(Error),
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 }
 
 impl Event {
-    /// Why output could not be passed on.
+    /// Returns the error if output could not be passed on.
     pub(super) fn failure(self) -> Option<io::Error> {
         match self {
             Self::OutputFailed(error) => Some(error),
@@ -51,7 +51,7 @@ impl Outer {
         place: &Place,
     ) -> Verdict {
         let mut boot = None;
-        let mut pulse = Pulse::of(process);
+        let mut stall = StallDetector::of(process);
         loop {
             let signal = self.stop.load(Ordering::Relaxed);
             if signal != 0 {
@@ -61,9 +61,9 @@ impl Outer {
                 let limit = self.time_limit;
                 return Verdict::Wrecked(Box::new(move |wreck| Error::TimeLimit { limit, wreck }));
             }
-            if !matches!(self.machine, Machine::Host) && pulse.has_stopped() {
-                let patience = LONGEST_SLEEP;
-                return Verdict::Wrecked(Box::new(move |wreck| Error::Asleep { emulator, patience, wreck }));
+            if !matches!(self.machine, Machine::Host) && stall.has_stalled() {
+                let patience = LONGEST_PAUSE;
+                return Verdict::Wrecked(Box::new(move |wreck| Error::Stalled { emulator, patience, wreck }));
             }
             match happened.recv_timeout(TICK) {
                 // Not every emulator can be told to end where the machine would start again.

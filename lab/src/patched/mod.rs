@@ -2,7 +2,7 @@
 //! the kernel with, in a root of their own.
 //!
 //! The root with the prepared sources stays in the cache, `kbuild-SUITE-amd64`, so that a change of ours compiles no more
-//! than KVM again. What is made is a kernel and a module tree for [`Kernel::from_paths`].
+//! than KVM again. The result is a kernel and a module tree for [`Kernel::from_paths`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,40 +22,40 @@ mod step;
 use parts::Parts;
 use step::Steps;
 
-/// What is to be made, and where.
+/// A build of KVM's modules.
 #[derive(Debug)]
 pub struct Patched {
     /// The Debian suite whose kernel it is for.
     pub suite: String,
     /// The directory with `kvm.patch` and `exitscope/`.
     pub sources: PathBuf,
-    /// Where the kernel and its modules go: a directory of this alone, replaced.
+    /// The directory for the kernel and its modules; replaced, with everything in it.
     pub out: PathBuf,
-    /// Where each step's log goes.
+    /// The directory for each step's log.
     pub logs: PathBuf,
 }
 
-/// What was made.
+/// Result of a build.
 #[derive(Debug)]
 pub struct Made {
     /// The release, as `uname -r` says it.
     pub release: String,
     /// The version of Debian's packages.
     pub version: String,
-    /// Whether it was there already.
+    /// True if it was up to date already.
     pub there: bool,
 }
 
 /// Debian's modules that ours replace.
 const MODULES: [&str; 3] = ["kvm", "kvm-amd", "kvm-intel"];
-/// What the root and the sources take while they are made, and then; in GB.
+/// Space for the root and the sources (GB).
 const ROOM: u64 = 7;
-/// Says which sources and which kernel `out` was made of.
+/// The file in `out` that names the sources and the kernel of the build.
 const ABOUT: &str = "about";
 
 impl Patched {
-    /// Makes it, unless it is there and up to date; `progress` is told what is needed before anything starts, and each
-    /// step.
+    /// Builds the modules, unless they are there and up to date. `progress` gets the build's needs before it starts, and
+    /// each step.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Step`] with the log's place; [`Error::Kernel`] if there is no room, or the kernel is
@@ -93,7 +93,7 @@ impl Patched {
         format!("suite {}\nversion {version}\nsources {ours}\n", self.suite)
     }
 
-    /// What tells one state of our sources from another, recipes included.
+    /// Returns the digest of our sources, recipes included.
     fn digest(&self) -> Result<String, Error> {
         let mut parts: Vec<Vec<u8>> = vec![root::COMPILE.into()];
         for file in self.files()? {
@@ -113,7 +113,7 @@ impl Patched {
         Ok(files)
     }
 
-    /// The root of an earlier run, if it is of the kernel that is in the cache.
+    /// Finds the root of an earlier run, if it is of the kernel that is in the cache.
     fn prepared(&self, cache: &Cache, entry: &Path) -> Result<Option<(Kernel, Parts)>, Error> {
         let Some(kernel) = cache.find(&self.suite, Flavour::Plain)? else { return Ok(None) };
         let there = Parts::read(entry)?.filter(|parts| parts.is_of(&kernel));
@@ -161,7 +161,7 @@ impl Patched {
         root::compile(entry, kernel, parts, steps)
     }
 
-    /// Puts a copy of Debian's kernel with our modules in the place.
+    /// Replaces `out` by a copy of Debian's kernel with our modules.
     fn install(&self, entry: &Path, kernel: &Kernel, version: &str, ours: &str) -> Result<(), Error> {
         let parent = self.out.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io(parent))?;
@@ -194,20 +194,20 @@ impl Patched {
     }
 }
 
-/// Debian's file of a module, compressed or not.
+/// Returns Debian's file of a module, compressed or not.
 fn stock(place: &Path, module: &str) -> Result<PathBuf, Error> {
     let files = ["ko", "ko.xz", "ko.zst"].map(|end| place.join(format!("{module}.{end}")));
     let missing = || Error::Kernel { path: place.into(), reason: format!("holds no module {module}") };
     files.into_iter().find(|file| file.exists()).ok_or_else(missing)
 }
 
-/// For which kernel a module is.
+/// Returns the kernel that a module is built for (its `vermagic`).
 fn magic(module: &Path) -> Result<String, Error> {
     let said = output(tool("modinfo")?.args(["--field", "vermagic"]).arg(module))?;
     Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }
 
-/// Says what this takes, and refuses where there is no room.
+/// Reports the needs of a build, and refuses if there is no room.
 fn tell_needs(cache: &Cache, progress: &dyn Fn(&str)) -> Result<(), Error> {
     let path = cache.path();
     let room = rustix::fs::statvfs(path).map_err(|errno| Error::io(path)(errno.into()))?;

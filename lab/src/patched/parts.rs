@@ -1,4 +1,4 @@
-//! Which of Debian's packages make a kernel's modules, and what they say about themselves.
+//! Debian's packages of which a kernel's modules are made, and their versions.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 
 use super::root::recipe;
 
-/// What is known of a kernel's build.
+/// Versions of a kernel's build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parts {
     /// The version of Debian's packages.
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     pub(super) compiler: String,
 }
 
-/// The file in the cache's entry that says so, written when all is prepared.
+/// The file in the cache's entry that has the versions, written when everything is prepared.
 const FILE: &str = "prepared";
 
 /// The version of the packages that the cache's kernel came in.
@@ -34,7 +34,7 @@ pub(super) fn version(kernel: &Kernel) -> Result<String, Error> {
     line.and_then(|rest| rest.split(' ').next()).map(str::to_owned).ok_or_else(missing)
 }
 
-/// That Debian has no headers and sources for its own kernel.
+/// Returns the error for a kernel of which Debian has no headers and sources.
 pub(super) fn gone(suite: &str) -> Error {
     Error::Package {
         package: "linux-headers-amd64".into(),
@@ -46,8 +46,8 @@ pub(super) fn gone(suite: &str) -> Error {
 }
 
 impl Parts {
-    /// Of a kernel that is in the cache: downloads the headers and the sources and unpacks them into `to`. `None` if the
-    /// archive has them of another version alone.
+    /// Downloads the headers and the sources of a kernel in the cache and unpacks them into `to`. Returns `None` if the
+    /// archive has them in another version only.
     pub(super) fn fetch(
         suite: &str,
         kernel: &Kernel,
@@ -85,12 +85,12 @@ impl Parts {
         Ok(Some(Parts { version, release, compiler }))
     }
 
-    /// Whether they are those of this kernel.
+    /// Returns true if they are of this kernel.
     pub(super) fn is_of(&self, kernel: &Kernel) -> bool {
         self.release == kernel.release && version(kernel).is_ok_and(|version| version == self.version)
     }
 
-    /// What an earlier run prepared, by the same recipe.
+    /// Reads the versions that an earlier run prepared; `None` if there was none with the same recipe.
     pub(super) fn read(entry: &Path) -> Result<Option<Parts>, Error> {
         let file = entry.join(FILE);
         if !file.exists() {
@@ -99,7 +99,7 @@ impl Parts {
         Ok(Self::parse(&fs::read_to_string(&file).map_err(Error::io(&file))?))
     }
 
-    /// Notes that all is prepared.
+    /// Writes the file, once everything is prepared.
     pub(super) fn write(&self, entry: &Path) -> Result<(), Error> {
         let file = entry.join(FILE);
         fs::write(&file, self.text()).map_err(Error::io(&file))

@@ -1,4 +1,4 @@
-//! The root with the compilers, and what happens in it.
+//! The root file system with the compilers, and the steps of the build in it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,11 +14,11 @@ use crate::kernel::Kernel;
 use super::parts::Parts;
 use super::step::Steps;
 
-/// Enters the root with a script; see there.
+/// Script that enters the root and runs another one there.
 const ENTER: &str = include_str!("enter.sh");
 const PREPARE: &str = include_str!("prepare.sh");
 pub(super) const COMPILE: &str = include_str!("compile.sh");
-/// The compiler comes beside these: everything that Debian builds its kernel and the kernel's Rust with.
+/// Packages with which Debian builds its kernel and the kernel's Rust, except for the C compiler.
 const PACKAGES: &str = "make,libc6-dev,rustc,rust-src,bindgen,bc,flex,bison,libelf-dev,libssl-dev,\
     libdw-dev,pahole,python3-minimal,xz-utils,kmod,binutils,openssl,patch";
 const LEFT_OUT: [&str; 4] =
@@ -29,7 +29,7 @@ pub(super) fn recipe() -> String {
     digest(&[PREPARE.as_bytes(), PACKAGES.as_bytes()])
 }
 
-/// A command in namespaces of its own, as root there: of the machine, or of a user's namespace.
+/// Returns a command that runs as root in namespaces of its own: the machine's root, or a user namespace's.
 fn alone<W: AsRef<OsStr>>(words: &[W]) -> Result<Command, Error> {
     let mut command = tool("unshare")?;
     command.args(["--mount", "--pid", "--fork", "--kill-child"]);
@@ -40,7 +40,7 @@ fn alone<W: AsRef<OsStr>>(words: &[W]) -> Result<Command, Error> {
     Ok(command)
 }
 
-/// A script in the root.
+/// Returns the command that runs a script in the root.
 fn inside(entry: &Path, script: &str, kernel: &Kernel, parts: &Parts) -> Result<Command, Error> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).to_string();
     let root = entry.join("root");
@@ -61,7 +61,7 @@ pub(super) fn remove(entry: &Path, steps: &Steps<'_>) -> Result<(), Error> {
     steps.run("remove", "removing what was made for another kernel", &mut alone(&words)?)
 }
 
-/// The suite whose compilers Debian builds the kernels of `suite` with.
+/// Returns the suite whose compilers Debian uses for the kernels of `suite`.
 fn base(suite: &str) -> &str {
     suite.strip_suffix("-backports").unwrap_or(suite)
 }

@@ -1,4 +1,4 @@
-//! One step after the other: each says what it does, has a log, and how it failed.
+//! Steps of a build, each with a log of its own.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,10 @@ impl<'a> Steps<'a> {
         Ok(Self { logs: logs.into(), progress })
     }
 
-    /// Runs one to its end.
+    /// Runs one step to its end.
+    ///
+    /// # Errors
+    /// [`Error::Step`] with the end of the log.
     pub(super) fn run(&self, name: &'static str, what: &str, command: &mut Command) -> Result<(), Error> {
         let start = Instant::now();
         (self.progress)(&format!("{name}: {what}"));

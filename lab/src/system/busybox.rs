@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use super::disk::Disk;
 
 const SECOND: &str = include_str!("busybox/second.sh");
-/// How many bytes the guest reads, and writes.
+/// Bytes that the guest reads, and as many that it writes.
 const DATA: usize = 4 << 20;
 /// The partition in MiB.
 const SIZE: u32 = 96;

@@ -17,9 +17,9 @@ const GUEST: &str = concat!(
     include_str!("../inner/work.sh"),
     "systemctl --force poweroff\n"
 );
-/// Beside what is essential, and apt.
+/// Packages beside the essential ones and apt.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,iproute2,iputils-ping,linux-image-amd64,initramfs-tools";
-/// What nobody reads in there, and drivers that the inner VM has no device for.
+/// Documentation, and drivers of devices that the inner VM does not have.
 const LEFT_OUT: [&str; 17] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",

@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 /// Where the partition starts, as everywhere.
 const START: u64 = MIB;
 const PACK: &str = include_str!("pack.sh");
-/// What GRUB does before it can read its configuration.
+/// GRUB's commands before it can read its configuration.
 const EARLY: &str = include_str!("early.cfg");
 const MODULES: [&str; 8] =
     ["biosdisk", "part_msdos", "ext2", "normal", "configfile", "linux", "serial", "terminal"];

@@ -1,4 +1,4 @@
-//! The systems that an inner VM boots from a disk: what they are called, and where the cache has them.
+//! The systems that an inner VM boots from a disk: their names, and their places in the cache.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub enum System {
     Debian,
 }
 
-/// How a disk is attached.
+/// A bus to which a disk is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Bus {
     /// The first disk of the PIIX3's IDE controller, as -hda does
@@ -37,7 +37,7 @@ pub enum Bus {
     Virtio,
 }
 
-/// What loads the kernel.
+/// A loader of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Loader {
     /// QEMU itself: the kernel and initramfs of the disk, as -kernel and -initrd
@@ -49,7 +49,7 @@ pub enum Loader {
 /// A system on a disk image, ready to boot.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Which system it is.
+    /// The system.
     pub system: System,
     /// The disk, raw: an MBR with GRUB and one partition of ext4. A file or a block device.
     pub disk: PathBuf,
@@ -60,7 +60,7 @@ pub struct Image {
 }
 
 impl System {
-    /// As the command line says it.
+    /// Returns the system's word on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl System {
         }
     }
 
-    /// What all images made by the same recipe are called, whatever packages they have.
+    /// Returns the part of the name that all images of one recipe have, whatever their packages.
     fn entry(self, suite: &str) -> String {
         let recipe: Vec<&[u8]> = match self {
             Self::Busybox => busybox::recipe(),

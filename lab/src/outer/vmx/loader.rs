@@ -1,4 +1,4 @@
-//! Boots Linux in Bochs: the boot sector, and what it hands to the kernel.
+//! Boots Linux in Bochs: the boot sector, and the data that it hands to the kernel.
 //!
 //! The BIOS would take a minute to read a kernel, and the kernel as long to unpack itself. So the boot sector goes to
 //! protected mode at once, reads the unpacked kernel, the initramfs and the start info from the ATA disk that it came
@@ -8,14 +8,14 @@ use std::arch::global_asm;
 
 use crate::vmlinux::Flat;
 
-/// What the disk's transfers come in: 256 sectors, the most that one READ SECTORS takes (ATA-6, 8.27).
+/// Bytes of one transfer from the disk: 256 sectors, the most that one READ SECTORS takes (ATA-6, 8.27).
 pub(super) const UNIT: usize = 256 * SECTOR;
 const SECTOR: usize = 512;
-/// Where the start info goes.
+/// Address of the start info.
 const START_INFO: u32 = 0x10_0000;
-/// Where the initramfs goes: above any kernel.
+/// Address of the initramfs: above any kernel.
 const INITRAMFS: u32 = 0x800_0000;
-/// Where the loads' table is in the boot sector: as many as there are, and an entry of zeros.
+/// Place of the table of loads in the boot sector. An entry of zeros ends the table.
 const LOADS: usize = 0x160;
 const MAX_LOADS: usize = 3;
 const ENTRY: usize = 0x15c;
@@ -126,8 +126,8 @@ fn code() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(begin, end.addr() - begin.addr()) }
 }
 
-/// The beginning of a disk that boots: the boot sector with an empty partition table, and behind it all that is to be
-/// loaded.
+/// Returns the beginning of a disk that boots: the boot sector with an empty partition table, and behind it everything that
+/// it loads.
 pub(super) fn disk(kernel: &Flat, initramfs: &[u8], command_line: &str, mib: u32) -> Vec<u8> {
     let info = start_info(initramfs.len(), command_line, mib);
     let loads = [(START_INFO, info.as_slice()), (kernel.address, &kernel.bytes), (INITRAMFS, initramfs)];

@@ -1,5 +1,5 @@
-//! Bochs, which emulates Intel VMX, as the outer machine. It has no virtio and no 9p: what the command needs travels on
-//! disks, and what it says comes over serial lines.
+//! Bochs, which emulates Intel VMX, as the outer machine. It has no virtio and no 9p: the command's files travel
+//! on disks, and its output comes over serial lines.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,16 +24,16 @@ mod tree;
 
 use loader::PARTITIONS;
 
-/// What Bochs says when the guest powers off.
+/// Bochs' message when the guest powers off.
 pub(super) const POWERED_OFF: &str = "ACPI control: soft power off";
 
-/// A processor with unrestricted guests and EPT that Linux' KVM takes for what it claims to be; later models misbehave.
+/// A processor model with unrestricted guests and EPT, with which Linux' KVM works; later models misbehave.
 const MODEL: &str = "broadwell_ult";
 /// Room for the files that the command leaves.
 const OUT_MIB: u64 = 2048;
 const MIB: u64 = 1 << 20;
 
-/// Boots it.
+/// Starts Bochs with the outer VM.
 pub(super) fn start<W: AsRef<OsStr>>(
     outer: &Outer,
     kernel: &Kernel,
@@ -113,7 +113,7 @@ pub(super) fn start<W: AsRef<OsStr>>(
     })
 }
 
-/// The disk's beginning: what boots.
+/// The beginning of the boot disk.
 fn boot_part(outer: &Outer, kernel: &Kernel, initrd: &Path, memory: u32) -> Result<Vec<u8>, Error> {
     let image = vmlinux::boot_image(&outer.cache, kernel)?;
     let elf = fs::read(&image).map_err(Error::io(&image))?;
@@ -192,7 +192,7 @@ fn quoted(path: &Path) -> Result<String, Error> {
     }
 }
 
-/// Unpacks what the command has left.
+/// Unpacks the files that the command left in `LAB_OUT`.
 fn collect(own: &Path, at: u64, to: &Path) -> Result<(), Error> {
     let mut disk = File::open(own).map_err(Error::io(own))?;
     io::Seek::seek(&mut disk, io::SeekFrom::Start(at)).map_err(Error::io(own))?;
@@ -205,7 +205,7 @@ fn collect(own: &Path, at: u64, to: &Path) -> Result<(), Error> {
 /// The disk with this machine's usual programs.
 struct Base {
     image: PathBuf,
-    /// What is on it.
+    /// Its files.
     tree: tree::Tree,
 }
 

@@ -1,4 +1,4 @@
-//! What is on the disks of a run: this machine's usual programs, made once, and what the command brings along.
+//! Contents of a run's disks: this machine's usual programs, made once, and the files that the command brings along.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +22,7 @@ const PROGRAMS: &str = "[ awk base64 basename bash bc busybox cat chmod chown ch
     sort stat stdbuf strace strip stty sync tail tar taskset tc tee test time timeout top touch tr true tty umount uname \
     uniq unshare uptime wc which xargs xz yes zstd";
 
-/// What programs read without being linked with it, where this machine has it.
+/// Files that programs read without being linked with them; those that this machine has are taken along.
 const FILES: &[&str] = &[
     "/etc/debian_version",
     "/etc/group",
@@ -94,7 +94,7 @@ pub(super) fn base(cache: &Cache) -> Result<Base, Error> {
     Ok(Base { image, tree })
 }
 
-/// To whole cylinders, as Bochs wants it.
+/// Extends a disk to whole cylinders, as Bochs wants it.
 fn grow(image: &Path) -> Result<(), Error> {
     let file = fs::File::options().write(true).open(image).map_err(Error::io(image))?;
     let length = file.metadata().map_err(Error::io(image))?.len();

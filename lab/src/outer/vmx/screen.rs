@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-/// Before the terminal's name, and a quote after it, in what Bochs says.
+/// Text before the terminal's name in Bochs' output; a quote ends the name.
 const SAID: &str = "Bochs connected to screen \"";
 const TICK: Duration = Duration::from_millis(20);
 

@@ -11,9 +11,9 @@ use crate::command::{output, tool};
 use crate::doctor;
 use crate::error::Error;
 
-/// How many symbolic links one path may lead through, as in the kernel (MAXSYMLINKS).
+/// Symbolic links that one path may lead through, as in the kernel (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
-/// Programs above this size lose what only a debugger reads.
+/// Size (bytes) above which programs lose their debugging information.
 const LARGE: u64 = 4 << 20;
 const BLOCK: u64 = 4096;
 
@@ -55,7 +55,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds a directory and the way there, without what is in it.
+    /// Adds a directory and its parents, without its contents.
     pub(super) fn add_directory(&mut self, path: &Path) -> Result<(), Error> {
         self.follow(path).map(drop)
     }
@@ -79,7 +79,7 @@ impl Tree {
             .retain(|path, entry| *entry == Entry::Directory || other.entries.get(path) != Some(entry));
     }
 
-    /// What tells this tree from any other, and from itself after a change of a file.
+    /// Returns bytes that differ between trees, and change with each of the tree's files.
     pub(super) fn fingerprint(&self) -> Result<Vec<u8>, Error> {
         let mut all = Vec::new();
         for (path, entry) in &self.entries {
@@ -127,7 +127,7 @@ impl Tree {
         Ok(length)
     }
 
-    /// Adds the links and directories that a full path leads through, and returns where it leads.
+    /// Adds the links and directories that a full path leads through, and returns the path without links.
     fn follow(&mut self, path: &Path) -> Result<PathBuf, Error> {
         let mut rest: VecDeque<OsString> = parts(path).collect();
         let (mut at, mut links) = (PathBuf::from("/"), 0);
@@ -170,8 +170,8 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-/// What a program cannot run without: of a script its interpreter, of what is linked dynamically the libraries, which
-/// its own dynamic linker lists (ld.so(8)).
+/// Returns the files without which a program cannot run: the interpreter of a script, and the libraries of a dynamically
+/// linked program, which its own dynamic linker lists (ld.so(8)).
 fn needs(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut head = [0; 4096];
     let mut file = File::open(path).map_err(Error::io(path))?;
@@ -200,7 +200,7 @@ fn needs(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths.chain([linker]).collect())
 }
 
-/// Copies a file with its permissions and its time, and without what only a debugger reads.
+/// Copies a file with its permissions and its time, and without debugging information.
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let metadata = fs::metadata(from).map_err(Error::io(from))?;
     let mut head = [0; 4];
