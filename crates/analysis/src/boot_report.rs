@@ -1,6 +1,7 @@
 //! Result of watching one boot, or a part of a recording: counts, phases, spikes, console and marks.
 
 use super::console::Line;
+use super::outcome::{Evidence, Outcome};
 use super::phase_detector::PhaseStart;
 use super::series::Series;
 use super::spike::{self, Spike};
@@ -85,6 +86,10 @@ pub struct BootReport {
     /// Event that ended it, in words that continue "until", e.g. `"inner login: " on the console`. Untrusted where
     /// it was read from a file.
     pub end: String,
+    /// Outcome, where it was a boot.
+    pub outcome: Option<Outcome>,
+    /// Times at which lines and the guest's mode told of the same phase.
+    pub evidence: Vec<Evidence>,
 }
 
 impl BootReport {
@@ -101,6 +106,8 @@ impl BootReport {
             marks: Vec::new(),
             marks_left_out: 0,
             end,
+            outcome: None,
+            evidence: Vec::new(),
         }
     }
 

@@ -7,7 +7,9 @@
 pub mod advice;
 pub mod boot_report;
 pub mod console;
+pub mod outcome;
 pub mod phase;
 pub mod phase_detector;
+pub mod scanner;
 pub mod series;
 pub mod spike;

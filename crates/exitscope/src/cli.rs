@@ -283,16 +283,22 @@ pub struct Boot {
     /// a port for marks, whose text is like "port 0xf4: 0x10". A login prompt does not end it then
     #[arg(long, value_name = "REGEX")]
     pub until_mark: Option<regex::Regex>,
+    /// End the boot after this time, if it is not over by then: 60s, 5min
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub timeout: Option<Duration>,
     /// Leave COMMAND running after that, until it ends by itself; what it does then is not counted
     #[arg(long)]
     pub keep: bool,
-    /// Boot so many times, and give medians and spread in the end
+    /// Boot so many times, and give medians and spread in the end; boots that failed are counted beside them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
-    /// The phases that lines of the console begin, in place of the built-in ones: lines of NAME, white space, and a regular
-    /// expression, in the order in which a machine goes through them
+    /// The phases that lines of the console begin, in place of the built-in ones, or beside them where FILE has a line
+    /// @built-in: lines of NAME, white space, and a regular expression, in the order in which a machine goes through them
     #[arg(long, value_name = "FILE")]
     pub phases: Option<PathBuf>,
+    /// Print the phases in the form that --phases reads, and end
+    #[arg(long)]
+    pub list_phases: bool,
     /// Record the boot into this file too, as `record --console` does; with --runs N into FILE-1 to FILE-N
     #[arg(short, long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -309,7 +315,7 @@ pub struct Boot {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// The VMM and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
+    #[arg(last = true, required_unless_present = "list_phases", value_name = "COMMAND", conflicts_with_all = ["pid", "guest"])]
     pub command: Vec<OsString>,
 }
 

@@ -1,7 +1,10 @@
 //! What is kept with a recording beside its intervals.
 
 use exitscope_analysis::boot_report::LeftOut;
+use exitscope_analysis::outcome::{Evidence, Kind, Outcome};
 use exitscope_model::{Isa, Level, Measured, Source};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Prefix of facts about the host that came after the first ones: `host_clocksource`.
 pub(super) const HOST: &str = "host_";
@@ -36,6 +39,85 @@ pub(super) fn left_out(left_out: LeftOut) -> [(&'static str, u64); 3] {
         ("marks_left_out", left_out.marks),
     ]
 }
+
+/// Facts of an outcome. What there is none of is left out.
+pub(super) fn outcome_facts(outcome: &Outcome, evidence: &[Evidence]) -> Vec<(&'static str, String)> {
+    let ns = |time: Duration| time.as_nanos().to_string();
+    let mut facts = vec![
+        ("outcome", outcome.kind.name().to_owned()),
+        ("outcome_at_ns", ns(outcome.at)),
+        ("outcome_phase", outcome.phase.clone()),
+        ("outcome_began_again", outcome.began_again.to_string()),
+        ("outcome_failures", outcome.failures.to_string()),
+    ];
+    facts.extend(outcome.cause.clone().map(|cause| ("outcome_cause", cause)));
+    facts.extend(outcome.line.clone().map(|line| ("outcome_line", line)));
+    // One a line: by which of both, the times of the mode's interval and of the line, and the phase.
+    let told = evidence.iter().filter(|evidence| evidence.differs()).filter_map(|evidence| {
+        let ((from, to), line) = (evidence.mode?, evidence.line?);
+        let by = if evidence.by_line? { "line" } else { "mode" };
+        Some(format!("{by} {} {} {} {}", ns(from), ns(to), ns(line), evidence.phase))
+    });
+    let told: Vec<String> = told.collect();
+    if !told.is_empty() {
+        facts.push(("phase_evidence", told.join("\n")));
+    }
+    facts
+}
+
+/// Reads the outcome from the facts of a recording; `Ok(None)` if it has none.
+///
+/// # Errors
+/// With the name and the value of a fact that is none.
+pub(super) fn outcome(facts: &BTreeMap<String, String>) -> Result<Option<Outcome>, String> {
+    let Some(word) = facts.get("outcome") else { return Ok(None) };
+    let wrong = |name: &str| format!("its fact {name:?} is {:?}", facts.get(name).map(|value| short(value)));
+    let text = |name: &str| facts.get(name).cloned();
+    let number =
+        |name: &str| facts.get(name).and_then(|value| value.parse::<u64>().ok()).ok_or_else(|| wrong(name));
+    let count = |name: &str| Ok::<_, String>(u32::try_from(number(name)?).map_err(|_| wrong(name))?);
+    Ok(Some(Outcome {
+        kind: Kind::ALL.into_iter().find(|kind| kind.name() == word).ok_or_else(|| wrong("outcome"))?,
+        at: Duration::from_nanos(number("outcome_at_ns")?),
+        phase: text("outcome_phase").unwrap_or_default(),
+        cause: text("outcome_cause"),
+        line: text("outcome_line"),
+        began_again: count("outcome_began_again")?,
+        failures: count("outcome_failures")?,
+    }))
+}
+
+/// Reads the evidence from the facts of a recording.
+///
+/// # Errors
+/// With the line that is none.
+pub(super) fn evidence(facts: &BTreeMap<String, String>) -> Result<Vec<Evidence>, String> {
+    let Some(text) = facts.get("phase_evidence") else { return Ok(Vec::new()) };
+    let read = |line: &str| {
+        let mut words = line.splitn(5, ' ');
+        let by_line = match words.next()? {
+            "line" => true,
+            "mode" => false,
+            _ => return None,
+        };
+        let mut time = || Some(Duration::from_nanos(words.next()?.parse().ok()?));
+        let (from, to, at) = (time()?, time()?, time()?);
+        let phase = words.next()?.to_owned();
+        Some(Evidence { phase, mode: Some((from, to)), line: Some(at), by_line: Some(by_line) })
+    };
+    let lines = text.lines().take(MOST_EVIDENCE);
+    lines
+        .map(|line| read(line).ok_or_else(|| format!("its fact \"phase_evidence\" has {:?}", short(line))))
+        .collect()
+}
+
+/// Beginning of a text, for a message.
+fn short(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// Number of lines of evidence that are read at most; no recorder writes more.
+const MOST_EVIDENCE: usize = 1000;
 
 pub(super) const SOURCES: [(&str, Source); 4] = [
     ("btf", Source::Btf),

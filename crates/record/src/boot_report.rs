@@ -31,7 +31,7 @@ impl Recording {
     /// # Errors
     /// If the recording is damaged, or cannot be read.
     pub fn boot_report(&self, part: Part) -> Result<Option<BootReport>, Error> {
-        let Timeline { console, marks, phases, left_out, until } = &self.timeline;
+        let Timeline { console, marks, phases, left_out, until, outcome, evidence } = &self.timeline;
         let mut phases = phases.iter().peekable();
         let first = phases.next_if(|phase| phase.first == 1).map_or(FIRST, |phase| &phase.name);
         let (mut all, mut series, mut whole) = (Series::new(first), Series::new(first), Total::default());
@@ -75,6 +75,8 @@ impl Recording {
             marks: marks.clone(),
             marks_left_out: left_out.marks,
             end,
+            outcome: outcome.clone(),
+            evidence: evidence.clone(),
         };
         if boot.series.whole().length != all.whole().length {
             boot.cut();

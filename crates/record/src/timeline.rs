@@ -6,6 +6,7 @@ use super::columns::Order;
 use super::open::Database;
 use exitscope_analysis::boot_report::{LeftOut, Mark, Origin};
 use exitscope_analysis::console::{Line, MAX_BYTES, MAX_LINE, MAX_LINES};
+use exitscope_analysis::outcome::{Evidence, Outcome};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Timeline {
     pub phases: Vec<Phase>,
     pub left_out: LeftOut,
     pub until: Option<String>,
+    pub outcome: Option<Outcome>,
+    pub evidence: Vec<Evidence>,
 }
 
 impl Timeline {
@@ -56,6 +59,8 @@ impl Timeline {
             phases: phases(read)?,
             left_out,
             until: facts.get("until").cloned(),
+            outcome: about::outcome(facts).map_err(|wrong| read.damaged(wrong))?,
+            evidence: about::evidence(facts).map_err(|wrong| read.damaged(wrong))?,
         })
     }
 }

@@ -4,6 +4,7 @@ use super::tests::{Folder, about, all, fixture, recorded};
 use super::*;
 use exitscope_analysis::boot_report::{BootReport, IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
+use exitscope_analysis::outcome::{Evidence, Kind, Outcome};
 use exitscope_analysis::phase_detector::PhaseStart;
 use exitscope_model::{Details, Interval, Modes};
 use rusqlite::Connection;
@@ -176,6 +177,45 @@ fn a_recording_of_version_1_is_read() {
     let boot = recording.boot_report(Part::default()).unwrap().unwrap();
     assert_eq!(phases(&boot), [("start", 0, 30)]);
     assert_eq!((boot.end.as_str(), boot.console, boot.marks), ("the end of the recording", vec![], vec![]));
+}
+
+#[test]
+fn the_outcome_is_kept() {
+    let folder = Folder::new("outcome");
+    let path = folder.file("x");
+    let mut writer = record(&path, Some("the failure"));
+    let outcome = Outcome {
+        kind: Kind::Failed,
+        at: at(31),
+        phase: "kernel".into(),
+        cause: Some("kernel panic".into()),
+        line: Some("Kernel panic - not syncing: \u{202e}".into()),
+        began_again: 1,
+        failures: 2,
+    };
+    let evidence = |line| Evidence {
+        phase: "user space".into(),
+        mode: Some((at(10), at(20))),
+        line: Some(at(line)),
+        by_line: Some(true),
+    };
+    writer.outcome(&outcome, &[evidence(30), evidence(15)]).unwrap();
+    writer.finish("as asked").unwrap();
+    let boot = Recording::open(&path).unwrap().boot_report(Part::default()).unwrap().unwrap();
+    assert_eq!((boot.outcome, boot.evidence), (Some(outcome), vec![evidence(30)]));
+    for (name, value) in
+        [("outcome", "won"), ("outcome_at_ns", "-1"), ("phase_evidence", "line 1 2 x kernel")]
+    {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let before: String =
+            connection.query_row("SELECT value FROM facts WHERE name = ?", [name], |row| row.get(0)).unwrap();
+        let set =
+            |value: &str| connection.execute("UPDATE facts SET value = ? WHERE name = ?", [value, name]);
+        set(value).unwrap();
+        let error = Recording::open(&path).err().map(|error| error.to_string()).unwrap();
+        assert!(error.contains(&format!("{name:?}")) && error.contains(value), "{error}");
+        set(&before).unwrap();
+    }
 }
 
 /// Many ports and MSRs: what is told apart is bounded, and the sum is right.

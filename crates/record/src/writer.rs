@@ -6,6 +6,7 @@ use super::keys::{At, Keys};
 use super::{Error, histogram, input, schema, text, uses};
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
+use exitscope_analysis::outcome::{Evidence, Outcome};
 use exitscope_analysis::phase_detector::PhaseStart;
 use exitscope_model::{About, Counter, Counters, Interval, Measured, Nested, Split, VcpuSpan, VcpuTime};
 use rusqlite::types::Value;
@@ -220,6 +221,21 @@ impl Writer {
     pub fn until(&mut self, words: &str) -> Result<(), Error> {
         let written = self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('until', ?)", [words]);
         written.map(drop).map_err(|cause| self.explain(cause))
+    }
+
+    /// Keeps the outcome of a boot, and the times at which lines and the guest's mode told of the same phase.
+    ///
+    /// # Errors
+    /// Those of [`Writer::write`].
+    pub fn outcome(&mut self, outcome: &Outcome, evidence: &[Evidence]) -> Result<(), Error> {
+        let write = || {
+            for (name, value) in about::outcome_facts(outcome, evidence) {
+                self.connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, &value])?;
+            }
+            Ok(())
+        };
+        let written: rusqlite::Result<()> = write();
+        written.map_err(|cause| self.explain(cause))
     }
 
     /// Ends the recording, `how` in words, and makes it one file that can be read from anywhere.

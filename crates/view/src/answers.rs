@@ -2,6 +2,8 @@
 
 use super::{details, text, unit};
 use exitscope_analysis::boot_report::{BootReport, Mark, Origin};
+use exitscope_analysis::outcome::{Kind, Outcome};
+use exitscope_analysis::phase::FIRST;
 use exitscope_analysis::series::{Series, Slice, Stretch};
 use exitscope_analysis::spike::Spike;
 use exitscope_model::{ExitCode, Source, float};
@@ -17,25 +19,31 @@ const TOLD: usize = 5;
 /// How many columns of a console's line are shown.
 const CONSOLE: usize = 60;
 
+/// How many columns of the line are shown that told how a boot ended.
+const LINE: usize = 100;
+
 /// The answers, one sentence or a few each.
 pub fn answers(boot: &BootReport) -> Vec<String> {
     let whole = boot.series.whole();
     let end = boot.end.replace('`', "'");
+    let mut answers: Vec<String> = boot.outcome.as_ref().map(|one| outcome(boot, one)).into_iter().collect();
     if whole.exits == 0 {
-        return vec![format!(
+        answers.push(format!(
             "There was no exit in {} until {}: did the command start a VM?",
             unit::duration(whole.length),
             end
-        )];
+        ));
+        return answers;
     }
-    let mut answers = vec![format!(
+    answers.push(format!(
         "{} in {} until {}: {} per second.",
         unit::counted(whole.exits, "exit"),
         unit::duration(whole.length),
         end,
         unit::rate(whole.rate())
-    )];
+    ));
     answers.extend(phases(&boot.series, &whole));
+    answers.extend(evidence(boot));
     answers.extend(marks(boot));
     answers.push(stability(&boot.series, &whole));
     answers.extend(spikes(boot));
@@ -45,6 +53,91 @@ pub fn answers(boot: &BootReport) -> Vec<String> {
         answers.extend(help(boot, &whole));
     }
     answers
+}
+
+/// Returns the sentence that says how a boot ended.
+pub fn outcome(boot: &BootReport, outcome: &Outcome) -> String {
+    let at = unit::duration(outcome.at);
+    let phase = match outcome.phase.as_str() {
+        FIRST => "before anything was known of it".to_owned(),
+        phase => format!("in phase {}", theirs(phase)),
+    };
+    let quoted = |text: &str| format!("\"{}\"", text::clean(unstamped(text.trim()), LINE).replace('`', "'"));
+    let line = outcome.line.as_deref().map(quoted);
+    let told = line.as_ref().map_or_else(String::new, |line| format!(": {line}"));
+    let last = || line.as_ref().map_or_else(String::new, |line| format!(" The last line was {line}."));
+    let cause = theirs(outcome.cause.as_deref().unwrap_or_default());
+    let mut said = match outcome.kind {
+        Kind::Reached => {
+            let what = match outcome.cause.as_deref() {
+                Some("line") => "the line that was waited for".to_owned(),
+                Some("mark") => "the mark that was waited for".to_owned(),
+                _ => format!("a {cause}"),
+            };
+            format!("The boot reached {what} at {at}{told}.")
+        }
+        Kind::Failed => format!("The boot did not complete: {cause} at {at} {phase}{told}."),
+        Kind::BeganAgain => {
+            let times = unit::counted(outcome.began_again.into(), "time");
+            format!(
+                "The boot did not complete: the machine began again {times}, the last time at {at}.{}",
+                last()
+            )
+        }
+        Kind::Ended => {
+            format!("The boot ended early: its command ended after {at} {phase}.{}", last())
+        }
+        Kind::TimedOut => match boot.console.last() {
+            None => format!("The boot did not complete: the machine was still silent after {at}."),
+            Some(line) => {
+                let heard = unit::duration(line.at);
+                format!(
+                    "The boot did not complete: it was still {phase} after {at}, and silent since {heard}.{}",
+                    last()
+                )
+            }
+        },
+        Kind::Interrupted => format!("The boot was interrupted after {at} {phase}."),
+    };
+    if outcome.began_again > 0 && outcome.kind != Kind::BeganAgain {
+        let times = unit::counted(outcome.began_again.into(), "time");
+        let _ = write!(said, " The machine had begun again {times} by then");
+        if outcome.failures > u32::from(outcome.kind == Kind::Failed) {
+            let _ = write!(said, ", and failed {}", unit::counted(outcome.failures.into(), "time"));
+        }
+        said.push('.');
+    }
+    said
+}
+
+/// Returns a line without a kernel's time stamp: the time that counts here is the host's.
+fn unstamped(line: &str) -> &str {
+    let stamp = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let is_time = |time: &str| time.trim_start().bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    stamp.filter(|(time, _)| is_time(time)).map_or(line, |(_, rest)| rest)
+}
+
+/// Says which was taken where the console and the guest's mode tell of the same phase at different times.
+fn evidence(boot: &BootReport) -> Option<String> {
+    let told = boot.evidence.iter().filter(|evidence| evidence.differs()).filter_map(|evidence| {
+        let ((mode, _), line) = (evidence.mode?, evidence.line?);
+        let (taken, other) = if evidence.by_line? {
+            ("the console", "the guest's mode")
+        } else {
+            ("the guest's mode", "the console")
+        };
+        let (at, later) = if evidence.by_line? { (line, mode) } else { (mode, line) };
+        Some(format!(
+            "phase {} is taken from {taken}, at {}, and not from {other}, at {}",
+            theirs(&evidence.phase),
+            unit::duration(at),
+            unit::duration(later)
+        ))
+    });
+    let told: Vec<String> = told.take(TOLD).collect();
+    let first = told.join("; ");
+    let mut letters = first.chars();
+    letters.next().map(|letter| format!("{}{}.", letter.to_uppercase(), letters.as_str()))
 }
 
 /// In which phase most exits are, and in which they are most frequent.
@@ -276,6 +369,40 @@ mod tests {
         let mut boot = BootReport::new(fixture::whole(), series.clone(), end);
         boot.console.extend(line.map(|text| Line { at: Duration::ZERO, text: text.into() }));
         answers(&boot).join("\n")
+    }
+
+    #[test]
+    fn the_outcome_stands_first() {
+        let ms = Duration::from_millis;
+        let line = |at, text: &str| Line { at: ms(at), text: text.into() };
+        let told = |kind, phase: &str, cause: Option<&str>, text: Option<&str>, began_again, failures| {
+            let mut boot = BootReport::new(fixture::idle(), series::fixture(&[]), "a signal".into());
+            boot.console.extend(text.map(|text| line(1700, text)));
+            let outcome = Outcome {
+                kind,
+                at: ms(1800),
+                phase: phase.into(),
+                cause: cause.map(str::to_owned),
+                line: text.map(str::to_owned),
+                began_again,
+                failures,
+            };
+            boot.outcome = Some(outcome);
+            answers(&boot)[0].clone()
+        };
+        let panic = Some("[    1.7] Kernel panic - not syncing: `x\u{202e}");
+        let all = [
+            told(Kind::Reached, "login", Some("login prompt"), Some("host login: "), 0, 0),
+            told(Kind::Reached, "user space", Some("line"), Some("up"), 1, 1),
+            told(Kind::Failed, "kernel", Some("kernel panic"), panic, 0, 1),
+            told(Kind::Failed, "start", Some("no bootable device"), Some("No bootable device."), 2, 3),
+            told(Kind::BeganAgain, "kernel", None, Some("Restarting system."), 3, 0),
+            told(Kind::Ended, "kernel", None, Some("bye"), 0, 0),
+            told(Kind::TimedOut, "start", None, None, 0, 0),
+            told(Kind::TimedOut, "user space", None, Some("[  OK  ] Started it."), 0, 0),
+            told(Kind::Interrupted, "kernel", None, None, 0, 0),
+        ];
+        insta::assert_snapshot!(all.join("\n"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A machine's life as one line of JSON. `docs/boot.md` is its contract.
+//! Boot report as one line of JSON. `docs/boot.md` is its contract.
 
 use super::{answers, json};
 use exitscope_analysis::boot_report::{BootReport, Mark, Origin};
+use exitscope_analysis::outcome::{Evidence, Outcome};
 use exitscope_analysis::series::{Slice, Stretch};
 use exitscope_analysis::spike::Spike;
 use exitscope_model::ExitCode;
@@ -23,8 +24,10 @@ struct Object<'a> {
     kvm_exits: Option<u64>,
     lost: u64,
     end: &'a str,
+    outcome: Option<OutcomeObject<'a>>,
     reasons: Vec<Reason>,
     phases: Vec<Phase<'a>>,
+    phase_evidence: Vec<EvidenceObject<'a>>,
     spikes: Vec<SpikeObject<'a>>,
     marks: Vec<MarkObject<'a>>,
     marks_left_out: u64,
@@ -32,6 +35,25 @@ struct Object<'a> {
     console_lines_left_out: u64,
     console_bytes_left_out: u64,
     answers: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct OutcomeObject<'a> {
+    kind: &'static str,
+    second: f64,
+    phase: &'a str,
+    cause: Option<&'a str>,
+    line: Option<&'a str>,
+    began_again: u32,
+    failures: u32,
+}
+
+#[derive(Serialize)]
+struct EvidenceObject<'a> {
+    phase: &'a str,
+    taken: &'static str,
+    mode: f64,
+    line: f64,
 }
 
 #[derive(Serialize)]
@@ -134,6 +156,26 @@ fn spike<'a>(boot: &'a BootReport, spike: &Spike) -> SpikeObject<'a> {
     }
 }
 
+fn outcome(outcome: &Outcome) -> OutcomeObject<'_> {
+    OutcomeObject {
+        kind: outcome.kind.name(),
+        second: seconds(outcome.at),
+        phase: &outcome.phase,
+        cause: outcome.cause.as_deref(),
+        line: outcome.line.as_deref(),
+        began_again: outcome.began_again,
+        failures: outcome.failures,
+    }
+}
+
+/// Evidence of a phase that lines and the guest's mode tell of at different times.
+fn evidence(evidence: &Evidence) -> Option<EvidenceObject<'_>> {
+    let ((mode, _), line) = (evidence.mode?, evidence.line?);
+    let taken = if evidence.by_line? { "line" } else { "mode" };
+    let object = EvidenceObject { phase: &evidence.phase, taken, mode: seconds(mode), line: seconds(line) };
+    evidence.differs().then_some(object)
+}
+
 fn mark(mark: &Mark) -> MarkObject<'_> {
     let (origin, port, value) = match mark.origin {
         Origin::Hand => ("hand", None, None),
@@ -142,7 +184,7 @@ fn mark(mark: &Mark) -> MarkObject<'_> {
     MarkObject { second: seconds(mark.at), origin, port, value, text: &mark.text }
 }
 
-/// The life as one line, ending with a newline.
+/// Returns the report as one line, ending with a newline.
 ///
 /// # Errors
 /// None that is known: nothing in it cannot be written.
@@ -157,8 +199,10 @@ pub fn render(boot: &BootReport) -> io::Result<String> {
         kvm_exits: boot.whole.kvm_exits(),
         lost: boot.whole.loss.lost(),
         end: &boot.end,
+        outcome: boot.outcome.as_ref().map(outcome),
         reasons: reasons(&whole),
         phases: boot.series.stretches().iter().map(phase).collect(),
+        phase_evidence: boot.evidence.iter().filter_map(evidence).collect(),
         spikes: boot.spikes.iter().map(|one| spike(boot, one)).collect(),
         marks: boot.marks.iter().map(mark).collect(),
         marks_left_out: boot.marks_left_out,
@@ -179,6 +223,7 @@ mod tests {
     use super::*;
     use crate::schema::Schema;
     use exitscope_analysis::console::Line;
+    use exitscope_analysis::outcome::Kind;
     use exitscope_analysis::series;
     use exitscope_model::fixture;
     use serde_json::Value;
@@ -193,12 +238,31 @@ mod tests {
         boot.console.push(Line { at: Duration::from_millis(3050), text: "\u{202e}hostile\u{1b}]0;".into() });
         boot.marks.push(Mark::port(Duration::from_millis(12), 0xf4, 0x10));
         boot.marks.push(Mark { at: Duration::from_secs(1), origin: Origin::Hand, text: "half".into() });
+        boot.outcome = Some(Outcome {
+            kind: Kind::Failed,
+            at: Duration::from_millis(1800),
+            phase: "kernel".into(),
+            cause: Some("kernel panic".into()),
+            line: None,
+            began_again: 1,
+            failures: 2,
+        });
+        let evidence = |line| Evidence {
+            phase: "kernel".into(),
+            mode: Some((Duration::from_secs(1), Duration::from_secs(2))),
+            line: Some(Duration::from_secs(line)),
+            by_line: Some(false),
+        };
+        boot.evidence = vec![evidence(2), evidence(3)];
         let line = render(&boot).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.trim_end().chars().any(crate::text::is_unsafe), "{line}");
         let object: Value = serde_json::from_str(&line).unwrap();
         let schema = Schema::new(include_str!("../../../docs/boot.schema.json"));
         schema.check(&object);
+        assert_eq!(object["outcome"]["kind"], "failed");
+        let [evidence] = &object["phase_evidence"].as_array().unwrap()[..] else { panic!("{object}") };
+        assert_eq!((&evidence["taken"], &evidence["mode"]), (&"mode".into(), &1.0.into()));
         let spike = &object["spikes"][0];
         assert_eq!(
             [&spike["phase"], &spike["line_before"]],

@@ -9,6 +9,8 @@ use super::sampler::Sampler;
 use super::sink::{Observed, Sinks};
 use super::terminal::Terminal;
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut};
+use exitscope_analysis::console::Line;
+use exitscope_analysis::outcome::{Evidence, Failure, Kind, Outcome, Way};
 use exitscope_analysis::phase::{FIRST, Rules};
 use exitscope_analysis::phase_detector::{PhaseDetector, PhaseStart};
 use exitscope_collect::Options;
@@ -24,6 +26,11 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Time that the kernel is given to take a VM apart whose process has ended.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Time without a word on the console after which a boot that has failed is over: a machine may begin again.
+const FAILED_FOR_GOOD: Duration = Duration::from_secs(10);
+/// Longest time that a machine is waited for that says when it begins again.
+const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 
 /// Limits of a session in time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +50,13 @@ pub struct Session<'a> {
     origin_ns: u64,
     console: Option<ConsoleListener>,
     detector: Option<PhaseDetector>,
+    /// The login ends it, and so does a failure that lasts.
+    until_login: bool,
+    until_failed: bool,
+    /// Time after a failure in which the machine has said that it begins again.
+    delay: Duration,
+    /// Nothing comes any more.
+    closing: bool,
     marks: Marks,
     /// Counted since the last complete interval.
     open: Option<Interval>,
@@ -77,6 +91,10 @@ impl<'a> Session<'a> {
             child: Child::new(command),
             console: None,
             detector: None,
+            until_login: false,
+            until_failed: false,
+            delay: Duration::ZERO,
+            closing: false,
             marks: Marks::default(),
             open: None,
             length: Duration::ZERO,
@@ -127,6 +145,16 @@ impl<'a> Session<'a> {
         self.marks.until(until);
     }
 
+    /// Ends with the login of the machine.
+    pub fn until_login(&mut self) {
+        self.until_login = true;
+    }
+
+    /// Ends with a failure of the machine, once nothing has come on its console for so long that nothing will.
+    pub fn until_failed(&mut self) {
+        self.until_failed = true;
+    }
+
     /// Starts the command, if there is one. Its VMs are counted because this process is followed while it forks.
     ///
     /// # Errors
@@ -161,7 +189,11 @@ impl<'a> Session<'a> {
     /// Finds phases by this console, too.
     pub(super) fn listen_to(&mut self, console: ConsoleListener, rules: Rules) {
         self.console = Some(console);
-        self.detector = Some(PhaseDetector::new(rules));
+        let mut detector = PhaseDetector::new(rules);
+        if self.until_login {
+            detector.end_at_login();
+        }
+        self.detector = Some(detector);
     }
 
     /// Counts from now to the end: until a signal, the duration, the command's end, or what was waited for. Then gives the
@@ -171,7 +203,8 @@ impl<'a> Session<'a> {
     /// If the counters cannot be read, or a required sink fails. The command may still run then.
     pub fn run(&mut self, times: Times, sinks: &mut Sinks<'_>) -> anyhow::Result<End> {
         let end = self.until_end(times, sinks)?;
-        if self.found().is_none() {
+        let is_cut_off = end == End::Asked && self.child.is_wanted();
+        if self.found().is_none() && !is_cut_off {
             self.farewell(sinks)?;
             self.close(end.is_command(), sinks)?;
         } else {
@@ -199,7 +232,7 @@ impl<'a> Session<'a> {
             let now = Instant::now();
             let complete = interval_end.is_some_and(|moment| now >= moment);
             self.poll(complete, sinks)?;
-            if self.found().is_some() {
+            if self.found().is_some() || self.until_failed && self.has_failed_for_good() {
                 return Ok(End::Asked);
             }
             let now = Instant::now();
@@ -241,6 +274,7 @@ impl<'a> Session<'a> {
                 console.wait_for_end();
             }
             console.end_line();
+            self.closing = true;
             self.poll(false, sinks)?;
         }
         self.complete(sinks)?;
@@ -292,8 +326,11 @@ impl<'a> Session<'a> {
 
     /// Console lines, marks and phases that belong to an interval.
     fn interval_events(&mut self, interval: &Interval) -> IntervalEvents {
-        let ConsoleNews { lines, phases: told, lines_left_out, bytes_left_out } =
+        let ConsoleNews { lines, hits, lines_ended, lines_left_out, bytes_left_out } =
             self.console.as_ref().map(|console| console.take()).unwrap_or_default();
+        if let Some(delay) = lines.iter().filter_map(delay).next_back() {
+            self.delay = delay;
+        }
         let (from, to) = (self.length, self.length + interval.length);
         self.length = to;
         self.intervals += 1;
@@ -303,16 +340,86 @@ impl<'a> Session<'a> {
                 // Before anything is known.
                 phases.push(PhaseStart { name: FIRST.to_owned(), at: Duration::ZERO });
             }
-            phases.extend(detector.step(from, to, Some(interval), &told));
+            phases.extend(detector.step((from, to), Some(interval), &hits, lines_ended));
+            if self.closing {
+                phases.extend(detector.finish());
+            }
         }
         let left_out = LeftOut { lines: lines_left_out, bytes: bytes_left_out, marks: self.marks.left_out() };
         IntervalEvents { lines, marks: self.marks.drain(), phases, left_out }
     }
 
+    /// Returns how the machine came to where it is, if its phases are looked for.
+    fn way(&self) -> Option<&Way> {
+        self.detector.as_ref().map(PhaseDetector::way)
+    }
+
+    /// Returns the console line that was waited for.
+    fn found_line(&self) -> Option<Line> {
+        let login = self.way().filter(|_| self.until_login).and_then(|way| way.login.clone());
+        login.or_else(|| self.console.as_ref()?.found())
+    }
+
+    /// Returns true if the machine has failed to boot, and not begun again.
+    pub fn has_failed(&self) -> bool {
+        self.way().is_some_and(|way| way.failure.is_some())
+    }
+
+    fn has_failed_for_good(&self) -> bool {
+        let Some(failure) = self.way().and_then(|way| way.failure.as_ref()) else { return false };
+        let heard = self.console.as_ref().and_then(ConsoleListener::last_heard).unwrap_or_default();
+        let now = Duration::from_nanos(self.sampler.monotonic_ns().saturating_sub(self.origin_ns));
+        now > heard.max(failure.line.at) + FAILED_FOR_GOOD + self.delay
+    }
+
+    /// Returns the times at which lines and the guest's mode told of the same phase.
+    pub fn evidence(&self) -> &[Evidence] {
+        self.way().map_or(&[], |way| &way.evidence)
+    }
+
+    /// Returns the outcome of a boot that ended with `end`. `last` is the last line of the console.
+    pub fn outcome(&self, end: End, last: Option<&Line>) -> Option<Outcome> {
+        let way = self.way()?;
+        let stopped = match end {
+            _ if self.was_interrupted() => Kind::Interrupted,
+            End::Asked => Kind::TimedOut,
+            End::Command(_) => Kind::Ended,
+            End::Abandoned(_) => Kind::Interrupted,
+        };
+        let outcome = Outcome {
+            kind: stopped,
+            at: self.length,
+            phase: self.detector.as_ref().map_or(FIRST, PhaseDetector::phase).to_owned(),
+            cause: None,
+            line: last.map(|line| line.text.clone()),
+            began_again: way.began_again,
+            failures: way.failures,
+        };
+        Some(if let Some(line) = self.found_line() {
+            let cause = if self.until_login { "login prompt" } else { "line" };
+            let (cause, line, at) = (Some(cause.to_owned()), Some(line.text), line.at);
+            Outcome { kind: Kind::Reached, at, cause, line, ..outcome }
+        } else if let Some(mark) = self.marks.found() {
+            Outcome {
+                kind: Kind::Reached,
+                cause: Some("mark".into()),
+                line: Some(mark.to_owned()),
+                ..outcome
+            }
+        } else if let Some(Failure { cause, phase, line }) = way.failure.clone() {
+            let (cause, text) = (Some(cause), Some(line.text));
+            Outcome { kind: Kind::Failed, at: line.at, phase, cause, line: text, ..outcome }
+        } else if way.began_again > 0 && stopped != Kind::Interrupted {
+            Outcome { kind: Kind::BeganAgain, at: way.last_began, ..outcome }
+        } else {
+            outcome
+        })
+    }
+
     /// Words, continuing "until", for the console line or mark that ended the session, if one did.
     pub fn found(&self) -> Option<String> {
         let quoted = |text: &str| format!("\"{}\"", text::clean(text.trim(), 60));
-        let line = self.console.as_ref().and_then(|console| console.found().map(|line| quoted(&line)));
+        let line = self.found_line().map(|line| quoted(&line.text));
         line.map(|line| format!("{line} on the console"))
             .or_else(|| self.marks.found().map(|mark| format!("the mark {}", quoted(mark))))
     }
@@ -373,4 +480,11 @@ impl<'a> Session<'a> {
     pub fn was_interrupted(&self) -> bool {
         self.child.was_interrupted()
     }
+}
+
+/// Returns the time after which a machine says that it begins again.
+fn delay(line: &Line) -> Option<Duration> {
+    let (_, rest) = line.text.split_once("ebooting in ").or_else(|| line.text.split_once("reboot in "))?;
+    let digits = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+    Some(Duration::from_secs(digits.parse().ok()?).min(LONGEST_DELAY))
 }

@@ -5,6 +5,7 @@ use super::events::{Event, Events};
 use super::inbox::{Inbox, recorders};
 use super::{CannotRun, End, Observed, Sampler, Session, Sink, Sinks, Times};
 use exitscope_analysis::boot_report::{IntervalEvents, Origin};
+use exitscope_analysis::outcome::Kind;
 use exitscope_analysis::phase::Rules;
 use exitscope_collect::{Collect, Error, PortMark, PortMarks, monotonic_ns};
 use exitscope_model::{
@@ -226,10 +227,10 @@ fn what_came_before_the_beginning_is_not_in_it() {
 fn phases_begin_while_it_counts() {
     let script = Script { modes: [Mode::Real, Mode::Real, Mode::LongHigh].into(), ..Script::default() };
     let (mut session, _, events) = session(script, &[]);
-    let (console, rules) = (ConsoleListener::unattached(), Rules::default());
-    session.listen_to(console.clone(), rules.clone());
+    let (console, rules) = (ConsoleListener::new(Rules::default(), None), Rules::default());
+    session.listen_to(console.clone(), rules);
     // A line asks for a poll, which ends the interval though none was due.
-    assert!(console.feed(Duration::ZERO, b"SeaBIOS (version 1)\nhalf a", &rules, None));
+    assert!(console.feed(Duration::ZERO, b"SeaBIOS (version 1)\nhalf a"));
     send(&events, &[Event::Poll, Event::Poll, Event::Poll, Event::Signal(SIGINT)]);
     let mut kept = Kept::default();
     session.run(Times::default(), &mut Sinks::default().required(&mut kept)).unwrap();
@@ -246,11 +247,10 @@ fn phases_begin_while_it_counts() {
 #[test]
 fn a_line_of_the_console_ends_it() {
     let (mut session, _, events) = session(Script::default(), &[]);
-    let (console, rules, until) =
-        (ConsoleListener::unattached(), Rules::default(), Regex::new("ready").unwrap());
-    session.listen_to(console.clone(), rules.clone());
+    let console = ConsoleListener::new(Rules::default(), Some(Regex::new("ready").unwrap()));
+    session.listen_to(console.clone(), Rules::default());
     assert_eq!(session.found(), None);
-    console.feed(Duration::ZERO, b"we are ready \x1b[2J", &rules, Some(&until));
+    console.feed(Duration::ZERO, b"we are ready \x1b[2J");
     send(&events, &[Event::Poll]);
     let mut kept = Kept::default();
     let end = session.run(Times::default(), &mut Sinks::default().required(&mut kept)).unwrap();
@@ -258,6 +258,31 @@ fn a_line_of_the_console_ends_it() {
     let found = session.found().unwrap();
     assert!(found.starts_with("\"we are ready") && found.ends_with("\" on the console"), "{found}");
     assert!(!found.contains('\x1b') && kept.finished, "{found}");
+}
+
+#[test]
+fn a_login_ends_it_and_what_came_before_is_its_outcome() {
+    let (mut session, _, events) = session(Script::default(), &[]);
+    let console = ConsoleListener::new(Rules::default(), None);
+    session.until_login();
+    session.listen_to(console.clone(), Rules::default());
+    let ms = Duration::from_millis;
+    console.feed(ms(3), b"[    0.000000] Linux version 6.1\nKernel panic - not syncing: x\n");
+    send(&events, &[Event::Poll]);
+    let (mut kept, mut sinks) = (Kept::default(), Sinks::default());
+    sinks = sinks.required(&mut kept);
+    session.run(Times { duration: Some(Duration::ZERO), interval: None }, &mut sinks).unwrap();
+    let failed = session.outcome(End::Asked, None).unwrap();
+    assert_eq!((failed.kind, failed.at, &*failed.phase), (Kind::Failed, ms(3), "kernel"));
+    assert_eq!((failed.cause.as_deref(), failed.failures, failed.began_again), (Some("kernel panic"), 1, 0));
+    assert!(session.has_failed() && session.found().is_none());
+
+    console.feed(ms(4), b"[    0.000000] Linux version 6.1\n\x1b[1mhost\x1b[0m login: \x1b[6n");
+    send(&events, &[Event::Poll]);
+    let end = session.run(Times::default(), &mut sinks).unwrap();
+    let reached = session.outcome(end, None).unwrap();
+    assert_eq!((reached.kind, reached.line.as_deref()), (Kind::Reached, Some("host login: ")));
+    assert_eq!((reached.failures, reached.began_again, session.has_failed()), (1, 1, false));
 }
 
 #[test]
@@ -278,7 +303,7 @@ fn bytes_at_ports_are_marks_until_there_is_a_kernel() {
         ..Script::default()
     };
     let (mut session, _, events) = session(script, &[]);
-    session.listen_to(ConsoleListener::unattached(), Rules::default());
+    session.listen_to(ConsoleListener::new(Rules::default(), None), Rules::default());
     session.until_mark(Some(Regex::new("^port 0xf4: 0x10$").unwrap()));
     send(&events, &[Event::Poll, Event::Poll, Event::Poll]);
     let mut kept = Kept::default();

@@ -31,7 +31,7 @@ fn phases_and_a_burst_are_found() {
     let report = file.read();
     assert!(!report.contains('\x1b'), "{report}");
     assert!(report.contains(", equal."), "KVM counted otherwise: {report}");
-    assert!(report.contains("until \"\\x1b[2J<b>one login:\" on the console"), "{report}");
+    assert!(report.contains("until \"<b>one login:\" on the console"), "{report}");
     // The guest is in long mode, in the lower half, before there is a kernel.
     for (name, most) in
         [("kernel decompression", "  CPUID "), ("kernel", "  WBINVD "), ("initramfs", "  IOIO ")]

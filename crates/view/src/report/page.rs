@@ -5,6 +5,7 @@ use super::markup::{Markup, at};
 use super::timeline::{Drawing, NARROW, Shape, WIDE};
 use super::{Story, console, facts, reasons, tables, theme, vcpus};
 use crate::{answers, prose, text, unit};
+use exitscope_analysis::outcome::Kind;
 use exitscope_model::{Source, float};
 
 const STYLE: &str = include_str!("assets/page.css");
@@ -93,6 +94,14 @@ fn header(m: &mut Markup, story: &Story) {
                 m.format(format_args!(", on {}", text::clean(&story.facts.host, 60)));
             }
         });
+        if let Some(outcome) = &boot.outcome {
+            let class = match outcome.kind {
+                Kind::Reached => "good",
+                Kind::Ended | Kind::Interrupted => "plain",
+                Kind::Failed | Kind::BeganAgain | Kind::TimedOut => "alarm",
+            };
+            m.with("p", at!["class" = class], |m| m.prose(&answers::outcome(boot, outcome)));
+        }
         let all = boot.series.whole();
         m.with("dl", at!["class" = "tiles"], |m| {
             let mut tile = |name: &str, value: &str| {

@@ -5,12 +5,13 @@ mod once;
 use super::page;
 use crate::cli::{self, BootFormat};
 use crate::engine::sinks::Output;
-use exitscope_analysis::phase::{LOGIN, Rules};
+use exitscope_analysis::outcome::Kind;
+use exitscope_analysis::phase::{self, Rules};
 use exitscope_model::{Summary, float};
 use exitscope_record::Writer;
-use exitscope_view::{self as view, compare};
-use once::Outcome;
-use regex::Regex;
+use exitscope_view::{self as view, compare, unit};
+use once::Boot;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,8 +21,6 @@ use std::process::ExitCode;
 struct Task<'a> {
     args: &'a cli::Boot,
     rules: Rules,
-    /// Line of the console that ends a boot.
-    until: Option<Regex>,
 }
 
 /// Boots, and reports.
@@ -29,12 +28,11 @@ struct Task<'a> {
 /// # Errors
 /// If nothing can be counted, the command cannot be run, or a file cannot be written.
 pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
+    if args.list_phases {
+        io::stdout().write_all(phase::text(args.phases.as_deref())?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let rules = Rules::of(args.phases.as_deref())?;
-    let until = match (&args.until, &args.until_mark) {
-        (Some(until), _) => Some(until.clone()),
-        (None, Some(_)) => None,
-        (None, None) => Some(Regex::new(LOGIN)?),
-    };
     for number in 1..=args.runs {
         if let Some(file) = recording_file(args, number) {
             Writer::check(&file, args.force)?;
@@ -45,37 +43,31 @@ pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
     }
     let options = view::Options { answered: true, ..view::Options::default() };
     let mut output = Output::open(args.output.as_deref(), true, options)?;
-    let outcomes = boot_all(&Task { args, rules, until }, &mut output)?;
-    let complete = output.is_complete() && outcomes.iter().all(|outcome| outcome.recorded);
-    match outcomes.last() {
-        Some(last) => code(args, last, complete),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    let boots = boot_all(&Task { args, rules }, &mut output)?;
+    let complete = output.is_complete() && boots.iter().all(|boot| boot.recorded);
+    code(args, &boots, complete)
 }
 
-/// Boots as often as was asked for, and as long as boots come to their end. Empty if a signal came before the first.
-fn boot_all(task: &Task<'_>, output: &mut Output) -> anyhow::Result<Vec<Outcome>> {
+/// Boots as often as was asked for, and as long as it makes sense. Empty if a signal came before the first.
+fn boot_all(task: &Task<'_>, output: &mut Output) -> anyhow::Result<Vec<Boot>> {
     let args = task.args;
-    let (mut outcomes, mut whole) = (Vec::new(), 0);
+    let mut boots: Vec<Boot> = Vec::new();
     for number in 1..=args.runs {
         if number > 1 && args.format == BootFormat::Table {
             output.say("\n")?;
         }
-        let Some(outcome) = once::boot(task, number, output)? else { return Ok(Vec::new()) };
-        // What does not come to its end once will not twice, and a signal is for all of them.
-        let ended_well = outcome.end.is_success() && !waits(args) && !outcome.interrupted;
-        let is_whole = outcome.seen_end || ended_well;
-        let go_on = is_whole && !outcome.interrupted;
-        whole += usize::from(is_whole);
-        outcomes.push(outcome);
+        let Some(boot) = once::boot(task, number, output)? else { return Ok(Vec::new()) };
+        // A command that cannot do it once cannot do it twice, and a signal is for all of them.
+        let go_on = (boot.is_whole(waits(args)) || boot.has_failed()) && !boot.interrupted;
+        boots.push(boot);
         if !go_on {
             break;
         }
     }
-    if whole > 1 && args.format == BootFormat::Table {
-        output.say(&spread(&outcomes[..whole]))?;
+    if boots.len() > 1 && args.format == BootFormat::Table {
+        output.say(&spread(&boots, waits(args)))?;
     }
-    Ok(outcomes)
+    Ok(boots)
 }
 
 /// Returns true if something was asked for that the boot is to end with.
@@ -83,9 +75,13 @@ fn waits(args: &cli::Boot) -> bool {
     args.until.is_some() || args.until_mark.is_some()
 }
 
-/// Exit status for the last boot.
-fn code(args: &cli::Boot, last: &Outcome, complete: bool) -> anyhow::Result<ExitCode> {
-    if last.seen_end {
+/// Exit status for all boots.
+fn code(args: &cli::Boot, boots: &[Boot], complete: bool) -> anyhow::Result<ExitCode> {
+    let Some(last) = boots.last() else { return Ok(ExitCode::SUCCESS) };
+    if last.kind() != Kind::Interrupted && boots.iter().any(Boot::has_failed) {
+        return Ok(ExitCode::FAILURE);
+    }
+    if last.kind() == Kind::Reached {
         return Ok(super::code(complete));
     }
     if waits(args) && last.end.is_success() {
@@ -107,18 +103,38 @@ fn recording_file(args: &cli::Boot, number: u32) -> Option<PathBuf> {
     Some(name.into())
 }
 
-/// Medians, least and most, of several boots.
-fn spread(outcomes: &[Outcome]) -> String {
-    let exits = Summary::of(outcomes.iter().map(|outcome| float(outcome.exits)));
-    let times = Summary::of(outcomes.iter().map(|outcome| outcome.length.as_secs_f64() * 1e9));
-    let of = |summary: Option<Summary>, show: fn(f64) -> String| {
-        let Summary { least, median, most, .. } = summary.unwrap_or_default();
-        format!("{} ({} to {})", show(median), show(least), show(most))
-    };
-    format!(
-        "\n{} boots: exits {}, time {}: the median, the least and the most.\n",
-        outcomes.len(),
-        of(exits, compare::figure_count),
-        of(times, compare::figure_time),
-    )
+/// Medians, and least and most, of the boots that came to their end, beside the number of those that failed.
+fn spread(boots: &[Boot], waits: bool) -> String {
+    let wholes: Vec<&Boot> = boots.iter().filter(|boot| boot.is_whole(waits)).collect();
+    let failed: Vec<&Boot> = boots.iter().filter(|boot| boot.has_failed()).collect();
+    let mut said = String::from("\n");
+    if !wholes.is_empty() {
+        let exits = Summary::of(wholes.iter().map(|boot| float(boot.exits)));
+        let times = Summary::of(wholes.iter().map(|boot| boot.length.as_secs_f64() * 1e9));
+        let of = |summary: Option<Summary>, show: fn(f64) -> String| {
+            let Summary { least, median, most, .. } = summary.unwrap_or_default();
+            format!("{} ({} to {})", show(median), show(least), show(most))
+        };
+        said += &format!(
+            "{}: exits {}, time {}: the median, the least and the most.\n",
+            unit::counted(wholes.len() as u64, "boot"),
+            of(exits, compare::figure_count),
+            of(times, compare::figure_time),
+        );
+    }
+    if !failed.is_empty() {
+        let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
+        for boot in &failed {
+            let cause = boot.outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
+            *causes.entry(cause.unwrap_or(boot.kind().name())).or_default() += 1;
+        }
+        let causes: Vec<String> = causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+        said += &format!(
+            "{} of {} failed and are left out of that: {}.\n",
+            failed.len(),
+            unit::counted(boots.len() as u64, "boot"),
+            causes.join(", ")
+        );
+    }
+    said
 }

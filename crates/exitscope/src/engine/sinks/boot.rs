@@ -2,6 +2,7 @@
 
 use crate::engine::{Observed, Sink};
 use exitscope_analysis::boot_report::{BootReport, IntervalEvents, LeftOut};
+use exitscope_analysis::console::Line;
 use exitscope_analysis::phase::FIRST;
 use exitscope_analysis::series::Series;
 use exitscope_model::Interval;
@@ -24,6 +25,11 @@ impl BootLog {
             length: Duration::ZERO,
             events: IntervalEvents::default(),
         }
+    }
+
+    /// Returns the last line of the console.
+    pub fn last_line(&self) -> Option<&Line> {
+        self.events.lines.last()
     }
 
     /// Report on the boot; `end` says what it ended with, in words that continue "until". `None` if there was no interval.
