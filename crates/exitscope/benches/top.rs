@@ -50,6 +50,7 @@ fn sample(seconds: u64) -> Sample {
         name: format!("guest-{id}"),
         vmm: "qemu".into(),
         command: "".into(),
+        labels: Default::default(),
         ended: false,
     };
     Sample {

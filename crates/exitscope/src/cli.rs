@@ -124,8 +124,9 @@ pub struct Watch {
     /// Watch only the VMs of these processes, e.g. 4242,4250
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Vec<u32>,
-    /// Watch only the VM with this name (column vm); may be given several times
-    #[arg(short, long, value_name = "NAME")]
+    /// Watch only the VM with this name (column vm), UUID, Proxmox id, libvirt domain, pod (NAME or NAMESPACE/NAME) or
+    /// container; or all VMs that a pattern fits, e.g. 'web-*'. May be given several times
+    #[arg(short, long, value_name = "VM")]
     pub guest: Vec<String>,
     /// What to count with
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]

@@ -58,6 +58,7 @@ fn record(path: &Path) {
         name: name.into(),
         vmm: "qemu".into(),
         command: "".into(),
+        labels: Default::default(),
         ended: false,
     };
     let mut writer = Writer::create(path, true, &about).unwrap();

@@ -114,6 +114,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
                 name: (*name).into(),
                 vmm: "qemu".into(),
                 command: "".into(),
+                labels: Default::default(),
                 ended: false,
             },
         )

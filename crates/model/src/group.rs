@@ -260,7 +260,7 @@ mod tests {
         }
         let vm = |id: VmId| {
             let (name, vmm) = (format!("vm{}", id.0 / 2), "qemu".into());
-            (id, Vm { id, pid: 7, name, vmm, command: "".into(), ended: false })
+            (id, Vm { id, pid: 7, name, vmm, command: "".into(), labels: Default::default(), ended: false })
         };
         Interval {
             start: SystemTime::UNIX_EPOCH,

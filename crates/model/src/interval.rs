@@ -332,6 +332,7 @@ mod tests {
             name: "vm".into(),
             vmm: "qemu".into(),
             command: "".into(),
+            labels: Default::default(),
             ended: false,
         };
         let mut vms: Vec<Vm> = vcpus.values().map(|vcpu| vm(vcpu.vm)).collect();

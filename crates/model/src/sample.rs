@@ -1,6 +1,6 @@
 //! All counters at one moment.
 
-use super::{Counters, ExitCode, Level, Loss, Measured, VcpuTime};
+use super::{Counters, ExitCode, Labels, Level, Loss, Measured, VcpuTime};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,6 +22,8 @@ pub struct Vm {
     /// Its process's command line, arguments separated by NUL, at most 64 KiB of it; empty where it is not
     /// known. Untrusted too.
     pub command: Arc<str>,
+    /// By what else it is known, and who gave it its name.
+    pub labels: Arc<Labels>,
     /// It is no more: its counters are final.
     pub ended: bool,
 }

@@ -220,6 +220,7 @@ impl Database {
                 name: row.text(2, most::NAME)?,
                 vmm: row.text(3, most::NAME)?,
                 command: words.join("\0").into(),
+                labels: Default::default(),
                 ended: row.number(7)? != 0,
             };
             vms.push(VmLife { vm, first: row.int(5)?, last: row.maybe(6)?.map(u64::cast_signed) });

@@ -31,6 +31,7 @@ fn busy_second(second: u64, seeded: &mut Seeded) -> Interval {
         name: "busy".into(),
         vmm: "qemu".into(),
         command: "qemu\0-name\0busy".into(),
+        labels: Default::default(),
         ended: false,
     };
     let start =

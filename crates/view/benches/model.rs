@@ -51,6 +51,7 @@ fn sample(times: u64) -> Sample {
         name: format!("guest-{id}"),
         vmm: "qemu".into(),
         command: "".into(),
+        labels: Default::default(),
         ended: false,
     };
     let vcpu = |vm: u64, vcpu: u32| {

@@ -1,6 +1,7 @@
 //! Which ports and MSRs exits were about, for people and for machines.
 
-use super::line::{Kind, Line, vm_name};
+use super::line::{Kind, Line};
+use super::names::Names;
 use super::unit;
 use exitscope_model::{Detail, Details, Group, Interval, Measured, VmId};
 use exitscope_reason as reason;
@@ -135,6 +136,7 @@ pub fn advice(interval: &Interval) -> Vec<String> {
     }
     let mut said: Vec<_> = used.into_iter().collect();
     said.sort_by_key(|(key, (count, ..))| (Reverse(*count), *key));
+    let names = Names::of(interval.vms.values());
     let mut lines = Vec::new();
     let mut told = Vec::new();
     for ((vm, name), (count, details, help)) in said {
@@ -145,7 +147,7 @@ pub fn advice(interval: &Interval) -> Vec<String> {
         }
         told.push(vm);
         let whose = match interval.vms.get(&vm).filter(|_| interval.vms.len() > 1) {
-            Some(vm) => format!("the exits of {}", vm_name(vm)),
+            Some(vm) => format!("the exits of {}", names.show(vm)),
             None => "the exits".into(),
         };
         let most = by_frequency(&details).first().map_or(String::new(), |(detail, _)| spoken(*detail));

@@ -4,7 +4,7 @@ use super::Options;
 use super::text::is_unsafe;
 use super::value::Json;
 use exitscope_model::figure::{Context, FIGURES, Figure, TIMES};
-use exitscope_model::{By, Group, Interval, Measured, Source, VcpuSpan, group, sort};
+use exitscope_model::{By, Group, Interval, Measured, Source, VcpuSpan, Vm, group, sort};
 use exitscope_reason as reason;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -31,6 +31,7 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         lost: interval.loss.lost(),
         loss: Loss(interval),
         vcpus: Vcpus(interval),
+        vms: Vms(interval),
     };
     line(&object)
 }
@@ -85,6 +86,7 @@ struct Object<'a> {
     lost: u64,
     loss: Loss<'a>,
     vcpus: Vcpus<'a>,
+    vms: Vms<'a>,
 }
 
 struct Rows<'a> {
@@ -117,6 +119,33 @@ struct Loss<'a>(&'a Interval);
 impl Serialize for Loss<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.loss.figures().map(|(figure, number)| (figure.key, number)))
+    }
+}
+
+struct Vms<'a>(&'a Interval);
+
+impl Serialize for Vms<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.vms.values().map(VmObject))
+    }
+}
+
+struct VmObject<'a>(&'a Vm);
+
+impl Serialize for VmObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let vm = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("vm", &vm.name)?;
+        map.serialize_entry("pid", &vm.pid)?;
+        map.serialize_entry("vm_id", &vm.id.0)?;
+        map.serialize_entry("vmm", &vm.vmm)?;
+        map.serialize_entry("named_by", vm.labels.witness.word())?;
+        for (key, label) in vm.labels.pairs() {
+            map.serialize_entry(key, &label)?;
+        }
+        map.serialize_entry("ended", &vm.ended)?;
+        map.end()
     }
 }
 

@@ -3,6 +3,7 @@
 pub use super::line::{Kind, Line, NAME, vm_name};
 
 use super::line::line;
+use super::names::Names;
 use super::value::by_frequency;
 use super::{Explanation, Options, details, text, unit, vcpus};
 use exitscope_model::figure::Context;
@@ -28,8 +29,9 @@ fn who(interval: &Interval) -> String {
         let vmm = text::clean(&vm.vmm, NAME);
         return format!("{} ({vmm}, pid {}, {vcpus}{})", vm_name(vm), vm.pid, ended(vm));
     }
+    let shown = Names::of(interval.vms.values());
     let mut names: Vec<String> =
-        interval.vms.values().take(NAMED).map(|vm| vm_name(vm) + &ended(vm).replace(", ", " ")).collect();
+        interval.vms.values().take(NAMED).map(|vm| shown.show(vm) + &ended(vm).replace(", ", " ")).collect();
     if interval.vms.len() > NAMED {
         names.push(format!("{} more", unit::count((interval.vms.len() - NAMED) as u64)));
     }

@@ -1,6 +1,7 @@
 //! The table for people.
 
 use super::grid::{Cells, Grid};
+use super::names::Names;
 use super::prose::{self, Kind, Line, NAME};
 use super::{Options, text, value, vcpus};
 use anstyle::{AnsiColor, Style};
@@ -99,13 +100,14 @@ fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
     let mut groups = group(interval, options.by);
     sort(&mut groups, options.sort, &context, reason::name);
     let by = shown_by(interval, options);
+    let names = Names::of(interval.vms.values());
     let mut columns: Vec<Cells> = FIGURES
         .iter()
         .filter(|figure| figure.is_there(by, interval))
         .filter(|figure| vcpus::is_ambiguous(interval) || figure.key != figure::VM_ID.key)
         .filter_map(|figure| {
             let rank = figure.rank(interval.measured, options.sort)?;
-            Some(cells(figure, rank, &context, &groups))
+            Some(cells(figure, rank, &context, &names, &groups))
         })
         .collect();
     if let Some(first) = columns.first_mut().filter(|_| by != By::NOTHING) {
@@ -114,10 +116,11 @@ fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
     columns
 }
 
-fn cells(figure: &Figure, rank: u8, context: &Context, groups: &[Group]) -> Cells {
-    let show = |group: &Group| match figure.value(context, group) {
-        Value::Vm(name, _) if name.trim().is_empty() => "(no name)".into(),
-        found => text::clean(&value::human(&found), NAME),
+fn cells(figure: &Figure, rank: u8, context: &Context, names: &Names, groups: &[Group]) -> Cells {
+    let vm = |group: &Group| group.vm.and_then(|vm| context.vms?.get(&vm));
+    let show = |group: &Group| match (figure.value(context, group), vm(group)) {
+        (Value::Vm(..), Some(vm)) => names.show(vm),
+        (found, _) => text::clean(&value::human(&found), NAME),
     };
     let total = match figure.value(context, &context.total) {
         Value::Nothing => String::new(),

@@ -1,7 +1,8 @@
 //! Time of the vCPUs: a sentence for one, a small table for several.
 
 use super::grid::Cells;
-use super::line::{Kind, Line, vm_name};
+use super::line::{Kind, Line};
+use super::names::Names;
 use super::{unit, value};
 use exitscope_model::figure::{Time, share};
 use exitscope_model::{Interval, VcpuSpan, VcpuTime};
@@ -71,7 +72,8 @@ pub fn columns(interval: &Interval) -> Option<Vec<Cells>> {
     let vms: BTreeSet<_> = timed.iter().chain(&others).map(|(span, _)| span.vm).collect();
     let vm = |span: &VcpuSpan| interval.vms.get(&span.vm);
     if vms.len() > 1 {
-        let name = |span: &VcpuSpan| vm(span).map_or("-".into(), vm_name);
+        let names = Names::of(interval.vms.values());
+        let name = |span: &VcpuSpan| vm(span).map_or("-".into(), |vm| names.show(vm));
         columns.push(keys("vm", false, 0, &timed, name));
         columns
             .push(keys("pid", true, 6, &timed, |span| vm(span).map_or("-".into(), |vm| vm.pid.to_string())));

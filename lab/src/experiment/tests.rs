@@ -41,8 +41,15 @@ fn interval(second: u64, rows: &[(ExitCode, u64, u64)]) -> Interval {
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
     let length = Duration::from_secs(2);
     let exits = rows.iter().map(|row| row.1).sum();
-    let named =
-        Vm { id: vm, pid: 7, name: "busybox".into(), vmm: "qemu".into(), command: "".into(), ended: false };
+    let named = Vm {
+        id: vm,
+        pid: 7,
+        name: "busybox".into(),
+        vmm: "qemu".into(),
+        command: "".into(),
+        labels: Default::default(),
+        ended: false,
+    };
     Interval {
         start,
         end: start + length,

@@ -54,7 +54,7 @@ impl Vms {
                 peek!(info, comm).iter().map(|c| c.cast_unsigned()).take_while(|&c| c != 0).collect();
             let started = Some(peek!(info, started_ns)).filter(|&ns| ns != 0);
             let found = identity::identify(pid, started, args, &String::from_utf8_lossy(&comm));
-            Vm { id, pid, name: found.name, vmm: found.vmm, command: found.command, ended: false }
+            found.vm(id, pid, false)
         }))
     }
 

@@ -111,15 +111,7 @@ impl Collect for Kernel {
             vcpus.push(self.tracker.sample(&seen.vcpu, vmx));
             let id = VmId(seen.vcpu.vm);
             if vms.last().is_none_or(|vm| vm.id != id) {
-                let name = self.name(&seen);
-                vms.push(Vm {
-                    id,
-                    pid: seen.vcpu.pid,
-                    name: name.name,
-                    vmm: name.vmm,
-                    command: name.command,
-                    ended: seen.vm_ended,
-                });
+                vms.push(self.name(&seen).vm(id, seen.vcpu.pid, seen.vm_ended));
             }
         }
         self.names.retain(|id, _| vms.iter().any(|vm| vm.id.0 == *id && !vm.ended));

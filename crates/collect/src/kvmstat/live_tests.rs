@@ -2,7 +2,7 @@
 //! with debugfs mounted and QEMU installed: `cargo test --features lab-tests --lib live_tests`.
 
 use super::*;
-use exitscope_model::VcpuSample;
+use exitscope_model::{VcpuSample, Vm};
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
 use std::fs;

@@ -16,7 +16,7 @@ mod wire;
 use super::host::{self, Backend};
 use super::{Collect, Error, Options, Select, identity, monotonic_ns};
 use debugfs::Debugfs;
-use exitscope_model::{Loss, Measured, Sample, Source, Vm, VmId};
+use exitscope_model::{Loss, Measured, Sample, Source, VmId};
 use std::collections::HashMap;
 use std::time::SystemTime;
 use track::{Reading, Tracker};
@@ -216,14 +216,7 @@ impl Collect for KvmStat {
             let name = self.names.entry(vm.id).or_insert_with(|| {
                 identity::identify(process.pid, Some(process.started_ns), &process.args, &process.comm)
             });
-            vms.push(Vm {
-                id: vm.id,
-                pid: process.pid,
-                name: name.name.clone(),
-                vmm: name.vmm.clone(),
-                command: name.command.clone(),
-                ended,
-            });
+            vms.push(name.vm(vm.id, process.pid, ended));
             vcpus.extend(vm.samples());
         }
         self.names.retain(|id, _| vms.iter().any(|vm| vm.id == *id && !vm.ended));

@@ -2,6 +2,7 @@
 
 mod advise;
 mod boot;
+mod choose;
 mod diff;
 mod kmsg;
 mod mark;

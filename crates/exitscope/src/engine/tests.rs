@@ -65,6 +65,7 @@ impl Collect for MadeUp {
             name: "made-up".into(),
             vmm: "none".into(),
             command: "".into(),
+            labels: Default::default(),
             ended: script.ends.is_some_and(|end| script.samples >= end),
         };
         let vcpu = VcpuSample {

@@ -22,8 +22,15 @@ fn done(isa: Isa, vcpus: &[(&[(Kind, u64)], KvmCount)]) -> Done {
 
 fn interval(isa: Isa, vcpus: &[&[(i64, u64)]]) -> Interval {
     let id = VmId(1);
-    let vm =
-        Vm { id, pid: 7, name: "selftest".into(), vmm: "exitscope".into(), command: "".into(), ended: true };
+    let vm = Vm {
+        id,
+        pid: 7,
+        name: "selftest".into(),
+        vmm: "exitscope".into(),
+        command: "".into(),
+        labels: Default::default(),
+        ended: true,
+    };
     let mut rows = Vec::new();
     let mut spans = Vec::new();
     for (vcpu, counts) in (0..).zip(vcpus) {

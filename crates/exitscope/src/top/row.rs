@@ -7,7 +7,8 @@ use exitscope_model::{
     Counters, ExitCode, Group, Interval, Level, Measured, Row as ExitRow, VcpuTime, Vm, VmId, float,
 };
 use exitscope_reason as reason;
-use exitscope_view::prose::{NAME, vm_name};
+use exitscope_view::names::Names;
+use exitscope_view::prose::NAME;
 use exitscope_view::text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -171,11 +172,11 @@ impl Source<'_> {
         }
     }
 
-    fn blank(&self, vm: &Vm) -> Row {
+    fn blank(&self, vm: &Vm, names: &Names) -> Row {
         Row {
             id: Id { vm: Some(vm.id), ..Id::default() },
             child: false,
-            vm: vm_name(vm),
+            vm: names.show(vm),
             pid: Some(vm.pid),
             vcpus: 0,
             ended: self.accumulator.has_ended(vm.id),
@@ -197,6 +198,7 @@ impl Source<'_> {
         self.span.vcpus.iter().for_each(|span| sums.entry(key(span.vm, span.vcpu)).or_default().add(span));
         let mut totals: BTreeMap<_, Sum> = BTreeMap::new();
         self.all.vcpus.iter().for_each(|span| totals.entry(key(span.vm, span.vcpu)).or_default().add(span));
+        let names = Names::of(self.all.vms.values());
         let shown: u64 = self
             .vms()
             .flat_map(|vm| sums.range((vm.id, None)..=(vm.id, Some(u32::MAX))))
@@ -206,7 +208,7 @@ impl Source<'_> {
         let mut rows = Vec::new();
         for vm in self.vms() {
             for ((_, vcpu), all) in totals.range((vm.id, None)..=(vm.id, Some(u32::MAX))) {
-                let mut row = self.blank(vm);
+                let mut row = self.blank(vm, &names);
                 row.id.vcpu = *vcpu;
                 (row.vcpus, row.total) = (all.vcpus, all.exits);
                 if let Some(sum) = sums.get(&(vm.id, *vcpu)) {
@@ -247,6 +249,7 @@ impl Source<'_> {
 
     /// A row for each reason of a scope, or of each of its vCPUs.
     fn reason_rows(&self, scope: Scope, by_vcpu: bool) -> Vec<Row> {
+        let names = Names::of(self.all.vms.values());
         // All that occurred since the beginning stays, so that rows do not come and go.
         let mut sums: BTreeMap<OnVcpu, (u64, Counters)> = BTreeMap::new();
         let key = |row: &ExitRow| (by_vcpu.then_some((row.vm, row.vcpu)), (row.level, row.code));
@@ -269,7 +272,7 @@ impl Source<'_> {
             Row {
                 id: Id { vm: of, vcpu: vcpu.map(|(_, vcpu)| vcpu).or(scope.vcpu), reason: Some(which) },
                 child: false,
-                vm: vm.map_or(String::new(), vm_name),
+                vm: vm.map_or(String::new(), |vm| names.show(vm)),
                 pid: vm.map(|vm| vm.pid),
                 vcpus: 0,
                 ended: of.is_some_and(|vm| self.accumulator.has_ended(vm)),

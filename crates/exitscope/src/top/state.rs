@@ -7,6 +7,7 @@ use super::hits::Hits;
 use super::row::{Id, List, Row, Scope, Source, Which};
 use exitscope_model::{Interval, Measured, Vm};
 use exitscope_view::Explanation;
+use exitscope_view::names::Names;
 use std::time::{Duration, SystemTime};
 
 /// What a screen is about.
@@ -331,6 +332,12 @@ impl State {
     /// The VM of this number, among those that are shown.
     pub fn vm(&self, id: exitscope_model::VmId) -> Option<&Vm> {
         self.shown().total.as_ref()?.vms.get(&id)
+    }
+
+    /// The name of the VM of this number.
+    pub fn vm_name(&self, id: exitscope_model::VmId) -> Option<String> {
+        let all = self.shown().all.as_ref()?;
+        Some(Names::of(all.vms.values()).show(all.vms.get(&id)?))
     }
 
     /// When what is shown ended.

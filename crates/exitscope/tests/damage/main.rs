@@ -111,6 +111,7 @@ fn interval(number: u64) -> Interval {
             name: "web".into(),
             vmm: "qemu".into(),
             command: "qemu\0-name\0web".into(),
+            labels: Default::default(),
             ended: false,
         };
         (vm.id, vm)

@@ -27,6 +27,7 @@ fn interval(isa: Isa, vcpus: u32, counts: &[(u32, i64, u64)]) -> Interval {
         name: String::new(),
         vmm: String::new(),
         command: "".into(),
+        labels: Default::default(),
         ended: false,
     };
     let row = |&(vcpu, code, count): &(u32, i64, u64)| Row {

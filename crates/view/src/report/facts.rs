@@ -2,6 +2,7 @@
 
 use super::Story;
 use super::markup::{Markup, at};
+use crate::names::Names;
 use crate::prose::{self, Kind};
 use crate::{text, unit};
 use exitscope_model::{Interval, Measured, Source};
@@ -82,8 +83,9 @@ pub fn section(m: &mut Markup, story: &Story) {
                 facts.kvm.iter().map(|((module, name), value)| format!("{module}.{name}={value}"));
             row("KVM", &parameters.collect::<Vec<_>>().join(" "));
             row("command", &facts.command.join(" "));
+            let names = Names::of(whole.vms.values());
             for vm in whole.vms.values().filter(|vm| !vm.command.is_empty()).take(COMMANDS) {
-                row(&format!("command line of {}", prose::vm_name(vm)), &vm.command.replace('\0', " "));
+                row(&format!("command line of {}", names.show(vm)), &vm.command.replace('\0', " "));
             }
             row("exitscope", &facts.tool);
         });

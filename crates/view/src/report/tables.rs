@@ -4,7 +4,8 @@ use super::chart::Chart;
 use super::console::said;
 use super::markup::{Attributes, Markup, at};
 use super::{Story, scale};
-use crate::{details, phases, prose, text, unit};
+use crate::names::Names;
+use crate::{details, phases, text, unit};
 use exitscope_analysis::boot_report::{BootReport, Origin};
 use exitscope_analysis::series::Slice;
 use exitscope_analysis::spike::Spike;
@@ -232,10 +233,11 @@ pub fn vms(m: &mut Markup, story: &Story) {
             Head("most frequent", false, "its most frequent reason"),
         ];
         table(m, &heads, |m| {
+            let names = Names::of(whole.vms.values());
             for found in groups.iter().take(MOST) {
                 if let Some((id, vm)) = found.vm.and_then(|id| Some((id, whole.vms.get(&id)?))) {
                     m.with("tr", &[], |m| {
-                        cell(m, &prose::vm_name(vm));
+                        cell(m, &names.show(vm));
                         cell(m, &text::clean(&vm.vmm, NAME));
                         number(m, &vm.pid.to_string());
                         vm_row(m, story, id, found);

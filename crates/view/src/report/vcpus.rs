@@ -4,8 +4,9 @@ use super::Story;
 use super::bars;
 use super::markup::{Markup, at};
 use super::tables::{Head, cell, number, table};
+use crate::names::Names;
+use crate::unit;
 use crate::vcpus::{is_ambiguous, parts, share_of, sum};
-use crate::{prose, unit};
 use exitscope_model::figure::Time;
 use exitscope_model::{VcpuSpan, VcpuTime, float};
 use std::cmp::Reverse;
@@ -66,11 +67,12 @@ pub fn section(m: &mut Markup, story: &Story) {
             });
         }
         table(m, &heads, |m| {
+            let names = Names::of(whole.vms.values());
             for span in &spans {
                 m.with("tr", &[], |m| {
                     if several {
                         let vm = whole.vms.get(&span.vm);
-                        let name = vm.map_or("-".into(), prose::vm_name);
+                        let name = vm.map_or("-".into(), |vm| names.show(vm));
                         cell(m, &if is_ambiguous(whole) { format!("{name} ({})", span.vm.0) } else { name });
                     }
                     number(m, &span.vcpu.to_string());

@@ -6,6 +6,7 @@ mod screen;
 
 use super::select;
 use crate::cli;
+use crate::command::choose::Wanted;
 use crate::engine::{Events, Sampler};
 use crate::top::{Mode, Replay, State};
 use anyhow::bail;
@@ -48,9 +49,11 @@ fn live(args: &cli::Top) -> anyhow::Result<ExitCode> {
 fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
     let recording = Recording::open(file)?;
     let (.., length) = recording.span()?;
-    let (pids, guests) = (args.watch.pid.clone(), args.watch.guest.clone());
+    let pids = args.watch.pid.clone();
+    let guests: Vec<Wanted> = args.watch.guest.iter().map(|guest| Wanted::new(guest)).collect();
     let keep = move |vm: &exitscope_model::Vm| {
-        (pids.is_empty() && guests.is_empty()) || pids.contains(&vm.pid) || guests.contains(&vm.name)
+        let is_named = |wanted: &Wanted| wanted.is(&vm.name, &vm.labels) || wanted.fits(&vm.name, &vm.labels);
+        (pids.is_empty() && guests.is_empty()) || pids.contains(&vm.pid) || guests.iter().any(is_named)
     };
     if !recording.vms().any(&keep) && recording.vms().next().is_some() {
         let seen: Vec<String> = recording

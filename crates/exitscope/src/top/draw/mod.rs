@@ -216,7 +216,7 @@ fn draw_crumbs(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
 /// What a screen is called.
 fn crumb(state: &State, view: View) -> String {
     let name = |scope: Scope| {
-        let vm = scope.vm.and_then(|vm| state.vm(vm)).map(prose::vm_name);
+        let vm = scope.vm.and_then(|vm| state.vm_name(vm));
         match (vm, scope.vcpu) {
             (Some(vm), Some(vcpu)) => format!("{vm} vCPU {vcpu}"),
             (Some(vm), None) => vm,
