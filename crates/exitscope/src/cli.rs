@@ -36,7 +36,8 @@ pub enum Command {
     /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for: by reason
     /// how many exits, their host time, and where that went: in KVM (kernel), in the VMM (user), waiting for a CPU, or halted.
     /// The table's order is by time that was not halted; below it stands what the vCPUs did with their time. With
-    /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; the report goes to standard
+    /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; with -p or -g those that
+    /// run, as long as COMMAND does. The report goes to standard
     /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
     /// COMMAND cannot be run, 127 where it is not found). It needs root.
     ///
@@ -263,8 +264,8 @@ pub struct Stat {
     /// How to print.
     #[command(flatten)]
     pub print: Print,
-    /// Run this command, and count the VMs that it starts until it ends
-    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    /// Run this command, and count until it ends: the VMs that it starts, or with -p or -g those that run
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "duration")]
     pub command: Vec<OsString>,
 }
 
@@ -366,8 +367,8 @@ pub struct Record {
     /// Stop after this time: 10s, 1min, 500ms; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
-    /// Run this command, and record the VMs that it starts until it ends
-    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "guest", "duration"])]
+    /// Run this command, and record until it ends: the VMs that it starts, or with -p or -g those that run
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "duration")]
     pub command: Vec<OsString>,
 }
 

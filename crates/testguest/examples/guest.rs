@@ -16,6 +16,8 @@
 //! - `guest churn POOL`: VMs that come and go. With each line of standard input those that are there run a turn, one more
 //!   is made, and the oldest ends where there would be more than POOL.
 //!
+//! With the environment's `EXITSCOPE_GUEST` its words are those, and its command line may be that of another VMM.
+//!
 //! `guest watch` runs none: it watches all VMs of the host, with a look at what their guests do, until it is killed. What that
 //! look costs is measured with it.
 //!
@@ -44,7 +46,10 @@ const HALTS: u64 = 16;
 const POLL_NS: u32 = 1_000_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = match std::env::var("EXITSCOPE_GUEST") {
+        Ok(words) => words.split(' ').map(str::to_owned).collect(),
+        Err(_) => std::env::args().skip(1).collect(),
+    };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["run", vcpus] => {

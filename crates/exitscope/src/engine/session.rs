@@ -13,7 +13,7 @@ use exitscope_analysis::console::Line;
 use exitscope_analysis::outcome::{Evidence, Failure, Kind, Outcome, Way};
 use exitscope_analysis::phase::{FIRST, Rules};
 use exitscope_analysis::phase_detector::{PhaseDetector, PhaseStart};
-use exitscope_collect::Options;
+use exitscope_collect::{Options, Select};
 use exitscope_model::{Interval, Level, Mode, Row};
 use exitscope_view::{text, unit};
 use regex::Regex;
@@ -46,6 +46,8 @@ pub struct Session<'a> {
     sampler: Sampler,
     events: Events,
     child: Child<'a>,
+    /// The command's VMs are counted, and no others.
+    follows: bool,
     /// All times of marks and lines are since then (`CLOCK_MONOTONIC`).
     origin_ns: u64,
     console: Option<ConsoleListener>,
@@ -79,7 +81,11 @@ impl<'a> Session<'a> {
         events: Events,
     ) -> anyhow::Result<Option<Session<'a>>> {
         let sampler = Sampler::start(options, &events, command.is_empty())?;
-        Ok(sampler.map(|sampler| Session::new(sampler, command, events)))
+        Ok(sampler.map(|sampler| {
+            let mut session = Session::new(sampler, command, events);
+            session.follows = options.select == Select::Descendants;
+            session
+        }))
     }
 
     /// Takes a source that has begun to count.
@@ -89,6 +95,7 @@ impl<'a> Session<'a> {
             sampler,
             events,
             child: Child::new(command),
+            follows: !command.is_empty(),
             console: None,
             detector: None,
             until_login: false,
@@ -102,6 +109,12 @@ impl<'a> Session<'a> {
             exits: 0,
             time: Duration::ZERO,
         }
+    }
+
+    /// Takes the VMs that are counted for others than the command's.
+    #[cfg(test)]
+    pub(super) fn count_others(&mut self) {
+        self.follows = false;
     }
 
     /// The source.
@@ -155,12 +168,12 @@ impl<'a> Session<'a> {
         self.until_failed = true;
     }
 
-    /// Starts the command, if there is one. Its VMs are counted because this process is followed while it forks.
+    /// Starts the command, if there is one. Where its VMs are counted, this process is followed while it forks.
     ///
     /// # Errors
     /// [`CannotRun`](super::CannotRun).
     pub fn start_command(&mut self) -> anyhow::Result<()> {
-        if self.child.start(&self.events, None)? {
+        if self.child.start(&self.events, None)? && self.follows {
             self.sampler.stop_following()?;
         }
         Ok(())
@@ -177,7 +190,7 @@ impl<'a> Session<'a> {
         rules: Rules,
         until: Option<Regex>,
     ) -> anyhow::Result<()> {
-        if self.child.start(&self.events, Some(&mut |command| terminal.attach(command)))? {
+        if self.child.start(&self.events, Some(&mut |command| terminal.attach(command)))? && self.follows {
             self.sampler.stop_following()?;
         }
         let poll = self.poll_handle();
@@ -248,11 +261,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Polls once more; beside a command, until its VMs are gone.
+    /// Polls once more; where a command's VMs are counted, until they are gone.
     fn farewell(&mut self, sinks: &mut Sinks<'_>) -> anyhow::Result<()> {
         let deadline = Instant::now() + FAREWELL;
         self.poll(false, sinks)?;
-        if !self.child.is_wanted() {
+        if !self.follows {
             return Ok(());
         }
         while self.sampler.live_vms() > 0 && Instant::now() < deadline {

@@ -465,3 +465,16 @@ fn a_command_that_does_not_listen_is_killed() {
     session.stop_command(Duration::from_secs(1)).unwrap();
     assert_eq!(session.wait_for_command().words(), "with the command: signal: 9 (SIGKILL)");
 }
+
+/// A VM that is there before the command and after it: nothing is followed, and nobody waits for its end.
+#[test]
+fn a_vm_that_runs_already_is_counted_while_a_command_runs() {
+    let command = words(&["true"]);
+    let (mut session, script, _sender) = session(Script::default(), &command);
+    session.count_others();
+    session.start_command().unwrap();
+    let mut kept = Kept::default();
+    let end = session.run(Times::default(), &mut Sinks::default().required(&mut kept)).unwrap();
+    assert!(end.is_success());
+    assert_eq!((script.borrow().stopped_following, script.borrow().samples), (None, 1));
+}

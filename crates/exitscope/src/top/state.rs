@@ -336,7 +336,7 @@ impl State {
 
     /// The name of the VM of this number.
     pub fn vm_name(&self, id: exitscope_model::VmId) -> Option<String> {
-        let all = self.shown().all.as_ref()?;
+        let all = self.shown().total.as_ref()?;
         Some(Names::of(all.vms.values()).show(all.vms.get(&id)?))
     }
 

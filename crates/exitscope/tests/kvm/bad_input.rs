@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
 /// That it ended with this status, having said this.
-fn assert_says(output: &Output, status: i32, words: &[&str]) {
+pub fn assert_says(output: &Output, status: i32, words: &[&str]) {
     let text = all(output);
     assert_eq!(output.status.code(), Some(status), "{text}");
     for word in words {
@@ -80,6 +80,7 @@ fn kvm_may_be_loaded_while_it_waits() {
 fn a_process_or_a_name_that_is_no_vm_is_told_with_those_that_are() {
     let (one, other) = (endless(), endless());
     let pid = one.pid().to_string();
+    assert_says(&stat(&["-p", "1", "--", "true"]), 125, &["-p 1", "runs no VM", &pid]);
     assert_says(&stat(&["-p", "1", "-d", "1"]), 1, &["-p 1", "runs no VM", &pid]);
     assert_says(&stat(&["-p", "4194304", "-d", "1"]), 1, &["does not exist"]);
     assert_says(&stat(&["-g", "nobody", "-d", "1"]), 1, &["no VM has that name", &pid]);
@@ -136,7 +137,7 @@ fn wrong_words_are_told_before_anything_starts() {
         &["-d", "0"],
         &["-i", "1ns"],
         &["--max-rows", "0"],
-        &["-p", "1", "--", "true"],
+        &["-d", "1", "--", "true"],
     ] {
         let output = stat(arguments);
         assert_says(&output, 2, &["error:"]);

@@ -9,6 +9,7 @@ mod details;
 mod guest;
 mod marks;
 mod modes;
+mod names;
 mod nested;
 mod record;
 mod scale;

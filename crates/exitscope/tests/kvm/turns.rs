@@ -3,6 +3,7 @@
 use super::tool::{Background, guest_program};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Lines, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 
 /// A guest whose VM runs a turn of 1000 CPUIDs when it is told to.
@@ -14,7 +15,19 @@ pub struct Turns {
 impl Turns {
     pub fn start() -> Turns {
         let mut command = Command::new(guest_program());
-        command.args(["many", "1", "1000"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["many", "1", "1000"]);
+        Turns::spawn(command)
+    }
+
+    /// The same with another command line, `argv[0]` first.
+    pub fn called(line: &[&str]) -> Turns {
+        let mut command = Command::new(guest_program());
+        command.arg0(line[0]).args(&line[1..]).env("EXITSCOPE_GUEST", "many 1 1000");
+        Turns::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Turns {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap()).lines();
         Turns { guest: Background(child), answers }
