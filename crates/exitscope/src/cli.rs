@@ -258,6 +258,10 @@ pub struct Stat {
     /// Print a block for each interval of this length, at least 10ms.
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
+    /// Run COMMAND so many times, and print medians and spread, as a table or as JSON. Ends with a run that fails
+    #[arg(short, long, value_name = "N", requires = "command", conflicts_with = "interval",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: Option<u32>,
     /// table, json (one object a line), csv, or kmsg (as in the kernel log)
     #[arg(short, long, default_value_t)]
     pub format: Format,

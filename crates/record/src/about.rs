@@ -75,7 +75,7 @@ pub(super) fn outcome(facts: &BTreeMap<String, String>) -> Result<Option<Outcome
     let text = |name: &str| facts.get(name).cloned();
     let number =
         |name: &str| facts.get(name).and_then(|value| value.parse::<u64>().ok()).ok_or_else(|| wrong(name));
-    let count = |name: &str| Ok::<_, String>(u32::try_from(number(name)?).map_err(|_| wrong(name))?);
+    let count = |name: &str| u32::try_from(number(name)?).map_err(|_| wrong(name));
     Ok(Some(Outcome {
         kind: Kind::ALL.into_iter().find(|kind| kind.name() == word).ok_or_else(|| wrong("outcome"))?,
         at: Duration::from_nanos(number("outcome_at_ns")?),

@@ -18,6 +18,7 @@ pub mod marks;
 pub mod names;
 pub mod phases;
 pub mod prose;
+pub mod repeat;
 pub mod report;
 #[cfg(test)]
 mod schema;

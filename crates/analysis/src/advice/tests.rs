@@ -83,6 +83,7 @@ impl Case {
             name: "guest".into(),
             vmm: vmm.into(),
             command: command.into(),
+            labels: Default::default(),
             ended: false,
         };
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);

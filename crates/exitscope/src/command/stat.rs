@@ -3,8 +3,11 @@
 use super::select;
 use crate::cli;
 use crate::engine::sinks::{Blocks, Output};
-use crate::engine::{Events, Session, Sinks, Times};
-use exitscope_view::Format;
+use crate::engine::{Events, Observed, Session, Sink, Sinks, Times};
+use anyhow::bail;
+use exitscope_model::Interval;
+use exitscope_view::{self as view, Format};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 /// Counts, and prints.
@@ -12,6 +15,9 @@ use std::process::ExitCode;
 /// # Errors
 /// If nothing can be counted, the command cannot be run, or the report cannot be written anywhere.
 pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
+    if let Some(runs) = args.repeat {
+        return repeat(args, runs);
+    }
     let options = select::options(&args.watch, &args.command)?;
     let events = Events::listen()?;
     // Before anything is counted: an hour of counting for a file that cannot be written would be lost.
@@ -33,4 +39,51 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let times = Times { duration: args.duration, interval: args.interval };
     let end = session.run(times, &mut Sinks::default().required(&mut blocks))?;
     Ok(end.code(blocks.output.is_complete())?)
+}
+
+/// Runs the command so many times, and prints medians and spread. Ends early with a run that fails, and with a signal.
+fn repeat(args: &cli::Stat, runs: u32) -> anyhow::Result<ExitCode> {
+    if !matches!(args.format, Format::Table | Format::Json) {
+        bail!("--repeat prints a table or JSON, and no {}", args.format);
+    }
+    let mut output = Output::open(args.print.output.as_deref(), true, args.print.options(args.format))?;
+    let vcpus = args.vcpu.as_ref().map(|numbers| numbers.0.clone());
+    let mut wholes: Vec<Interval> = Vec::new();
+    let mut end = None;
+    for _ in 0..runs {
+        let options = select::options(&args.watch, &args.command)?;
+        let Some(mut session) = Session::start(&options, &args.command, Events::listen()?)? else { break };
+        session.start_command()?;
+        let mut whole = Whole { vcpus: vcpus.clone(), sum: None };
+        let ended = session.run(Times::default(), &mut Sinks::default().required(&mut whole))?;
+        wholes.extend(whole.sum);
+        end = Some(ended);
+        if !ended.is_success() || session.was_interrupted() {
+            break;
+        }
+    }
+    let Some(end) = end else { return Ok(ExitCode::SUCCESS) };
+    let text = match args.format {
+        Format::Json => String::from_utf8_lossy(&view::repeat::render_json(&wholes)?).into_owned(),
+        _ => view::repeat::render(&wholes, runs, output.width(), output.color()),
+    };
+    output.say(&text)?;
+    Ok(end.code(output.is_complete())?)
+}
+
+/// Adds up one run.
+struct Whole {
+    vcpus: Option<BTreeSet<u32>>,
+    sum: Option<Interval>,
+}
+
+impl Sink for Whole {
+    fn take(&mut self, observed: &Observed<'_>) -> anyhow::Result<()> {
+        let mut interval = observed.interval.clone();
+        if let Some(vcpus) = &self.vcpus {
+            interval.retain(|_, vcpu| vcpus.contains(&vcpu));
+        }
+        Interval::append(&mut self.sum, interval);
+        Ok(())
+    }
 }

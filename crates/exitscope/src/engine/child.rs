@@ -95,6 +95,11 @@ impl<'a> Child<'a> {
         Child { words, pid: None, alone: false, interrupted: Cell::new(false), ended: Cell::new(None) }
     }
 
+    /// Returns true if there is a command, started or not.
+    pub fn is_wanted(&self) -> bool {
+        !self.words.is_empty()
+    }
+
     /// Starts the command, if there is one. With `prepare`, which puts it into a process group of its own, it hears of
     /// signals by us alone. Its end becomes an event. Returns true if it was started.
     ///

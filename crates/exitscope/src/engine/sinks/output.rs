@@ -124,6 +124,11 @@ impl Output {
         self.options.width
     }
 
+    /// Returns true if text may be coloured.
+    pub fn color(&self) -> bool {
+        self.options.color
+    }
+
     /// Returns true if everything went to the destination that was asked for.
     pub fn is_complete(&self) -> bool {
         !self.failed
