@@ -138,6 +138,7 @@ pub(super) fn finish(code: &mut Code) {
     code.put(&[0xeb, 0xfd]); //                      jmp to the hlt, should anyone enter again
 }
 
+#[cfg(feature = "lab-tests")]
 /// The program that does the steps in their order again and again: in turns, each of which ends with a write to
 /// [`TURN_PORT`].
 pub fn turns(steps: &[Step], machine: Machine) -> Vec<u8> {
@@ -275,6 +276,7 @@ pub(super) fn once(code: &mut Code, kind: Kind, call: Call) {
 pub const HANDLER_SIZE: usize = 64;
 /// Vectors that have a handler: those of the processor itself, and the timer's.
 pub const VECTORS: usize = 33;
+#[cfg(feature = "lab-tests")]
 /// Vector of the local APIC's timer, for the guests that use it.
 pub const TIMER: u8 = 32;
 /// Bytes from the code that sets the timer to its HLT. An interrupt between STI and HLT goes back by this, or the HLT would

@@ -72,6 +72,7 @@ pub(super) fn require_nested_paging(isa: Isa) -> Result<(), Error> {
     }
 }
 
+#[cfg(feature = "lab-tests")]
 /// Why KVM may offer its guests no SVM, and what to do.
 pub(super) fn nested() -> String {
     match isa() {
@@ -92,6 +93,7 @@ pub(super) fn nmis() -> Option<u64> {
     line.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok()).reduce(|a, b| a + b)
 }
 
+#[cfg(feature = "lab-tests")]
 /// Returns `CLOCK_MONOTONIC`, in nanoseconds.
 pub(super) fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

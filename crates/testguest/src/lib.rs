@@ -13,20 +13,28 @@
 //! ```
 
 mod asm;
+#[cfg(feature = "lab-tests")]
 pub mod churn;
+#[cfg(feature = "lab-tests")]
 pub mod details;
 mod error;
 mod host;
 mod kick;
 mod kind;
+#[cfg(feature = "lab-tests")]
 pub mod many;
 mod memory;
+#[cfg(feature = "lab-tests")]
 pub mod modes;
+#[cfg(feature = "lab-tests")]
 pub mod nested;
 mod plan;
+#[cfg(feature = "lab-tests")]
 pub mod refused;
+#[cfg(feature = "lab-tests")]
 pub mod split;
 mod stats;
+#[cfg(feature = "lab-tests")]
 mod turns;
 mod vcpu;
 

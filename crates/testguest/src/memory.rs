@@ -25,6 +25,7 @@ const LARGE_PAGE: usize = 2 << 20;
 /// The last large page of the first GiB, behind which there is never memory.
 const MMIO: usize = 511 * LARGE_PAGE;
 
+#[cfg(feature = "lab-tests")]
 /// Where the guest has the same memory once more: in the upper half of the addresses.
 pub const HIGH: u64 = 0xffff_ff80_0000_0000;
 
@@ -128,6 +129,7 @@ impl Memory {
         self.put(Self::base(vcpu) + PROGRAM, program);
     }
 
+    #[cfg(feature = "lab-tests")]
     /// Places code below the vCPUs' areas. None that uses it must be running.
     ///
     /// # Panics

@@ -55,6 +55,7 @@ impl Stats {
         self.values(name)?.next()
     }
 
+    #[cfg(feature = "lab-tests")]
     /// The sum of all buckets of a histogram; `None` as with [`Stats::get`].
     pub fn sum(&self, name: &str) -> Option<u64> {
         Some(self.values(name)?.sum())
