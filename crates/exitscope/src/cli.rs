@@ -569,6 +569,15 @@ mod tests {
     }
 
     #[test]
+    fn every_source_has_one_word() {
+        for source in Source::ALL {
+            let choice = SourceChoice::from_str(source.word(), false).unwrap();
+            assert_eq!(Option::<Source>::from(choice), Some(source));
+        }
+        assert!(SourceChoice::from_str("kvm_stat", false).is_err());
+    }
+
+    #[test]
     fn every_order_is_in_the_help() {
         let mut stat = Cli::command().find_subcommand("stat").cloned().unwrap().term_width(1000);
         let help = stat.render_help().to_string();

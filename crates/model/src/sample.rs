@@ -41,6 +41,34 @@ pub enum Source {
     Kernel,
 }
 
+impl Source {
+    /// All of them.
+    pub const ALL: [Source; 4] = [Source::Btf, Source::Tracepoint, Source::KvmStat, Source::Kernel];
+
+    /// Word for it: on the command line, in messages, JSON, CSV and recordings.
+    ///
+    /// ```
+    /// use exitscope_model::Source;
+    /// assert_eq!(Source::KvmStat.word(), "kvmstat");
+    /// // Older recordings have an older word.
+    /// assert_eq!(Source::from_word("kvm_stat"), Some(Source::KvmStat));
+    /// ```
+    pub fn word(self) -> &'static str {
+        match self {
+            Source::Btf => "btf",
+            Source::Tracepoint => "tracepoint",
+            Source::KvmStat => "kvmstat",
+            Source::Kernel => "kernel",
+        }
+    }
+
+    /// Source of a word; `None` if it is no source's.
+    pub fn from_word(word: &str) -> Option<Source> {
+        let word = if word == "kvm_stat" { "kvmstat" } else { word };
+        Source::ALL.into_iter().find(|source| source.word() == word)
+    }
+}
+
 /// One reason of one vCPU. In a [`Sample`] counts and times are cumulative since the watching began;
 /// the extremes alone are those since the sample before, because extremes cannot be subtracted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use exitscope_analysis::boot_report::LeftOut;
 use exitscope_analysis::outcome::{Evidence, Kind, Outcome};
-use exitscope_model::{Isa, Level, Measured, Source};
+use exitscope_model::{Isa, Level, Measured};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -118,13 +118,6 @@ fn short(text: &str) -> String {
 
 /// Number of lines of evidence that are read at most; no recorder writes more.
 const MOST_EVIDENCE: usize = 1000;
-
-pub(super) const SOURCES: [(&str, Source); 4] = [
-    ("btf", Source::Btf),
-    ("tracepoint", Source::Tracepoint),
-    ("kvm_stat", Source::KvmStat),
-    ("kernel", Source::Kernel),
-];
 
 pub(super) const MEASURED: [(&str, Measured); 3] =
     [("counts", Measured::Counts), ("times", Measured::Latency), ("split", Measured::Breakdown)];

@@ -5,7 +5,7 @@ use super::columns::{Columns, Order};
 use super::open::Database;
 use super::uses::{self, Use};
 use super::{Error, schema, text};
-use exitscope_model::{About, ExitCode, Level, Vm, VmId};
+use exitscope_model::{About, ExitCode, Level, Source, Vm, VmId};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
@@ -169,8 +169,7 @@ impl Database {
                 .parse()
                 .map(Duration::from_nanos)
                 .map_err(|_| wrong("interval_ns", &interval))?,
-            source: about::value(&about::SOURCES, &source.as_str())
-                .ok_or_else(|| wrong("source", &source))?,
+            source: Source::from_word(&source).ok_or_else(|| wrong("source", &source))?,
             measured: about::value(&about::MEASURED, &measured.as_str())
                 .ok_or_else(|| wrong("measured", &measured))?,
         })

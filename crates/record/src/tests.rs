@@ -233,6 +233,22 @@ fn what_is_cut_off_costs_the_last_interval_at_most() {
 }
 
 #[test]
+fn the_older_word_of_a_source_is_read() {
+    let folder = Folder::new("word");
+    let path = folder.file("recording");
+    recorded(&path, &[whole::statistics()]).finish("as asked").unwrap();
+    for word in ["kvmstat", "kvm_stat"] {
+        let change = Connection::open(&path).unwrap();
+        let found: String =
+            change.query_row("SELECT value FROM facts WHERE name = 'source'", [], |row| row.get(0)).unwrap();
+        assert_eq!(found, "kvmstat");
+        change.execute("UPDATE facts SET value = ? WHERE name = 'source'", [word]).unwrap();
+        drop(change);
+        assert_eq!(Recording::open(&path).unwrap().about().source, exitscope_model::Source::KvmStat);
+    }
+}
+
+#[test]
 fn what_ended_is_one_file_and_reading_leaves_nothing() {
     let folder = Folder::new("one-file");
     let path = folder.file("file:%41?x=y#z");

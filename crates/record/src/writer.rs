@@ -315,7 +315,7 @@ fn write_about(transaction: &Transaction<'_>, about: &About) -> rusqlite::Result
         ("cpus", &cpus),
         ("command", &command),
         ("interval_ns", &interval),
-        ("source", about::word(&about::SOURCES, &about.source)),
+        ("source", about.source.word()),
         ("measured", about::word(&about::MEASURED, &about.measured)),
     ];
     for fact in facts {

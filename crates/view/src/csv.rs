@@ -1,6 +1,6 @@
 //! CSV in long rows, one per group and interval. `docs/output.md` is its contract.
 
-use super::json::{measured, seconds, source};
+use super::json::{measured, seconds};
 use super::{Options, text, value};
 use exitscope_model::figure::{Context, FIGURES};
 use exitscope_model::{Interval, group, sort};
@@ -11,7 +11,7 @@ use std::io;
 pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
     ("start", "begin of the interval, in seconds since 1970-01-01 00:00 UTC"),
     ("end", "its end, likewise"),
-    ("source", "where the numbers come from: `btf`, `tracepoint`, `kvm_stat` or `kernel`"),
+    ("source", "where the numbers come from: `btf`, `tracepoint`, `kvmstat` or `kernel`"),
     (
         "measured",
         "what is measured beside the number of exits: nothing (`counts`), their host times (`times`), or also \
@@ -36,7 +36,7 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
     let same = [
         seconds(interval.start).to_string(),
         seconds(interval.end).to_string(),
-        source(interval.source).to_string(),
+        interval.source.word().to_owned(),
         measured(interval.measured).to_string(),
         interval.exits().to_string(),
         interval.kvm_exits().map_or(String::new(), |exits| exits.to_string()),

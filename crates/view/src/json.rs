@@ -4,7 +4,7 @@ use super::Options;
 use super::text::is_unsafe;
 use super::value::Json;
 use exitscope_model::figure::{Context, FIGURES, Figure, TIMES};
-use exitscope_model::{By, Group, Interval, Measured, Source, VcpuSpan, Vm, group, sort};
+use exitscope_model::{By, Group, Interval, Measured, VcpuSpan, Vm, group, sort};
 use exitscope_reason as reason;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -23,7 +23,7 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         version: VERSION,
         start: seconds(interval.start),
         end: seconds(interval.end),
-        source: source(interval.source),
+        source: interval.source.word(),
         measured: measured(interval.measured),
         rows: Rows { context: &context, by: options.by, groups: &groups },
         total: interval.exits(),
@@ -42,16 +42,6 @@ pub fn line(object: &impl Serialize) -> io::Result<Vec<u8>> {
     object.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Harmless))?;
     bytes.push(b'\n');
     Ok(bytes)
-}
-
-/// Returns the word for a source in JSON and CSV.
-pub fn source(source: Source) -> &'static str {
-    match source {
-        Source::Btf => "btf",
-        Source::Tracepoint => "tracepoint",
-        Source::KvmStat => "kvm_stat",
-        Source::Kernel => "kernel",
-    }
 }
 
 /// Returns the word for a level of detail in JSON and CSV.
@@ -311,7 +301,7 @@ mod tests {
         assert_eq!(figures(&interval, "level"), [json!([1, 72_024, null, null, null]), l2]);
         assert_eq!(figures(&interval, "vcpu"), [json!([null, 96_127, 20_003, 20_002, 60_004])]);
         let mut plain = fixture::busy();
-        plain.source = Source::Tracepoint;
+        plain.source = exitscope_model::Source::Tracepoint;
         for row in figures(&plain, "vm,level,reason") {
             assert_eq!([&row[0], &row[2], &row[4]], [&Value::Null; 3], "this source cannot tell");
         }
