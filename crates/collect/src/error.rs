@@ -3,7 +3,7 @@
 use super::host::{Facts, capability};
 
 /// Why nothing can be counted. The text names the cause, what was found, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// KVM is not there, or nothing that drives it.
     #[error(

@@ -1,12 +1,13 @@
 //! Kernel to [`Sample`]: what this host offers, the BPF programs, a KVM that counts by itself, KVM's own statistics.
 //!
 //! [`start`] chooses the best source that works here. Whatever it is, [`Collect::sample`] gives all
-//! counters, cumulative since the start.
+//! counters, cumulative since the start. `exitscope`'s engine reads sources through this trait alone.
 
 mod bpf;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use bpf::bench;
+mod choose;
 mod error;
 pub mod host;
 pub mod identity;
@@ -14,6 +15,7 @@ pub mod kernel;
 pub mod kvmstat;
 mod skipped;
 
+pub use choose::{Choice, Refused, candidates, choose};
 pub use error::Error;
 
 use exitscope_model::{Measured, Sample, Source, VmId};
@@ -121,61 +123,14 @@ pub trait Collect {
     fn note(&self) -> Option<String>;
 }
 
-/// Starts to count at the best source that works here, or at the one that `options` ask for.
+/// Starts to count with the best source that works here, or with the one that `options` ask for. This is
+/// [`choose()`]'s result.
 ///
 /// # Errors
-/// [`Error::NoKvm`] where there is no KVM (yet); [`Error::PidNamespace`] where processes cannot be chosen; otherwise
-/// why no source works.
+/// [`Error::NoKvm`] if there is no KVM (yet); [`Error::PidNamespace`] if processes cannot be chosen; otherwise
+/// the reason why no source works.
 pub fn start(options: &Options) -> Result<Box<dyn Collect>, Error> {
-    // Without a backend nothing can run a VM: it is a module that is still to be loaded.
-    if matches!(host::backend(), host::Backend::NoKvm | host::Backend::None) {
-        return Err(Error::NoKvm);
-    }
-    if options.select != Select::All && !host::in_first_pid_namespace() {
-        return Err(Error::PidNamespace);
-    }
-    let bpf = |source| start_bpf(source, options);
-    let statistics = || kvmstat::KvmStat::start(options);
-    let kernel = || kernel::Kernel::start(options);
-    let explained = |error: Error| error.or_not_permitted(&host::Facts::probe());
-    match options.source {
-        Some(Source::KvmStat) => statistics().map(boxed).map_err(explained),
-        Some(Source::Kernel) => kernel().map(boxed),
-        Some(source) => bpf(source).map(boxed).map_err(explained),
-        None if !kvmstat::kvm_exit_fires() => statistics().map(boxed).map_err(explained),
-        None => bpf(Source::Btf).map(boxed).or_else(|first| {
-            let plain = bpf(Source::Tracepoint).map(|plain| boxed(plain.because(first.to_string())));
-            plain.or_else(|_| {
-                // The better source's reason is the one to mend.
-                let first = explained(first);
-                if kernel::found() == Some(true)
-                    && let Ok(kernel) = kernel()
-                {
-                    return Ok(boxed(kernel.because(first.to_string())));
-                }
-                statistics().map(|stat| boxed(stat.because(first.to_string()))).map_err(|_| first)
-            })
-        }),
-    }
-}
-
-/// Starts the programs of `source`. The split hangs on functions of KVM that a kernel may not have as such, e.g. where
-/// the compiler made one a part of another: without it there are still times, and a word about it.
-fn start_bpf(source: Source, options: &Options) -> Result<bpf::Bpf, Error> {
-    let first = match bpf::Bpf::start(source, options) {
-        Err(error) if source == Source::Btf && options.measure == Measured::Breakdown => error,
-        done => return done,
-    };
-    let less = Options { measure: Measured::Latency, ..options.clone() };
-    match bpf::Bpf::start(source, &less) {
-        Ok(times) => Ok(times.because(first.to_string())),
-        // The split was not what it failed for.
-        Err(_) => Err(first),
-    }
-}
-
-fn boxed<'a>(source: impl Collect + 'a) -> Box<dyn Collect + 'a> {
-    Box::new(source)
+    choose(options).result
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.

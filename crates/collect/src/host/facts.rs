@@ -1,7 +1,6 @@
 //! One look at everything that decides what can be counted here.
 
-use super::super::kernel;
-use super::{Backend, backend, debugfs, tracefs};
+use super::{Backend, SourceFacts, debugfs, tracefs};
 use libbpf_rs::libbpf_sys;
 use std::ffi::CStr;
 use std::fs;
@@ -14,8 +13,8 @@ use std::path::{Path, PathBuf};
 pub struct Facts {
     /// The kernel's release.
     pub release: String,
-    /// What is behind KVM.
-    pub backend: Backend,
+    /// Those that decide which sources are tried.
+    pub source: SourceFacts,
     /// `/dev/kvm` as this process finds it. Counting does not need it; a guest does.
     pub device: Device,
     /// The vendor module's parameter `nested`, as it is written there.
@@ -40,8 +39,6 @@ pub struct Facts {
     pub debugfs: Option<PathBuf>,
     /// KVM's statistics in it can be read.
     pub kvm_debugfs: bool,
-    /// Whether KVM counts its own exits; `None`: it cannot.
-    pub counters: Option<bool>,
     /// `kernel.bpf_stats_enabled`: the kernel times each run of a BPF program, which costs time itself.
     pub bpf_stats: bool,
     /// How much memory may be locked, in bytes; `None`: any amount. Kernels before 5.11 take BPF tables for
@@ -86,18 +83,19 @@ pub mod capability {
 impl Facts {
     /// Looks at everything. Nothing is changed; a BPF map and a program are made and dropped.
     pub fn probe() -> Facts {
-        let backend = backend();
-        let vendor = if let Backend::Vendor(name) = &backend { Some(name.clone()) } else { None };
+        let source = SourceFacts::probe();
+        let vendor = if let Backend::Vendor(name) = &source.backend { Some(name.clone()) } else { None };
         let vmlinux_btf = Path::new("/sys/kernel/btf/vmlinux").exists();
         let nested = vendor.as_ref().and_then(|name| line(format!("/sys/module/{name}/parameters/nested")));
-        let modules = ["kvm".to_owned()].into_iter().filter(|_| backend != Backend::NoKvm).chain(vendor);
+        let modules =
+            ["kvm".to_owned()].into_iter().filter(|_| source.backend != Backend::NoKvm).chain(vendor);
         let module_btf = modules.map(|name| (name.clone(), module_btf(&name, vmlinux_btf))).collect();
         let tracefs = tracefs();
         let debugfs = debugfs();
         let events = tracefs.as_ref().map(|place| place.join("events/kvm"));
         let release = line("/proc/sys/kernel/osrelease").unwrap_or_default();
         Facts {
-            backend,
+            source,
             device: device(),
             nested,
             vmlinux_btf,
@@ -112,7 +110,6 @@ impl Facts {
                     .all(|event| fs::read(events.join(event).join("format")).is_ok())
             }),
             kvm_debugfs: debugfs.as_ref().is_some_and(|place| fs::read(place.join("kvm/exits")).is_ok()),
-            counters: kernel::found(),
             tracefs,
             debugfs,
             bpf_stats: line("/proc/sys/kernel/bpf_stats_enabled").is_some_and(|value| value != "0"),
@@ -243,7 +240,7 @@ mod tests {
     fn this_host() {
         let facts = Facts::probe();
         assert!(!facts.release.is_empty());
-        assert_eq!(facts.module_btf.is_empty(), facts.backend == Backend::NoKvm);
+        assert_eq!(facts.module_btf.is_empty(), facts.source.backend == Backend::NoKvm);
         assert_eq!(facts.device == Device::Missing, !Path::new("/dev/kvm").exists());
     }
 }

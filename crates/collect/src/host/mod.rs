@@ -2,10 +2,12 @@
 
 mod facts;
 mod machine;
+mod source;
 mod tracefs;
 
 pub use facts::{Device, Facts, ModuleBtf, capability, lockdown};
 pub use machine::Machine;
+pub use source::{COUNTERS_SWITCH, SourceFacts, counters};
 pub use tracefs::{TracefsError, debugfs, tracefs, tracepoint_field};
 
 use std::fs;
@@ -37,8 +39,8 @@ pub fn kernel_is_before(major: u32, minor: u32) -> bool {
     matches!((numbers.next(), numbers.next()), (Some(a), Some(b)) if (a, b) < (major, minor))
 }
 
-/// Whether this process's numbers for processes are the kernel's own. Where `/proc` does not tell, they are taken to be.
-pub fn in_first_pid_namespace() -> bool {
+/// Returns true if this process's numbers for processes are the kernel's own. If `/proc` does not tell, they are taken to be.
+fn in_first_pid_namespace() -> bool {
     // PROC_PID_INIT_INO of include/linux/proc_ns.h (since 6.18 PID_NS_INIT_INO of include/uapi/linux/nsfs.h).
     const FIRST: u64 = 0xefff_fffc;
     fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == FIRST)

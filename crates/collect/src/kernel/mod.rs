@@ -3,6 +3,7 @@
 mod file;
 mod track;
 
+use super::host::COUNTERS_SWITCH as SWITCH;
 use super::{Collect, Error, Options, Select, host, identity, monotonic_ns};
 use exitscope_model::{Measured, Sample, Source, Vm, VmId};
 use file::Counts;
@@ -12,14 +13,6 @@ use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 use std::time::SystemTime;
 use track::{Seen, Tracker};
-
-/// What its module has and Debian's has not.
-const SWITCH: &str = "/sys/module/kvm/parameters/exitscope";
-
-/// Whether KVM counts its own exits here: whether it can, and whether the switch is on.
-pub fn found() -> Option<bool> {
-    Some(std::fs::read_to_string(SWITCH).ok()?.trim() == "Y")
-}
 
 /// Reads KVM's counters from [`Kernel::start`] on.
 pub struct Kernel {
@@ -40,8 +33,8 @@ impl Kernel {
     /// # Errors
     /// If KVM has no such counters, they are off, or their file cannot be read; the text says what to do.
     pub fn start(options: &Options) -> Result<Kernel, Error> {
-        let failed = |cause: String| Error::Source { source_name: "kernel", cause };
-        match found() {
+        let failed = |cause: String| Error::Source { source_name: Source::Kernel.word(), cause };
+        match host::counters() {
             Some(true) => {}
             Some(false) => {
                 return Err(failed(format!(

@@ -22,11 +22,6 @@ use std::time::SystemTime;
 use track::{Reading, Tracker};
 use walk::{Lost, Walk};
 
-/// Whether exits on this host pass the tracepoint `kvm_exit`: those of the vendor modules for Intel and AMD do.
-pub fn kvm_exit_fires() -> bool {
-    matches!(host::backend(), Backend::Vendor(_))
-}
-
 /// Reads KVM's own statistics from [`KvmStat::start`] on.
 pub struct KvmStat {
     layer: Layer,
@@ -97,7 +92,7 @@ impl KvmStat {
                     Ok(debugfs) => Layer::Debugfs { debugfs, cause },
                     Err(other) => {
                         return Err(Error::Source {
-                            source_name: "kvmstat",
+                            source_name: Source::KvmStat.word(),
                             cause: format!("{cause}, and {other}"),
                         });
                     }

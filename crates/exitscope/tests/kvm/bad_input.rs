@@ -39,9 +39,26 @@ fn endless_of(kind: &str) -> Background {
 
 #[test]
 fn without_root_it_says_what_it_needs() {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", env!("CARGO_BIN_EXE_exitscope")]);
-    assert_says(&command.args(["stat", "-d", "1"]).output().unwrap(), 1, &["root"]);
+    let run = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.arg(env!("CARGO_BIN_EXE_exitscope")).args(words).output().unwrap()
+    };
+    let stat = run(&["stat", "-d", "1"]);
+    assert_says(&stat, 1, &["root"]);
+    // What doctor says is what stat ends with.
+    let text = String::from_utf8(stat.stderr).unwrap();
+    let error = text.trim().strip_prefix("exitscope: ").unwrap();
+    assert_says(&run(&["doctor"]), 1, &["broken   source", error]);
+}
+
+#[test]
+fn doctor_says_what_stat_will_use() {
+    assert_says(
+        &exitscope().arg("doctor").output().unwrap(),
+        0,
+        &["fine     source        btf counts", "`btf`"],
+    );
 }
 
 #[test]
@@ -122,6 +139,7 @@ fn in_a_pid_namespace_it_says_that_it_cannot_choose() {
     assert_says(&run(&["stat", "--", "true"]), 125, &["PID namespace", "host"]);
     assert_says(&run(&["selftest", "--vcpus", "1"]), 1, &["PID namespace"]);
     assert_says(&run(&["stat", "-d", "100ms"]), 0, &["nothing to count"]);
+    assert_says(&run(&["doctor"]), 0, &["warning  processes", "PID namespace", "btf counts"]);
 }
 
 #[test]
@@ -252,10 +270,18 @@ fn a_command_is_waited_for_when_nobody_reads_its_report() {
 #[test]
 fn without_bpf_the_statistics_remain() {
     let guest = endless_of("port-out");
-    let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-bpf,-sys_admin,-perfmon", "--inh-caps", "-bpf,-sys_admin,-perfmon"]);
-    command.arg(env!("CARGO_BIN_EXE_exitscope"));
-    let output = command.args(["stat", "-d", "700ms"]).output().unwrap();
-    assert_says(&output, 0, &["io_exits", "reasons", "BPF"]);
+    let run = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--bounding-set",
+            "-bpf,-sys_admin,-perfmon",
+            "--inh-caps",
+            "-bpf,-sys_admin,-perfmon",
+        ]);
+        command.arg(env!("CARGO_BIN_EXE_exitscope")).args(words).output().unwrap()
+    };
+    assert_says(&run(&["stat", "-d", "700ms"]), 0, &["io_exits", "reasons", "BPF"]);
+    let words = ["warning  source        btf, tracepoint refused: ", "kvmstat counts", "whole VMs"];
+    assert_says(&run(&["doctor"]), 0, &words);
     drop(guest);
 }
