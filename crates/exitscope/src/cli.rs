@@ -1,12 +1,14 @@
 //! The command line. `--help`, the man pages and the completions are all made from these definitions.
 
 mod parse;
+mod watch;
 
 pub use parse::Numbers;
+pub use watch::{SourceChoice, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exitscope_model::figure::Needs;
-use exitscope_model::{By, Isa, Measured, Sort, Source};
+use exitscope_model::{By, Isa, Sort};
 use exitscope_reason::{Known, MSRS, PORTS};
 use exitscope_record::When;
 use exitscope_view::report;
@@ -23,12 +25,12 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "exitscope", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Count exits, and print them by reason.
@@ -43,7 +45,7 @@ pub enum Command {
     ///
     /// Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong command line.
     Stat(Stat),
-    /// Run a VMM, lay what its VM says beside its exits, and answer how a boot exits
+    /// Profile a VM's boot: phases, spikes, suggestions
     ///
     /// Runs COMMAND with its output on a terminal of its own, which is passed through, and with it the serial console, where
     /// the VMM has that on standard output (qemu-system-x86_64 -nographic). Prints when the boot is over: at a login prompt,
@@ -62,7 +64,7 @@ pub enum Command {
     /// the exit status is COMMAND's (125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where it is
     /// not found). It needs root.
     ///
-    /// Where the file can no longer be written, e.g. for want of room, it is said, COMMAND runs on to its end, and the exit
+    /// If the file can no longer be written, e.g. on a full disk, this is said, COMMAND runs on to its end, and the exit
     /// status is 1 if COMMAND's is 0. Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong
     /// command line.
     Record(Record),
@@ -79,7 +81,7 @@ pub enum Command {
     /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
     /// root.
     Report(Report),
-    /// Print two recordings side by side: what got more, and what got less
+    /// Compare two recordings: what got more, and what got less
     ///
     /// By reason, in count, rate and time; what changed most in time comes first. With several recordings a side (-a and
     /// -b), figures are medians, and where medians lie further apart than the runs of either side do among themselves, it
@@ -119,77 +121,7 @@ pub enum Command {
     Generate(Generate),
 }
 
-/// Which VMs to watch, and how.
-#[derive(Args, Clone, Debug)]
-pub struct Watch {
-    /// Watch only the VMs of these processes, e.g. 4242,4250
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
-    pub pid: Vec<u32>,
-    /// Watch only the VM with this name (column vm), UUID, Proxmox id, libvirt domain, pod (NAME or NAMESPACE/NAME) or
-    /// container; or all VMs that a pattern fits, e.g. 'web-*'. May be given several times
-    #[arg(short, long, value_name = "VM")]
-    pub guest: Vec<String>,
-    /// What to count with
-    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
-    pub source: SourceChoice,
-    /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting; cheaper for exits that
-    /// leave KVM. On plain tracepoints that cannot be told at all
-    #[arg(long)]
-    pub no_split: bool,
-    /// Count exits, and measure no times; the cheapest
-    #[arg(long)]
-    pub no_time: bool,
-    /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
-    /// one, at least 8191, at most 65534]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
-    pub max_rows: Option<u32>,
-    /// Room for N vCPUs [default: 64 per CPU rounded up to a power of two less one, at least 511, at most 8191]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
-    pub max_vcpus: Option<u32>,
-}
-
-impl Watch {
-    /// What to measure beside the number of exits.
-    pub fn measure(&self) -> Measured {
-        if self.no_time {
-            Measured::Counts
-        } else if self.no_split {
-            Measured::Latency
-        } else {
-            Measured::Breakdown
-        }
-    }
-}
-
-/// Where to count.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum SourceChoice {
-    /// The best that works here
-    #[default]
-    Auto,
-    /// BPF programs typed by the kernel's BTF.
-    Btf,
-    /// BPF programs on the plain tracepoints; no BTF needed, dearer
-    Tracepoint,
-    /// KVM's own statistics: totals and classes, no reasons, no times.
-    Kvmstat,
-    /// A KVM that counts its own exits (docs/kernel.md): reasons, no times; no BPF needed
-    Kernel,
-}
-
-impl From<SourceChoice> for Option<Source> {
-    fn from(choice: SourceChoice) -> Self {
-        match choice {
-            SourceChoice::Auto => None,
-            SourceChoice::Btf => Some(Source::Btf),
-            SourceChoice::Tracepoint => Some(Source::Tracepoint),
-            SourceChoice::Kvmstat => Some(Source::KvmStat),
-            SourceChoice::Kernel => Some(Source::Kernel),
-        }
-    }
-}
-
-/// What is printed, how, and where.
+/// Options of a printed report.
 #[derive(Args, Debug)]
 pub struct Print {
     /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
@@ -265,7 +197,7 @@ pub struct Stat {
     /// table, json (one object a line), csv, or kmsg (as in the kernel log)
     #[arg(short, long, default_value_t)]
     pub format: Format,
-    /// How to print.
+    /// Options of the report.
     #[command(flatten)]
     pub print: Print,
     /// Run this command, and count until it ends: the VMs that it starts, or with -p or -g those that run
@@ -276,10 +208,10 @@ pub struct Stat {
 /// Options of `boot`.
 #[derive(Args, Debug)]
 pub struct Boot {
-    /// How to count.
+    /// Which VMs.
     #[command(flatten)]
     pub watch: Watch,
-    /// How long the slices of time are that rates and spikes are made of, at least 10ms.
+    /// Length of the slices of time that rates and spikes are made of, at least 10ms.
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval, default_value = "100ms")]
     pub interval: Duration,
     /// The boot is over with a line of the console that this regular expression matches [default: a login prompt]
@@ -338,7 +270,7 @@ pub enum BootFormat {
 /// Options of `mark`.
 #[derive(Args, Debug)]
 pub struct Mark {
-    /// What to say of this moment, at most 512 bytes
+    /// Text of the mark, at most 512 bytes
     #[arg(value_name = "TEXT", required = true)]
     pub text: Vec<String>,
     /// Only in the recorder that is this process
@@ -401,7 +333,7 @@ pub struct Report {
     /// The picture is for a dark ground; a page looks as its reader likes it
     #[arg(long)]
     pub dark: bool,
-    /// How to print.
+    /// Options of the report.
     #[command(flatten)]
     pub print: Print,
 }
@@ -421,7 +353,7 @@ pub struct Diff {
     /// Recordings of the other side, separated by commas
     #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "a", conflicts_with_all = ["first", "second"])]
     pub b: Vec<PathBuf>,
-    /// How to print
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: DiffFormat,
 }
@@ -490,7 +422,7 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    /// Whether it is about what KVM_RUN returns to user space with.
+    /// Returns true if the question is what KVM_RUN returns to user space with.
     pub fn is_user(&self) -> bool {
         self.begins("user")
     }
@@ -539,7 +471,7 @@ pub struct Selftest {
     /// Run N vCPUs at once [default: first 1, then 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub vcpus: Option<u32>,
-    /// What to count with
+    /// Source of the counts
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
 }
@@ -562,6 +494,7 @@ pub struct Generate {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use exitscope_model::Source;
 
     #[test]
     fn the_definitions_hold_together() {

@@ -1,7 +1,8 @@
 //! exitscope counts the exits of every KVM virtual machine on a host.
 //!
-//! Data runs one way: the programs in `bpf/` count in the kernel, [`collect`] reads them into a
-//! [`model::Sample`], two samples make a [`model::Interval`], and [`view`] shows it.
+//! Data runs one way: programs count in the kernel, [`exitscope_collect`] reads them into a
+//! [`Sample`](exitscope_model::Sample), two samples make an [`Interval`](exitscope_model::Interval), and the engine
+//! gives intervals to sinks: to [`exitscope_view`], to a recording ([`exitscope_record`]), or to the screen of [`top`].
 
 pub mod cli;
 mod command;

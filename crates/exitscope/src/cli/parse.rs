@@ -43,7 +43,7 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
         }
     };
     if time.is_zero() {
-        return Err("a time of nothing counts nothing".into());
+        return Err("the duration must be greater than zero".into());
     }
     if time > Duration::from_secs(100 * 365 * 24 * 3600) {
         return Err("at most a hundred years".into());

@@ -1,4 +1,4 @@
-//! The commands: each wires a source to a view.
+//! Commands: each wires a session to its sinks, or a recording to a view.
 
 mod advise;
 mod boot;
@@ -25,10 +25,10 @@ use exitscope_view as view;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-/// The exit status where exitscope fails though a command that it runs may not, as `env` and `timeout` have it.
+/// Exit status if exitscope fails beside a command whose own status is passed on, as `env` and `timeout` have it.
 const OUR_FAILURE: u8 = 125;
 
-/// Does what the command line asks for.
+/// Runs the command of the command line. Returns its exit status.
 pub fn run(cli: Cli) -> ExitCode {
     let (result, failure) = match cli.command {
         Command::Stat(args) => {
@@ -63,14 +63,14 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Whether whoever read our output has had enough, which is no failure.
+/// Returns true if the reader of our output has gone, which is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 
-pub fn code(success: bool) -> ExitCode {
+fn code(success: bool) -> ExitCode {
     if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

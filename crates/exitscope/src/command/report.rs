@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Whether both are one file, by whatever names.
+/// Returns true if both names are of one file.
 fn is_same(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
     place(one).is_some_and(|one| place(other) == Some(one))
@@ -37,7 +37,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
         bail!("{} has no phase {}: {there}", args.file.display(), name(unknown));
     }
     let part = Part { from: args.from, to: args.to, phases: args.phase.clone() };
-    // Everything is read for what stands out in a part, which only people are told.
+    // Only people are told what stands out in a part, which takes reading everything.
     let rows = match args.format {
         report::Format::Interval(format) => Some(format),
         report::Format::Html | report::Format::Svg | report::Format::Png => None,

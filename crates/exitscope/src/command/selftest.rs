@@ -13,13 +13,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// How many of a kind are timed.
+/// Number of exits of a kind that are timed.
 const TIMED: u32 = 2000;
-/// The exit that the tool's own cost is measured with: KVM does little else for it.
+/// Kind of exit that the tool's own cost is measured with: KVM does little else for it.
 const CHEAP: Kind = Kind::Cpuid;
-/// How long a row of them takes, about (ns).
+/// Time that a row of them takes, about (ns).
 const ROW_NS: f64 = 20e6;
-/// How many rows are timed before something changes, and how often all of it is done.
+/// Number of rows that are timed before something changes, and number of turns.
 const ROWS: usize = 5;
 const TURNS: usize = 2;
 
@@ -84,7 +84,7 @@ pub fn run(args: &cli::Selftest) -> anyhow::Result<ExitCode> {
     Ok(super::code(exact))
 }
 
-/// To watch ourselves.
+/// Options to count the VMs of this process.
 fn watching(args: &cli::Selftest, measure: Measured) -> Options {
     Options {
         select: Select::Pids(vec![std::process::id()]),

@@ -1,10 +1,10 @@
-//! What is told of a boot under the table of its exits.
+//! Boot summary: the text below the table of a boot's exits.
 
 use exitscope_analysis::boot_report::BootReport;
 use exitscope_analysis::console::MAX_LINE;
 use exitscope_view::{answers, marks, phases, text, unit};
 
-/// The phases, where there are several, the marks, and the answers.
+/// Renders the phases (if there are several), the marks, the answers, and what was left out.
 pub fn boot_report(boot: &BootReport, width: Option<usize>) -> String {
     let mut said = String::from("\n");
     if let [_, _, ..] = boot.series.stretches() {

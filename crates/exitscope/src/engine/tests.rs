@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 /// Exits of each sample.
 const EXITS: u64 = 10;
 
-/// What the source is to do, and what was done with it.
+/// Plan of a made-up source, and a record of the calls to it.
 #[derive(Default)]
 struct Script {
     /// Mode of each sample's exits; real mode after these.

@@ -3,14 +3,14 @@
 use exitscope_model::{ExitCode, Interval, Level, VmId, float};
 use std::collections::{HashMap, VecDeque};
 
-/// How far back it goes (s).
+/// Length of the history (s).
 pub const SPAN: f64 = 60.0;
 
-/// How long a slot is at least before the next one begins (s). A little less than a second, because intervals of a second
+/// Least length of a slot (s). A little less than a second, because intervals of a second
 /// are now and then a little shorter.
 const SLOT: f64 = 0.95;
 
-/// Whose exits.
+/// Subject of a series of exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// A VM's.
@@ -59,7 +59,7 @@ impl Series {
 pub struct History {
     /// The number of the first slot in `lengths`.
     first: u64,
-    /// How long each slot is (s).
+    /// Length of each slot (s).
     lengths: VecDeque<f64>,
     series: HashMap<Key, Series>,
 }
@@ -129,12 +129,12 @@ impl History {
         sums.iter().rev().map(|(exits, seconds)| (*seconds > width / 2.0).then(|| exits / seconds)).collect()
     }
 
-    /// Of how many seconds it knows.
+    /// Length of time that it covers (s).
     pub fn seconds(&self) -> f64 {
         self.lengths.iter().sum::<f64>().min(SPAN)
     }
 
-    /// How many series it keeps.
+    /// Number of series.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.series.len()

@@ -7,7 +7,7 @@ use ratatui::layout::{Position, Rect};
 pub struct Heading {
     /// Its column.
     pub key: &'static str,
-    /// Where it is.
+    /// Its place.
     pub area: Rect,
 }
 
@@ -20,8 +20,8 @@ pub struct Hits {
     pub rows: Rect,
     /// Number of the first row that is visible.
     pub top: usize,
-    /// Of text, how far it can be scrolled.
+    /// Number of lines by which text can be scrolled.
     pub lines: usize,
-    /// Where the cursor is, if there is one.
+    /// Place of the cursor, if there is one.
     pub cursor: Option<Position>,
 }

@@ -11,7 +11,7 @@ use ratatui::crossterm::event::{
 };
 use std::time::Duration;
 
-/// What is to be done beside showing.
+/// Result of a key that is not the screen's alone.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Nothing.
@@ -26,14 +26,14 @@ pub enum Effect {
     Delay(Duration),
     /// Read the counters now.
     Poll,
-    /// So many intervals further in the recording, or back.
+    /// Move so many intervals further in the recording, or back.
     Move(isize),
 }
 
-/// How far a screen's worth of rows is, where it is not known.
+/// Number of rows of a page, if it is not known.
 const SCREEN: isize = 10;
 
-/// How many intervals a great step in a recording is.
+/// Number of intervals of a great step in a recording.
 const STRIDE: isize = 10;
 
 /// Does what a key, the mouse or a new size asks for.
@@ -309,7 +309,7 @@ fn give_up(state: &mut State) -> Effect {
     Effect::Nothing
 }
 
-/// What was typed takes effect at once, where it can be understood.
+/// Applies the typed text at once, if it can be understood.
 fn apply(state: &mut State) {
     let Some(mut prompt) = state.prompt.take() else { return };
     let understood = match prompt.asked {

@@ -1,4 +1,4 @@
-//! What is shown: which screen, which rows, in which order. Pure: it knows neither terminal nor clock.
+//! State of the screen: which view, which rows, in which order. Pure: it knows neither terminal nor clock.
 
 use super::accumulator::Accumulator;
 use super::column::{self, Column, ORDERS};
@@ -10,7 +10,7 @@ use exitscope_view::Explanation;
 use exitscope_view::names::Names;
 use std::time::{Duration, SystemTime};
 
-/// What a screen is about.
+/// Subject of a screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// A list.
@@ -22,13 +22,13 @@ pub enum View {
 /// A screen, and where the reader is in it.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// What it is about.
+    /// Its subject.
     pub view: View,
     /// Only rows that this finds are shown.
     pub filter: Option<Filter>,
     /// The row that was chosen; `None` where that is still the first.
     pub chosen: Option<Id>,
-    /// Where it was last, should it be gone.
+    /// Its last place, should it be gone.
     pub at: usize,
     /// The first row, or line, that is visible.
     pub top: usize,
@@ -40,7 +40,7 @@ impl Page {
     }
 }
 
-/// How a list is sorted.
+/// Order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     /// By which column.
@@ -49,7 +49,7 @@ pub struct Order {
     pub reversed: bool,
 }
 
-/// What is asked for in the last line.
+/// Questions of the last line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// A regular expression that rows are filtered by.
@@ -65,17 +65,17 @@ pub enum Asked {
 /// A line that is being typed.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    /// What for.
+    /// The question.
     pub asked: Asked,
-    /// What was typed so far.
+    /// Text so far.
     pub text: String,
-    /// What is wrong with it.
+    /// Error in it.
     pub wrong: Option<String>,
-    /// What was there before, should it be given up.
+    /// Filters before it, should it be given up.
     pub before: (Option<Filter>, Filters),
 }
 
-/// Where intervals come from.
+/// Source of the intervals.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
     /// From the host, as they happen.
@@ -84,18 +84,18 @@ pub enum Mode {
     Replay(Replay),
 }
 
-/// Where in a recording we are.
+/// Place in a recording.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Replay {
     /// Its name, harmless.
     pub name: String,
     /// The interval that is shown, from 0 on.
     pub at: usize,
-    /// How many there are.
+    /// Number of intervals.
     pub count: usize,
     /// From its beginning to the end of the interval that is shown.
     pub time: Duration,
-    /// How long it is.
+    /// Length of the recording.
     pub length: Duration,
     /// It goes on by itself.
     pub playing: bool,
@@ -106,7 +106,7 @@ pub struct Replay {
 /// A sentence that stands in the last line until the next key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it says, harmless.
+    /// Text, harmless.
     pub text: String,
     /// It went wrong.
     pub alarm: bool,
@@ -114,11 +114,11 @@ pub struct Message {
 
 /// All that is shown.
 pub struct State {
-    /// Where intervals come from.
+    /// Source of the intervals.
     pub mode: Mode,
-    /// How long an interval is meant to be, or is shown.
+    /// Length that intervals are meant to have, or time that they are shown.
     pub delay: Duration,
-    /// What is known about the numbers.
+    /// Remarks about the figures.
     pub explanation: Explanation,
     /// Intervals so far.
     pub accumulator: Accumulator,
@@ -128,7 +128,7 @@ pub struct State {
     pub since_start: bool,
     /// Rows are told apart further.
     pub apart: bool,
-    /// How each list is sorted.
+    /// Order of each list.
     orders: [Order; 3],
     /// Which VMs are shown at all.
     pub filters: Filters,
@@ -136,9 +136,9 @@ pub struct State {
     pages: Vec<Page>,
     /// The help is shown, from this line on.
     pub help: Option<usize>,
-    /// What is being typed.
+    /// Line that is being typed.
     pub prompt: Option<Prompt>,
-    /// What is to be said.
+    /// Message in the last line.
     pub message: Option<Message>,
     /// The rows of the screen.
     rows: Vec<Row>,
@@ -147,7 +147,7 @@ pub struct State {
 }
 
 impl State {
-    /// The first screen, with nothing seen yet.
+    /// Begins with the list of VMs and no interval.
     pub fn new(mode: Mode, delay: Duration) -> State {
         State {
             mode,
@@ -182,12 +182,12 @@ impl State {
         self.update();
     }
 
-    /// What is shown.
+    /// Intervals that the screen shows: those of the moment at which it was frozen, if it is.
     pub fn shown(&self) -> &Accumulator {
         self.frozen.as_ref().unwrap_or(&self.accumulator)
     }
 
-    /// Whether the screen is frozen.
+    /// Returns true if the screen is frozen.
     pub fn is_frozen(&self) -> bool {
         self.frozen.is_some()
     }
@@ -203,12 +203,12 @@ impl State {
         if self.since_start { self.shown().total.as_ref() } else { self.shown().last.as_ref() }
     }
 
-    /// What is measured.
+    /// Level of detail of the interval.
     pub fn measured(&self) -> Measured {
         self.span().map_or(Measured::Breakdown, |span| span.measured)
     }
 
-    /// Gives what rows are made from to `make`; nothing where nothing was seen yet.
+    /// Calls `make` with the input of rows. Returns `None` before the first interval.
     pub fn with_source<T>(&self, make: impl FnOnce(&Source) -> T) -> Option<T> {
         let (span, all) = (self.span()?, self.shown().total.as_ref()?);
         let shows = |vm: &Vm| self.filters.shows(vm);
@@ -253,7 +253,7 @@ impl State {
         column::columns(list, self.apart, source, self.measured())
     }
 
-    /// How a list is sorted.
+    /// Order of a list.
     pub fn order(&self, list: List) -> Order {
         self.orders[list as usize]
     }
@@ -305,7 +305,7 @@ impl State {
         true
     }
 
-    /// What the chosen row opens.
+    /// Screen that the chosen row opens.
     pub fn behind(&self) -> Option<View> {
         let row = self.rows.get(self.page().at)?;
         let scope = Scope { vm: row.id.vm, vcpu: row.id.vcpu };

@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What is the same for all boots.
+/// Settings that all boots share.
 struct Task<'a> {
     args: &'a cli::Boot,
     rules: Rules,

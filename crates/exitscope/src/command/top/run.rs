@@ -32,7 +32,7 @@ pub enum Source {
 pub struct Run {
     /// Source of its intervals.
     pub source: Source,
-    /// What it shows.
+    /// State of the screen.
     pub state: State,
     /// Moment of the next interval; `None` while a recording stands still.
     pub next: Option<Instant>,

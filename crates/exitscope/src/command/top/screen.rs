@@ -1,4 +1,4 @@
-//! The terminal: taken over, given back whatever happens, and what comes from it.
+//! The terminal: taken over, given back whatever happens, and its input.
 
 use crate::engine::{Events, PollHandle};
 use crate::top::{Look, State};
@@ -20,7 +20,7 @@ use std::io::{self, IsTerminal, Stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What comes from the terminal, or is about it.
+/// Input from the terminal, or a change of it.
 pub enum Input {
     /// A key, or the mouse.
     Event(Event),
@@ -34,7 +34,7 @@ pub enum Input {
     Gone(io::Error),
 }
 
-/// Whether the terminal is ours right now: a panic may come at any time.
+/// True while the terminal is ours: a panic may come at any time.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 fn take() -> io::Result<()> {
@@ -52,7 +52,7 @@ fn give_back() {
     }
 }
 
-/// What is used of a terminal, in columns and lines: it can say that it has any number, and each cell takes memory.
+/// Largest size that is used of a terminal, in columns and lines: it may claim any, and each cell takes memory.
 const WIDEST: u16 = 2000;
 const HIGHEST: u16 = 1000;
 
@@ -66,7 +66,10 @@ fn terminal() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
     Terminal::with_options(CrosstermBackend::new(io::stdout()), TerminalOptions { viewport })
 }
 
-/// Says why there can be no screen.
+/// Makes sure that standard input and output are a terminal.
+///
+/// # Errors
+/// If one of them is none.
 pub fn check() -> anyhow::Result<()> {
     for (what, is_terminal) in
         [("standard input", io::stdin().is_terminal()), ("standard output", io::stdout().is_terminal())]
@@ -80,7 +83,7 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The terminal while it is ours.
+/// Terminal that is taken over until this is dropped.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     inputs: Arc<Mutex<VecDeque<Input>>>,
@@ -151,12 +154,12 @@ impl Screen {
         Ok(())
     }
 
-    /// What has come since the last call.
+    /// Takes the inputs since the last call.
     pub fn inputs(&self) -> VecDeque<Input> {
         std::mem::take(&mut self.inputs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Draws what is to be shown.
+    /// Draws the state.
     pub fn draw(&mut self, state: &mut State) -> anyhow::Result<()> {
         let look = self.look;
         // Terminals that know this show all of it at once; others do not mind.
@@ -199,7 +202,7 @@ impl Drop for Screen {
     }
 }
 
-/// Adds what came. The first of what is taken together is worth a look, and what follows is in it.
+/// Adds an input, and asks for a poll with the first of those that are taken together.
 fn push(inputs: &Mutex<VecDeque<Input>>, input: Input, poll: &PollHandle) {
     let mut inputs = inputs.lock().unwrap_or_else(PoisonError::into_inner);
     inputs.push_back(input);
@@ -245,7 +248,7 @@ mod tests {
         panic!("as planned");
     }
 
-    /// What it says then is on the terminal, not on the screen that is gone.
+    /// The panic's message is on the terminal, not on the screen that is gone.
     #[test]
     fn a_panic_gives_the_terminal_back_before_it_is_told() {
         let before = Shown::start(&mut Command::new("true"), 80, 24).end().1;

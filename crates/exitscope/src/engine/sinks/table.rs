@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// Prints intervals.
 pub struct Blocks {
-    /// Where they go.
+    /// Destination of the text.
     pub output: Output,
     /// vCPUs that are printed; `None` for all.
     vcpus: Option<BTreeSet<u32>>,

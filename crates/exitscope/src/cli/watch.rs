@@ -1,0 +1,74 @@
+//! Options of every command that counts: which VMs, and with which source.
+
+use clap::{Args, ValueEnum};
+use exitscope_model::{Measured, Source};
+
+/// VMs to watch, and source to count with.
+#[derive(Args, Clone, Debug)]
+pub struct Watch {
+    /// Watch only the VMs of these processes, e.g. 4242,4250
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Watch only the VM with this name (column vm), UUID, Proxmox id, libvirt domain, pod (NAME or NAMESPACE/NAME) or
+    /// container; or all VMs that a pattern fits, e.g. 'web-*'. May be given several times
+    #[arg(short, long, value_name = "VM")]
+    pub guest: Vec<String>,
+    /// Source of the counts
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
+    pub source: SourceChoice,
+    /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting; cheaper for exits that
+    /// leave KVM. On plain tracepoints that cannot be told at all
+    #[arg(long)]
+    pub no_split: bool,
+    /// Count exits, and measure no times; the cheapest
+    #[arg(long)]
+    pub no_time: bool,
+    /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
+    /// one, at least 8191, at most 65534]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_rows: Option<u32>,
+    /// Room for N vCPUs [default: 64 per CPU rounded up to a power of two less one, at least 511, at most 8191]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
+    pub max_vcpus: Option<u32>,
+}
+
+impl Watch {
+    /// Level of detail that these options ask for.
+    pub fn measure(&self) -> Measured {
+        if self.no_time {
+            Measured::Counts
+        } else if self.no_split {
+            Measured::Latency
+        } else {
+            Measured::Breakdown
+        }
+    }
+}
+
+/// Choices of `--source`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum SourceChoice {
+    /// The best that works here
+    #[default]
+    Auto,
+    /// BPF programs typed by the kernel's BTF.
+    Btf,
+    /// BPF programs on the plain tracepoints; no BTF needed, dearer
+    Tracepoint,
+    /// KVM's own statistics: totals and classes, no reasons, no times.
+    Kvmstat,
+    /// A KVM that counts its own exits (docs/kernel.md): reasons, no times; no BPF needed
+    Kernel,
+}
+
+impl From<SourceChoice> for Option<Source> {
+    fn from(choice: SourceChoice) -> Self {
+        match choice {
+            SourceChoice::Auto => None,
+            SourceChoice::Btf => Some(Source::Btf),
+            SourceChoice::Tracepoint => Some(Source::Tracepoint),
+            SourceChoice::Kvmstat => Some(Source::KvmStat),
+            SourceChoice::Kernel => Some(Source::Kernel),
+        }
+    }
+}
