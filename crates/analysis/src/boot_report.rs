@@ -5,6 +5,7 @@ use super::outcome::{Evidence, Outcome};
 use super::phase_detector::PhaseStart;
 use super::series::Series;
 use super::spike::{self, Spike};
+use crate::advice::{self, Advice, Host};
 use exitscope_model::Interval;
 use std::time::Duration;
 
@@ -90,9 +91,16 @@ pub struct BootReport {
     pub outcome: Option<Outcome>,
     /// Times at which lines and the guest's mode told of the same phase.
     pub evidence: Vec<Evidence>,
+    /// Advice, what would save most first. Empty until [`BootReport::advise`] is called.
+    pub advice: Vec<Advice>,
 }
 
 impl BootReport {
+    /// Holds the rules of [`crate::advice`] against everything that was counted.
+    pub fn advise(&mut self, host: &Host) {
+        self.advice = advice::advise(&self.whole, host);
+    }
+
     /// Report with the spikes of the series, without console lines and marks.
     pub fn new(whole: Interval, series: Series, end: String) -> BootReport {
         let spikes = spike::find(&series);
@@ -108,6 +116,7 @@ impl BootReport {
             end,
             outcome: None,
             evidence: Vec::new(),
+            advice: Vec::new(),
         }
     }
 

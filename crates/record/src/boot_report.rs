@@ -6,6 +6,7 @@ use super::reader::{Part, Recording};
 use super::rows::Who;
 use super::timeline::Timeline;
 use super::total::Total;
+use exitscope_analysis::advice::Host;
 use exitscope_analysis::boot_report::BootReport;
 use exitscope_analysis::phase::FIRST;
 use exitscope_analysis::series::{Series, Slice};
@@ -77,7 +78,9 @@ impl Recording {
             end,
             outcome: outcome.clone(),
             evidence: evidence.clone(),
+            advice: Vec::new(),
         };
+        boot.advise(&Host::from(self.about()));
         if boot.series.whole().length != all.whole().length {
             boot.cut();
         }

@@ -1,6 +1,6 @@
 //! What the figures of a boot say, in sentences.
 
-use super::{details, text, unit};
+use super::{advice, text, unit};
 use exitscope_analysis::boot_report::{BootReport, Mark, Origin};
 use exitscope_analysis::outcome::{Kind, Outcome};
 use exitscope_analysis::phase::FIRST;
@@ -334,16 +334,15 @@ fn kinds(whole: &Slice) -> Option<String> {
     Some(said)
 }
 
-/// What would help most: about the port or MSR that most exits are for, where there is one, else about their reason.
+/// Returns the advice that matters most; where no rule speaks, what is known of the most frequent reason.
 fn help(boot: &BootReport, whole: &Slice) -> Vec<String> {
-    let mut advice = details::advice(&boot.whole);
-    if let Some(first) = advice.first_mut() {
-        *first = format!("What would help most: {first}");
-        return advice;
+    if !boot.advice.is_empty() {
+        return advice::brief(&boot.advice, &boot.whole);
     }
     let kinds = whole.by_frequency();
     let most = kinds.first().and_then(|&(code, count)| Some((reason::get(code)?, count)));
-    let said = most.map(|(reason, count)| {
+    // A reason against which nothing helps is no advice.
+    let said = most.filter(|(reason, _)| !reason.help.contains("othing to tune")).map(|(reason, count)| {
         format!(
             "What would help most is fewer {} ({} of all). Usual causes: {} What helps: {}",
             reason.name,
@@ -358,6 +357,7 @@ fn help(boot: &BootReport, whole: &Slice) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use exitscope_analysis::advice::Host;
     use exitscope_analysis::boot_report::Origin;
     use exitscope_analysis::console::Line;
     use exitscope_analysis::series;
@@ -427,6 +427,7 @@ mod tests {
             origin: Origin::Hand,
             text: text.into(),
         };
+        boot.advise(&Host::default());
         boot.marks = vec![mark(10, "half\u{202e}"), mark(20, "again"), mark(20, "again")];
         insta::assert_snapshot!(answers(&boot).join("\n"));
         boot.whole.source = Source::KvmStat;

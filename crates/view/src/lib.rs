@@ -28,6 +28,7 @@ pub mod unit;
 pub mod value;
 mod vcpus;
 
+use exitscope_analysis::advice::Host;
 use exitscope_model::{By, Interval, Sort};
 use std::fmt;
 use std::io::{self, Write};
@@ -106,6 +107,8 @@ pub struct Options {
     pub color: bool,
     /// Facts about the numbers, for the notes below a table.
     pub explanation: Explanation,
+    /// Facts about the host, for the advice below a table.
+    pub host: Host,
     /// [`answers`] follow a table, which does not say what they say.
     pub answered: bool,
 }
@@ -120,6 +123,7 @@ impl Default for Options {
             width: None,
             color: false,
             explanation: Explanation::default(),
+            host: Host::default(),
             answered: false,
         }
     }

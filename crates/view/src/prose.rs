@@ -5,7 +5,8 @@ pub use super::line::{Kind, Line, NAME, vm_name};
 use super::line::line;
 use super::names::Names;
 use super::value::by_frequency;
-use super::{Explanation, Options, details, text, unit, vcpus};
+use super::{Explanation, Options, advice, details, text, unit, vcpus};
+use exitscope_analysis::advice::advise;
 use exitscope_model::figure::Context;
 use exitscope_model::{
     By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, group, sort,
@@ -86,7 +87,8 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
         lines.extend(out_to_user(interval));
         lines.extend(details::lines(interval));
         if !options.answered {
-            lines.extend(details::advice(interval).into_iter().map(|advice| line(Kind::Plain, advice)));
+            let known = advise(interval, &options.host);
+            lines.extend(advice::brief(&known, interval).into_iter().map(|text| line(Kind::Plain, text)));
         }
         lines.extend(nested(interval));
         lines.extend(vcpus::sentence(interval));

@@ -2,7 +2,8 @@
 
 use super::{recorder, select};
 use crate::cli::{self, AdviseFormat};
-use crate::engine::{Events, Observed, Session, Sink, Sinks, Times, sinks};
+use crate::engine::sinks::{self, Whole};
+use crate::engine::{Events, Session, Sinks, Times};
 use exitscope_analysis::advice::{self, Host};
 use exitscope_model::{Interval, Source, Vm};
 use exitscope_record::{Error, Part, Recording};
@@ -10,17 +11,6 @@ use exitscope_view as view;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// Adds up all intervals.
-#[derive(Default)]
-struct Whole(Option<Interval>);
-
-impl Sink for Whole {
-    fn take(&mut self, observed: &Observed<'_>) -> anyhow::Result<()> {
-        Interval::append(&mut self.0, observed.interval.clone());
-        Ok(())
-    }
-}
 
 /// Counts or reads, and prints advice alone.
 ///
@@ -72,5 +62,5 @@ fn count(args: &cli::Advise) -> anyhow::Result<Option<(Interval, Host)>> {
     let mut whole = Whole::default();
     let times = Times { duration: Some(args.duration), interval: None };
     session.run(times, &mut Sinks::default().required(&mut whole))?;
-    Ok(whole.0.map(|whole| (whole, host)))
+    Ok(whole.sum.map(|whole| (whole, host)))
 }

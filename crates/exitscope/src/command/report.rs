@@ -4,6 +4,7 @@ use super::{page, summary};
 use crate::cli;
 use crate::engine::sinks::Output;
 use anyhow::bail;
+use exitscope_analysis::advice::Host;
 use exitscope_record::{Notes, Part, Recording};
 use exitscope_view::report;
 use exitscope_view::{self as view, Explanation, Format, text, unit};
@@ -74,7 +75,12 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
         }
         (rows, boot) => {
             let options = args.print.options(rows.unwrap_or_default());
-            let options = view::Options { explanation, answered: boot.is_some(), ..options };
+            let options = view::Options {
+                explanation,
+                host: Host::from(recording.about()),
+                answered: boot.is_some(),
+                ..options
+            };
             let mut output = Output::open(file, false, options)?;
             output.write(&whole)?;
             if let Some(boot) = boot {

@@ -1,14 +1,15 @@
 //! `exitscope stat`.
 
-use super::select;
+use super::{recorder, select};
 use crate::cli;
-use crate::engine::sinks::{Blocks, Output};
-use crate::engine::{Events, Observed, Session, Sink, Sinks, Times};
+use crate::engine::sinks::{Blocks, Output, Whole};
+use crate::engine::{Events, Session, Sinks, Times};
 use anyhow::bail;
+use exitscope_analysis::advice::Host;
 use exitscope_model::Interval;
 use exitscope_view::{self as view, Format};
-use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Counts, and prints.
 ///
@@ -35,6 +36,7 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     let Some(mut session) = Session::start(&options, &args.command, events)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    blocks.output.know(Host::from(&recorder::about(&args.command, Duration::ZERO, session.sampler())));
     session.start_command()?;
     let times = Times { duration: args.duration, interval: args.interval };
     let end = session.run(times, &mut Sinks::default().required(&mut blocks))?;
@@ -54,7 +56,7 @@ fn repeat(args: &cli::Stat, runs: u32) -> anyhow::Result<ExitCode> {
         let options = select::options(&args.watch, &args.command)?;
         let Some(mut session) = Session::start(&options, &args.command, Events::listen()?)? else { break };
         session.start_command()?;
-        let mut whole = Whole { vcpus: vcpus.clone(), sum: None };
+        let mut whole = Whole::of(vcpus.clone());
         let ended = session.run(Times::default(), &mut Sinks::default().required(&mut whole))?;
         wholes.extend(whole.sum);
         end = Some(ended);
@@ -69,21 +71,4 @@ fn repeat(args: &cli::Stat, runs: u32) -> anyhow::Result<ExitCode> {
     };
     output.say(&text)?;
     Ok(end.code(output.is_complete())?)
-}
-
-/// Adds up one run.
-struct Whole {
-    vcpus: Option<BTreeSet<u32>>,
-    sum: Option<Interval>,
-}
-
-impl Sink for Whole {
-    fn take(&mut self, observed: &Observed<'_>) -> anyhow::Result<()> {
-        let mut interval = observed.interval.clone();
-        if let Some(vcpus) = &self.vcpus {
-            interval.retain(|_, vcpu| vcpus.contains(&vcpu));
-        }
-        Interval::append(&mut self.sum, interval);
-        Ok(())
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::unit;
+use exitscope_analysis::advice::Host;
 use exitscope_analysis::boot_report::{Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::series::Series;
@@ -61,6 +62,7 @@ fn boot_report(whole: Interval) -> BootReport {
         series.add(&tenth(&others.chain([(0x7b, io), (0x72, 40)]).collect::<Vec<_>>()));
     }
     let mut boot = BootReport::new(whole, series, "a signal".into());
+    boot.advise(&Host::default());
     let said = |n: u64| Line {
         at: Duration::from_millis(60 * n),
         text: format!("[    {n}.0] line {n} of the kernel"),
@@ -238,6 +240,7 @@ fn told_by(text: &str) -> (BootReport, About, Explanation) {
         marks: boot.marks,
         ..BootReport::new(boot.whole, series, "a signal".into())
     };
+    boot.advise(&Host::default());
     boot.console.iter_mut().for_each(|line| line.text = text.into());
     boot.marks.iter_mut().for_each(|mark| mark.text = text.into());
     let facts = About {

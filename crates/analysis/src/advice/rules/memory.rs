@@ -111,9 +111,9 @@ fn page_faults(evidence: &Evidence<'_>) -> Option<Finding> {
     let more =
         if balloon { " It has a balloon: each page that the balloon gave back faults again." } else { "" };
     let helps = format!(
-        "A burst after the start that ebbs away is normal; `prealloc=on` and huge pages (`-object \
-         memory-backend-memfd,hugetlb=on,prealloc=on`, or transparent ones) save it. Where it lasts: no swapping, no KSM, \
-         memory bound to one NUMA node.{more}"
+        "A burst after the start that ebbs away is normal; `prealloc=on` and huge pages (`hugetlb=on` of a \
+         `memory-backend-memfd`, or transparent ones) save it. Where it lasts: no swapping, no KSM, memory bound to one NUMA \
+         node.{more}"
     );
     if_much(evidence, faults(evidence), 0.25, seen, helps)
 }

@@ -5,6 +5,7 @@ use crate::cli::BootFormat;
 use crate::command::{page, recorder, select, summary};
 use crate::engine::sinks::{BootLog, Output, Recording};
 use crate::engine::{End, Events, Session, Sinks, Terminal, Times};
+use exitscope_analysis::advice::Host;
 use exitscope_analysis::boot_report::BootReport;
 use exitscope_analysis::outcome::{Evidence, Kind, Outcome};
 use exitscope_collect::Options;
@@ -125,9 +126,10 @@ pub fn boot(task: &Task<'_>, number: u32, output: &mut Output) -> anyhow::Result
         ..report
     });
     let mut result = Boot { exits: 0, length: Duration::ZERO, outcome, end, interrupted, recorded };
-    if let Some(boot) = report_on {
+    if let Some(mut boot) = report_on {
         let whole = boot.series.whole();
         (result.exits, result.length) = (whole.exits, whole.length);
+        boot.advise(&Host::from(&about));
         report(task, &boot, &about, &explanation, output)?;
     }
     Ok(Some(result))

@@ -1,6 +1,7 @@
 //! Destination of reports: standard output, standard error, or a file.
 
 use anyhow::Context;
+use exitscope_analysis::advice::Host;
 use exitscope_model::Interval;
 use exitscope_view::{self as view, Format, Options};
 use std::fs::File;
@@ -57,6 +58,11 @@ impl Output {
             Destination::File(..) | Destination::Nowhere => (None, false),
         };
         Ok(Output { to, options, beside_command, failed: false })
+    }
+
+    /// Sets the facts of the host that the advice below a table rests on.
+    pub fn know(&mut self, host: Host) {
+        self.options.host = host;
     }
 
     /// Sets the remarks that follow a table.
