@@ -79,6 +79,9 @@ pub struct Rules {
     phases: Vec<String>,
     markers: Vec<Marker>,
     ended: RegexSet,
+    /// Those that are held against lines that have not ended, and their places.
+    unfinished: RegexSet,
+    prompts: Vec<usize>,
 }
 
 /// Error of a table of phases.
@@ -189,11 +192,16 @@ impl Rules {
                 Regex::new(pattern).map_err(|error| Error::Pattern(file.into(), number, Box::new(error)))?;
             markers.push(Marker { target, sign, pattern, prompt });
         }
-        let ended = RegexSetBuilder::new(markers.iter().map(|marker| marker.pattern.as_str()))
-            .dfa_size_limit(16 << 20)
-            .build()
-            .map_err(|error| Error::Together(file.into(), Box::new(error)))?;
-        Ok(Rules { phases, markers, ended })
+        let together = |markers: &[&Marker]| {
+            RegexSetBuilder::new(markers.iter().map(|marker| marker.pattern.as_str()))
+                .dfa_size_limit(16 << 20)
+                .build()
+                .map_err(|error| Error::Together(file.into(), Box::new(error)))
+        };
+        let ended = together(&markers.iter().collect::<Vec<_>>())?;
+        let prompts: Vec<usize> = (0..markers.len()).filter(|&place| markers[place].prompt).collect();
+        let unfinished = together(&prompts.iter().map(|&place| &markers[place]).collect::<Vec<_>>())?;
+        Ok(Rules { phases, markers, ended, unfinished, prompts })
     }
 
     /// Finds the markers in a line, in their order. Of those that match at one place the first of the table counts, beside
@@ -213,10 +221,13 @@ impl Rules {
     }
 
     fn find_in(&self, text: &str, ended: bool) -> Vec<usize> {
-        let matches = self.ended.matches(text);
-        let mut found: Vec<(usize, bool, usize)> = matches
-            .iter()
-            .filter(|&place| ended || self.markers[place].prompt)
+        let places: Vec<usize> = if ended {
+            self.ended.matches(text).iter().collect()
+        } else {
+            self.unfinished.matches(text).iter().map(|place| self.prompts[place]).collect()
+        };
+        let mut found: Vec<(usize, bool, usize)> = places
+            .into_iter()
             .filter_map(|place| {
                 let marker = &self.markers[place];
                 Some((marker.pattern.find(text)?.start(), marker.sign != Sign::TakesBack, place))

@@ -270,6 +270,8 @@ impl PhaseDetector {
                     self.unsure = Some(unsure(None, cause));
                 }
             }
+            // The prompt of a boot loader.
+            (Target::Failed(_), Sign::AtLeast) if self.has_kernel() => {}
             (Target::Failed(cause), _) => self.fail(&cause, to, hit, begun),
             (Target::Phase(place), Sign::TakesBack) => {
                 self.unsure.take_if(|unsure| unsure.place > Some(place));
@@ -333,7 +335,7 @@ impl PhaseDetector {
             Sign::BeginsAlways | Sign::Begins if self.failed.is_some() => is_early,
             Sign::BeginsAlways => comes_again,
             Sign::Begins => comes_again && self.current >= self.kernel(),
-            _ => self.failed.is_some() && is_early && is_earlier,
+            _ => self.failed.is_some() && is_earlier && Some(place) == self.kernel(),
         }
     }
 

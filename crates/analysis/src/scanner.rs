@@ -123,7 +123,7 @@ impl Told {
         };
         let is_old = self.in_line.contains(&place)
             || !begins && self.last == Some(place)
-            || marker.sign == Sign::AtLeast && phase <= self.phase
+            || marker.sign == Sign::AtLeast && phase.is_some() && phase <= self.phase
             || self.count == MOST;
         if is_old {
             return false;

@@ -31,7 +31,7 @@ fn phases<'a>(rules: &Rules, pieces: impl Iterator<Item = &'a [u8]>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether it comes at once, line by line or byte by byte, a console tells what somebody who knows the system reads in it.
+/// Whether it comes at once, line by line or in pieces, a console tells what somebody who knows the system reads in it.
 #[test]
 fn each_console_tells_its_phases() {
     let rules = Rules::default();
@@ -44,7 +44,7 @@ fn each_console_tells_its_phases() {
         let bytes = std::fs::read(folder().join(format!("{name}.console"))).unwrap();
         let ways = [
             ("line by line", phases(&rules, bytes.split_inclusive(|&byte| byte == b'\n'))),
-            ("byte by byte", phases(&rules, bytes.chunks(1))),
+            ("in pieces", phases(&rules, bytes.chunks(7))),
             ("at once", phases(&rules, std::iter::once(&bytes[..]))),
         ];
         for (way, found) in ways {
