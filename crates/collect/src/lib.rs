@@ -91,6 +91,44 @@ pub struct PortMarks {
 }
 
 /// A source of samples that is counting.
+///
+/// ```
+/// use exitscope_collect::{Collect, Error, monotonic_ns};
+/// use exitscope_model::{Loss, Measured, Sample, Source};
+/// use std::time::SystemTime;
+///
+/// /// A host without VMs.
+/// struct Idle;
+///
+/// impl Collect for Idle {
+///     fn sample(&mut self) -> Result<Sample, Error> {
+///         Ok(Sample {
+///             monotonic_ns: monotonic_ns(),
+///             wall: SystemTime::now(),
+///             source: self.source(),
+///             measured: self.measured(),
+///             vms: Vec::new(),
+///             vcpus: Vec::new(),
+///             loss: Loss::default(),
+///         })
+///     }
+///     fn stop_following(&mut self) -> Result<(), Error> {
+///         Ok(())
+///     }
+///     fn source(&self) -> Source {
+///         Source::KvmStat
+///     }
+///     fn measured(&self) -> Measured {
+///         Measured::Counts
+///     }
+///     fn note(&self) -> Option<String> {
+///         None
+///     }
+/// }
+///
+/// assert!(Idle.sample()?.vcpus.is_empty());
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Collect {
     /// All counters since the start. A vCPU that ended is in one more sample, then gone.
     ///

@@ -7,7 +7,7 @@
 pub mod cli;
 mod command;
 pub mod doctor;
-mod engine;
+pub mod engine;
 pub mod selftest;
 pub mod top;
 

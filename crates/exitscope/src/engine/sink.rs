@@ -18,6 +18,25 @@ pub struct Observed<'a> {
 /// An output of a session.
 ///
 /// Each interval comes once, in order, and each begins where the last one ended.
+///
+/// ```
+/// use exitscope::engine::{Observed, Sink, Sinks};
+///
+/// /// Adds up the exits of a session.
+/// struct Total(u64);
+///
+/// impl Sink for Total {
+///     fn take(&mut self, observed: &Observed<'_>) -> anyhow::Result<()> {
+///         self.0 += observed.interval.exits();
+///         Ok(())
+///     }
+/// }
+///
+/// let mut total = Total(0);
+/// // `Session::run` gives it every interval.
+/// let sinks = Sinks::default().required(&mut total);
+/// assert!(sinks.failed().is_none());
+/// ```
 pub trait Sink {
     /// Takes the next interval.
     ///

@@ -270,9 +270,9 @@ fn a_login_ends_it_and_what_came_before_is_its_outcome() {
     let ms = Duration::from_millis;
     console.feed(ms(3), b"[    0.000000] Linux version 6.1\nKernel panic - not syncing: x\n");
     send(&events, &[Event::Poll]);
-    let (mut kept, mut sinks) = (Kept::default(), Sinks::default());
-    sinks = sinks.required(&mut kept);
-    session.run(Times { duration: Some(Duration::ZERO), interval: None }, &mut sinks).unwrap();
+    let mut kept = Kept::default();
+    let times = Times { duration: Some(Duration::ZERO), interval: None };
+    session.run(times, &mut Sinks::default().required(&mut kept)).unwrap();
     let failed = session.outcome(End::Asked, None).unwrap();
     assert_eq!((failed.kind, failed.at, &*failed.phase), (Kind::Failed, ms(3), "kernel"));
     assert_eq!((failed.cause.as_deref(), failed.failures, failed.began_again), (Some("kernel panic"), 1, 0));
@@ -280,7 +280,9 @@ fn a_login_ends_it_and_what_came_before_is_its_outcome() {
 
     console.feed(ms(4), b"[    0.000000] Linux version 6.1\n\x1b[1mhost\x1b[0m login: \x1b[6n");
     send(&events, &[Event::Poll]);
-    let end = session.run(Times::default(), &mut sinks).unwrap();
+    // The sinks of the first run have finished.
+    let mut kept = Kept::default();
+    let end = session.run(Times::default(), &mut Sinks::default().required(&mut kept)).unwrap();
     let reached = session.outcome(end, None).unwrap();
     assert_eq!((reached.kind, reached.line.as_deref()), (Kind::Reached, Some("host login: ")));
     assert_eq!((reached.failures, reached.began_again, session.has_failed()), (1, 1, false));

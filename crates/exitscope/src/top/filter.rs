@@ -96,7 +96,7 @@ impl Filters {
 mod tests {
     use super::*;
     use crate::top::accumulator::Accumulator;
-    use crate::top::row::{List, Scope, Source};
+    use crate::top::row::{List, RowInput, Scope};
     use exitscope_model::fixture;
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         let mut seen = Accumulator::default();
         seen.take(fixture::busy());
         let (span, all) = (seen.last.as_ref().unwrap(), seen.total.as_ref().unwrap());
-        let source = Source { accumulator: &seen, span, all, shows: &|_| true };
+        let source = RowInput { accumulator: &seen, span, all, shows: &|_| true };
         let found = |text: &str, list: List, apart: bool| -> Vec<String> {
             let filter = Filter::parse(text).unwrap().unwrap();
             let rows = filter.rows(source.rows(list, Scope::default(), apart));

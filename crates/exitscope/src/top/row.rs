@@ -90,7 +90,7 @@ pub struct Row {
 }
 
 /// What rows are made from.
-pub struct Source<'a> {
+pub struct RowInput<'a> {
     /// Intervals so far.
     pub accumulator: &'a Accumulator,
     /// The interval that figures are of.
@@ -141,7 +141,7 @@ impl Sum {
     }
 }
 
-impl Source<'_> {
+impl RowInput<'_> {
     /// The VMs that are shown.
     fn vms(&self) -> impl Iterator<Item = &Vm> {
         self.all.vms.values().filter(|vm| (self.shows)(vm))
@@ -352,10 +352,10 @@ mod tests {
         seen
     }
 
-    fn with<T>(test: impl FnOnce(&Source) -> T) -> T {
+    fn with<T>(test: impl FnOnce(&RowInput) -> T) -> T {
         let seen = seen();
         let (span, all) = (seen.last.as_ref().unwrap(), seen.total.as_ref().unwrap());
-        test(&Source { accumulator: &seen, span, all, shows: &|_| true })
+        test(&RowInput { accumulator: &seen, span, all, shows: &|_| true })
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
     fn what_is_not_shown_is_in_no_list() {
         let seen = seen();
         let (span, all) = (seen.last.as_ref().unwrap(), seen.total.as_ref().unwrap());
-        let source = Source { accumulator: &seen, span, all, shows: &|vm| vm.name == "web-1" };
+        let source = RowInput { accumulator: &seen, span, all, shows: &|vm| vm.name == "web-1" };
         for list in [List::Vms, List::Vcpus, List::Reasons] {
             let rows = source.rows(list, Scope::default(), false);
             assert!(rows.iter().all(|row| row.id.vm.is_none_or(|vm| vm == VmId(0))));

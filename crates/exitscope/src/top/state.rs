@@ -4,7 +4,7 @@ use super::accumulator::Accumulator;
 use super::column::{self, Column, ORDERS};
 use super::filter::{Filter, Filters};
 use super::hits::Hits;
-use super::row::{Id, List, Row, Scope, Source, Which};
+use super::row::{Id, List, Row, RowInput, Scope, Which};
 use exitscope_model::{Interval, Measured, Vm};
 use exitscope_view::Explanation;
 use exitscope_view::names::Names;
@@ -209,10 +209,10 @@ impl State {
     }
 
     /// Calls `make` with the input of rows. Returns `None` before the first interval.
-    pub fn with_source<T>(&self, make: impl FnOnce(&Source) -> T) -> Option<T> {
+    pub fn with_input<T>(&self, make: impl FnOnce(&RowInput) -> T) -> Option<T> {
         let (span, all) = (self.span()?, self.shown().total.as_ref()?);
         let shows = |vm: &Vm| self.filters.shows(vm);
-        Some(make(&Source { accumulator: self.shown(), span, all, shows: &shows }))
+        Some(make(&RowInput { accumulator: self.shown(), span, all, shows: &shows }))
     }
 
     /// Makes the rows of the screen anew.
@@ -230,7 +230,7 @@ impl State {
 
     fn make_rows(&self) -> Vec<Row> {
         let View::List(list, scope) = self.page().view else { return Vec::new() };
-        let rows = self.with_source(|source| source.rows(list, scope, self.apart)).unwrap_or_default();
+        let rows = self.with_input(|source| source.rows(list, scope, self.apart)).unwrap_or_default();
         let rows = match &self.page().filter {
             Some(filter) => filter.rows(rows),
             None => rows,

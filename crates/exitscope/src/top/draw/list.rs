@@ -140,7 +140,7 @@ fn line(state: &State, row: &Row, chosen: bool, look: Look, fitted: &Fitted, are
                 }
             }
             Cell::Minute => {
-                let rates = state.with_source(|source| {
+                let rates = state.with_input(|source| {
                     let keys = source.keys(row);
                     if keys.is_empty() { Vec::new() } else { source.accumulator.history.rates(keys, *width) }
                 });

@@ -2,7 +2,7 @@
 
 use super::paint::{self, Look, PARTS};
 use crate::top::column;
-use crate::top::row::{Row, Scope, Source, Which, reason_name};
+use crate::top::row::{Row, RowInput, Scope, Which, reason_name};
 use crate::top::state::State;
 use exitscope_model::{Counters, Group, Histogram, Measured, float};
 use exitscope_reason as reason;
@@ -36,7 +36,7 @@ pub fn draw(state: &State, scope: Scope, which: Which, look: Look, area: Rect, b
     } else {
         vec![(0, width)]
     };
-    let Some(blocks) = state.with_source(|source| {
+    let Some(blocks) = state.with_input(|source| {
         let parts = Parts::of(source, scope, which);
         columns
             .iter()
@@ -79,7 +79,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(source: &Source, scope: Scope, which: Which) -> Parts {
+    fn of(source: &RowInput, scope: Scope, which: Which) -> Parts {
         let rows = source.rows(crate::top::row::List::Reasons, scope, false);
         let row = rows.into_iter().find(|row| row.id.reason == Some(which));
         let mut vcpus = source.on_vcpus(scope, which);
@@ -91,7 +91,7 @@ impl Parts {
 struct Writer<'a> {
     look: Look,
     width: usize,
-    source: &'a Source<'a>,
+    source: &'a RowInput<'a>,
     scope: Scope,
     which: Which,
     parts: &'a Parts,
