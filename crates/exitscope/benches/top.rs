@@ -1,5 +1,6 @@
-//! What a refresh of `exitscope top` costs on a host of 200 VMs with 8 vCPUs each, of 12 reasons each: what two samples become,
-//! taking that in, and drawing the screen. With reading the counters (`sample`) that is all that it does each second.
+//! Cost of a refresh of `exitscope top` on a host of 200 VMs with 8 vCPUs each, of 12 reasons each:
+//! deriving an interval from two samples, taking it in, and drawing the screen. With reading the
+//! counters (`sample`), that is all that it does each second.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use exitscope::top::{self, Look, Mode, State};

@@ -178,7 +178,7 @@ impl Print {
 /// Options of `stat`.
 #[derive(Args, Debug)]
 pub struct Stat {
-    /// Which VMs.
+    /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
     /// Watch only these vCPUs, by number, e.g. 0,2-3.
@@ -208,7 +208,7 @@ pub struct Stat {
 /// Options of `boot`.
 #[derive(Args, Debug)]
 pub struct Boot {
-    /// Which VMs.
+    /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
     /// Length of the slices of time that rates and spikes are made of, at least 10ms.
@@ -281,7 +281,7 @@ pub struct Mark {
 /// Options of `record`.
 #[derive(Args, Debug)]
 pub struct Record {
-    /// Which VMs.
+    /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
     /// Record into this file
@@ -371,7 +371,7 @@ pub enum DiffFormat {
 /// Options of `top`.
 #[derive(Args, Debug)]
 pub struct Top {
-    /// Which VMs, and how to count.
+    /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
     /// Look this often, from 100ms to 1h [default: 1s; of a recording, as it was recorded, at most 1s]
@@ -385,7 +385,7 @@ pub struct Top {
 /// Options of `advise`.
 #[derive(Args, Debug)]
 pub struct Advise {
-    /// Which VMs.
+    /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
     /// Count for this time: 10s, 1min, 500ms; a bare number is seconds
@@ -451,7 +451,7 @@ impl Reasons {
 /// Options of `kmsg`.
 #[derive(Args, Debug)]
 pub struct Kmsg {
-    /// Which VMs.
+    /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
     /// Write after every N exits

@@ -221,7 +221,7 @@ fn the_terminal_is_given_back_whatever_happens() {
     }
 }
 
-/// What a terminal is like that nobody has changed.
+/// Returns the settings of a terminal that nobody has changed.
 fn exitscope_settings() -> rustix::termios::Termios {
     let shown = Shown::start(&mut Command::new("true"), 80, 24);
     shown.end().1

@@ -1,11 +1,11 @@
-//! What words of the command line mean.
+//! Parsers of the values on the command line.
 
 use crate::top;
 use exitscope_record::When;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Some numbers.
+/// Set of numbers, e.g. of vCPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers(pub BTreeSet<u32>);
 

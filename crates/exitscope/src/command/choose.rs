@@ -6,23 +6,23 @@ use exitscope_model::Labels;
 use exitscope_view::text;
 use glob::Pattern;
 
-/// So many VMs are listed where nothing fits.
+/// Maximum number of VMs that are listed when none fits.
 const LISTED: usize = 50;
 
-/// What `-g` asks for: a name, UUID, id, domain or pod, or a pattern of them.
+/// Argument of `-g`: a name, UUID, id, domain or pod, or a pattern of them.
 pub struct Wanted {
     text: String,
     pattern: Option<Pattern>,
 }
 
 impl Wanted {
-    /// Reads it. One that has `*`, `?` or `[` is a pattern too.
+    /// Parses `text`. With `*`, `?` or `[` in it, it is a pattern too.
     pub fn new(text: &str) -> Wanted {
         let is_pattern = text.contains(['*', '?', '[']);
         Wanted { text: text.to_owned(), pattern: is_pattern.then(|| Pattern::new(text).ok()).flatten() }
     }
 
-    /// True if a VM is called so, or is known so: by UUID, Proxmox' id, libvirt's domain, pod, container.
+    /// Returns true if a VM has this name, UUID, Proxmox id, libvirt domain, pod or container.
     pub fn is(&self, name: &str, labels: &Labels) -> bool {
         let uuid = labels.uuid.as_ref().is_some_and(|uuid| uuid.eq_ignore_ascii_case(&self.text));
         uuid || known_as(name, labels).any(|known| known == self.text)

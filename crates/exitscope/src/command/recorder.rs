@@ -1,4 +1,4 @@
-//! What `record` and `boot` need to record.
+//! Recorder that `record` and `boot` share.
 
 use crate::engine::{Inbox, Sampler, Session};
 use exitscope_collect::host::Machine;

@@ -10,7 +10,7 @@ use trial::Trial;
 /// Result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// As it should be.
+    /// Nothing is to be mended.
     Fine,
     /// Exits can be counted, with less to tell, or at a higher cost.
     Warning,

@@ -1,4 +1,4 @@
-//! What being watched costs an exit, told apart from noise.
+//! Time that watching adds to an exit, told apart from noise.
 
 use exitscope_model::{Measured, Summary};
 use exitscope_view::unit;
@@ -8,20 +8,20 @@ use std::time::Duration;
 /// Times of one exit of the same kind, watched and not, each the mean of many in a row, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Nobody watched.
+    /// Times of an exit while nobody watched (ns).
     pub bare: Vec<f64>,
-    /// What was measured meanwhile.
+    /// Times while exits were watched, by level of detail.
     pub watched: Vec<Watched>,
 }
 
 /// Times of one exit while it is watched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
-    /// What is measured at each exit.
+    /// Level of detail that is measured at each exit.
     pub measured: Measured,
     /// Time of one exit (ns).
     pub times: Vec<f64>,
-    /// How long it took from the start until exits were counted.
+    /// Times from each start until exits were counted.
     pub starts: Vec<Duration>,
 }
 
@@ -32,9 +32,9 @@ pub enum Added {
     Measured {
         /// Difference of the medians (ns).
         median: f64,
-        /// Between the nearest ends of the middle halves (ns).
+        /// Distance between the nearest ends of the middle halves (ns).
         least: f64,
-        /// Between their farthest ends (ns).
+        /// Distance between their farthest ends (ns).
         most: f64,
     },
     /// They do not: nothing can be said but that it is less than this (ns).
@@ -46,7 +46,7 @@ fn middle_half(times: &[f64]) -> Option<Summary> {
     Summary::of(times.iter().copied())
 }
 
-/// What watching added; `None` where either was never timed.
+/// Returns the time that watching added to an exit; `None` if either was never timed.
 pub fn added(bare: &[f64], watched: &[f64]) -> Option<Added> {
     let (bare, watched) = (middle_half(bare)?, middle_half(watched)?);
     let (least, most) = (watched.lower - bare.upper, watched.upper - bare.lower);

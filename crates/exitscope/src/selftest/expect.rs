@@ -1,4 +1,4 @@
-//! Which exits a vCPU that has done its plan must have made.
+//! Exits that a vCPU must have made once it has done its plan.
 
 use exitscope_model::{ExitCode, Isa};
 use exitscope_testguest::{Done, Kind, VcpuDone};
@@ -14,20 +14,20 @@ const EXCEPTION_NMI: ExitCode = ExitCode { isa: Isa::Vmx, code: 0 };
 const EPT_VIOLATION: ExitCode = ExitCode { isa: Isa::Vmx, code: 48 };
 const EPT_MISCONFIG: ExitCode = ExitCode { isa: Isa::Vmx, code: 49 };
 
-/// How many exits there must be for one reason.
+/// Number of exits that must be counted for one reason.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
-    /// Who makes them.
+    /// Kinds of operation that make them.
     pub kinds: Vec<Kind>,
-    /// How many, at least.
+    /// Exits that the guest made: the least number.
     pub done: u64,
-    /// How many of them are page faults and first accesses.
+    /// Page faults and first accesses among `done`.
     pub faults: u64,
-    /// How many more the host may add.
+    /// Exits that the host may add, at most.
     pub more: u64,
 }
 
-/// What that vCPU's exits must be.
+/// Returns the exits that a vCPU must have made, by reason.
 pub fn of(vcpu: &VcpuDone, isa: Isa, done: &Done) -> BTreeMap<ExitCode, Expected> {
     let mut expected: BTreeMap<ExitCode, Expected> = BTreeMap::new();
     for (&kind, &count) in &vcpu.kinds {
@@ -88,7 +88,8 @@ fn faults(expected: &mut BTreeMap<ExitCode, Expected>, vcpu: &VcpuDone, isa: Isa
     expected.retain(|_, expected| expected.done + expected.more > 0);
 }
 
-/// Whether a host does that on its own, in any guest: interrupts and what becomes of them, scheduling.
+/// Returns true for exits that a host causes on its own, in any guest: interrupts and what becomes of
+/// them, scheduling.
 /// Nested page faults are not among them: those are expected to the exit.
 pub fn hosts_own(code: ExitCode, isa: Isa) -> bool {
     code.isa == isa

@@ -1,4 +1,4 @@
-//! What was counted of the built-in guest against what it did, to the exit.
+//! Comparison of the exits that were counted of the built-in guest with those that it made.
 
 pub mod cost;
 mod expect;
@@ -11,7 +11,7 @@ use exitscope_testguest::{Done, Kind, VcpuDone};
 use expect::{Expected, INVD, WBINVD};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How a row came out.
+/// Result of the comparison of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Counted as done.
@@ -35,13 +35,13 @@ pub struct Row {
     pub kinds: Vec<Kind>,
     /// Page faults and first accesses among `done`, by KVM's own statistic.
     pub faults: u64,
-    /// How many the guest did, `faults` included.
+    /// Exits that the guest made, `faults` included.
     pub done: u64,
-    /// How many there may be where the host adds some that cannot be told apart; otherwise as `done`.
+    /// Greatest valid `counted`: above `done` where the host adds exits that cannot be told apart.
     pub most: u64,
-    /// How many were counted.
+    /// Exits that were counted.
     pub counted: u64,
-    /// How it came out.
+    /// Result of the comparison.
     pub verdict: Verdict,
 }
 
@@ -59,7 +59,7 @@ pub struct Total {
 }
 
 impl Total {
-    /// Whether all of them are one number.
+    /// Returns true if the rows, the total and KVM's count are one number.
     pub fn agrees(&self) -> bool {
         self.rows == self.counted && self.kvm.is_none_or(|kvm| kvm == self.counted)
     }
@@ -72,14 +72,14 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Each vCPU's exits altogether.
     pub totals: Vec<Total>,
-    /// What makes the comparison fail as a whole.
+    /// Causes for which the comparison fails as a whole.
     pub problems: Vec<String>,
-    /// What is odd about this hardware and does not make it fail.
+    /// Oddities of this hardware, which do not make it fail.
     pub notes: Vec<String>,
 }
 
 impl Report {
-    /// Whether everything was counted as it was done, and at least one exit was compared.
+    /// Returns true if every exit was counted as it was made, and at least one was compared.
     pub fn is_exact(&self) -> bool {
         self.problems.is_empty()
             && self.totals.iter().all(Total::agrees)

@@ -7,7 +7,7 @@ use exitscope_view::{unit, value};
 use std::cmp::{Ordering, Reverse};
 use std::sync::LazyLock;
 
-/// What a cell shows.
+/// Content of a cell.
 pub enum Cell {
     /// Text.
     Text(String),
@@ -17,12 +17,12 @@ pub enum Cell {
     Bar([u64; 5]),
 }
 
-/// What rows are sorted by.
+/// Key by which rows are sorted.
 #[derive(Debug, PartialEq)]
 pub enum Weight {
-    /// Nothing is known: it comes last.
+    /// No value: the row comes last.
     Nothing,
-    /// The greatest first.
+    /// A number: the greatest comes first.
     Number(f64),
     /// In its order.
     Text(String),

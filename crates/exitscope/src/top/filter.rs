@@ -1,25 +1,25 @@
-//! Which VMs and rows are shown.
+//! Filters for VMs and rows.
 
 use super::row::Row;
 use exitscope_model::Vm;
 use regex::{Regex, RegexBuilder};
 
-/// The longest text that can be typed.
+/// Maximum length of what can be typed.
 pub const LONGEST: usize = 200;
 
 /// A regular expression, as it was typed. Capitals and small letters are the same.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// What was typed.
+    /// Expression as it was typed.
     pub text: String,
     regex: Regex,
 }
 
 impl Filter {
-    /// From what was typed; nothing where that is nothing.
+    /// Compiles an expression; `None` if it is empty.
     ///
     /// # Errors
-    /// What is wrong with it, in a line.
+    /// A line that says what is wrong with the expression.
     pub fn parse(text: &str) -> Result<Option<Filter>, String> {
         if text.is_empty() {
             return Ok(None);
@@ -59,31 +59,31 @@ impl Filter {
     }
 }
 
-/// Which VMs are shown at all.
+/// Filters for the VMs that are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
-    /// Those whose name this finds.
+    /// Shows VMs whose name this matches.
     pub guest: Option<Filter>,
-    /// Those of these processes; all where there is none.
+    /// Shows VMs of these processes; all if it is empty.
     pub pids: Vec<u32>,
 }
 
 impl Filters {
-    /// Whether this VM is.
+    /// Returns true if `vm` is shown.
     pub fn shows(&self, vm: &Vm) -> bool {
         self.guest.as_ref().is_none_or(|filter| filter.finds(&vm.name))
             && (self.pids.is_empty() || self.pids.contains(&vm.pid))
     }
 
-    /// Whether all are.
+    /// Returns true if all VMs are shown.
     pub fn is_none(&self) -> bool {
         self.guest.is_none() && self.pids.is_empty()
     }
 
-    /// Processes from what was typed.
+    /// Parses process ids that commas or spaces separate.
     ///
     /// # Errors
-    /// What is wrong with it, in a line.
+    /// A line that names the word that is no process id.
     pub fn parse_pids(text: &str) -> Result<Vec<u32>, String> {
         let words = text.split([',', ' ']).filter(|word| !word.is_empty());
         let number =

@@ -1,4 +1,5 @@
-//! What a screen shows, for machines: the object of `exitscope stat -f json` (`docs/json.md`), narrowed to the screen.
+//! Content of a screen as JSON: the object of `exitscope stat -f json` (`docs/json.md`), narrowed to the
+//! screen.
 
 use super::row::{List, Scope};
 use super::state::{State, View};

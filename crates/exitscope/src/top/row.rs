@@ -13,7 +13,7 @@ use exitscope_view::text;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a list has a row for each of.
+/// Kind of a list: it has a row for each of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
     /// VMs.
@@ -24,12 +24,12 @@ pub enum List {
     Reasons,
 }
 
-/// Whose exits are meant.
+/// Selection of exits by VM and vCPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// One VM's; `None` for all that are shown.
+    /// The VM; `None` for all that are shown.
     pub vm: Option<VmId>,
-    /// One vCPU's of it; `None` for all.
+    /// The vCPU of that VM; `None` for all.
     pub vcpu: Option<u32>,
 }
 
@@ -39,13 +39,13 @@ impl Scope {
     }
 }
 
-/// Which reason, and whose.
+/// A reason, and the level of the guest that exited.
 pub type Which = (Level, ExitCode);
 
 /// A reason, and on which vCPU; `None` where these are added up.
 type OnVcpu = (Option<(VmId, u32)>, Which);
 
-/// What a row is about: the same from one interval to the next.
+/// Identity of a row, the same from one interval to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
     /// The VM; `None` where all are added up.
@@ -56,10 +56,10 @@ pub struct Id {
     pub reason: Option<Which>,
 }
 
-/// A row. Figures are of the span that was asked for, if nothing else is said.
+/// Row of a list. Figures are of the span that was asked for, if nothing else is said.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What it is about.
+    /// Identity of the row.
     pub id: Id,
     /// It belongs to the row above that has none of this.
     pub child: bool,
@@ -67,9 +67,9 @@ pub struct Row {
     pub vm: String,
     /// Process of the VM.
     pub pid: Option<u32>,
-    /// How many vCPUs.
+    /// Number of vCPUs.
     pub vcpus: u64,
-    /// The VM is no more.
+    /// The VM has ended.
     pub ended: bool,
     /// Name of the reason, harmless.
     pub reason: String,
@@ -77,27 +77,27 @@ pub struct Row {
     pub rate: f64,
     /// Exits since the beginning.
     pub total: u64,
-    /// Its part of the exits of all rows that it stands with.
+    /// Share of the exits of all rows of the list, from 0 to 1.
     pub share: Option<f64>,
-    /// What VMs and vCPUs did with their time.
+    /// Time by use, in rows of VMs and vCPUs.
     pub time: Option<VcpuTime>,
-    /// What reasons counted.
+    /// Counters, in rows of reasons.
     pub group: Option<Group>,
-    /// What the figures of that depend on, too.
+    /// Values beside the counters that the figures of `group` depend on.
     pub context: Option<Arc<Context<'static>>>,
-    /// The most frequent reason, and its part of the exits.
+    /// The most frequent reason, and its share of the exits.
     pub top: Option<(String, f64)>,
 }
 
-/// What rows are made from.
+/// Data from which rows are made.
 pub struct RowInput<'a> {
-    /// Intervals so far.
+    /// Intervals so far, added up.
     pub accumulator: &'a Accumulator,
-    /// The interval that figures are of.
+    /// Interval that the figures are of.
     pub span: &'a Interval,
-    /// From the beginning on.
+    /// Interval from the beginning on.
     pub all: &'a Interval,
-    /// Which VMs are meant at all.
+    /// Returns true for a VM that is shown.
     pub shows: &'a dyn Fn(&Vm) -> bool,
 }
 
@@ -123,7 +123,7 @@ fn rate(exits: u64, interval: &Interval) -> f64 {
     if seconds > 0.0 { float(exits) / seconds } else { 0.0 }
 }
 
-/// What vCPUs of one VM did.
+/// Sums over vCPUs of one VM.
 #[derive(Default)]
 struct Sum {
     vcpus: u64,
@@ -308,7 +308,7 @@ impl RowInput<'_> {
         }
     }
 
-    /// Whose history is a row's; nothing where none is kept.
+    /// Returns the keys of a row's history; none if no history is kept of it.
     pub fn keys(&self, row: &Row) -> Vec<Key> {
         let Id { vm, vcpu, reason } = row.id;
         match (vm, vcpu, reason) {

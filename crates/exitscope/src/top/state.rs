@@ -130,11 +130,11 @@ pub struct State {
     pub apart: bool,
     /// Order of each list.
     orders: [Order; 3],
-    /// Which VMs are shown at all.
+    /// Filters for the VMs that are shown.
     pub filters: Filters,
     /// Screens; the last is shown.
     pages: Vec<Page>,
-    /// The help is shown, from this line on.
+    /// First line of the help that is shown; `None` while it is closed.
     pub help: Option<usize>,
     /// Line that is being typed.
     pub prompt: Option<Prompt>,

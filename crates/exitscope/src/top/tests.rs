@@ -31,7 +31,7 @@ fn second(interval: &Interval, nth: u64) -> Interval {
     interval
 }
 
-/// What is there after so many seconds of this.
+/// Returns the state after so many seconds, each with the exits of `interval`.
 fn after(seconds: u64, interval: &Interval) -> State {
     let mut state = State::new(Mode::Live, Duration::from_secs(1));
     (0..seconds).for_each(|nth| state.take(second(interval, nth)));
@@ -329,7 +329,7 @@ fn filters_narrow_as_one_types_and_go_again() {
     assert_eq!(press(&mut state, "⎋q").pop(), Some(Effect::Quit));
 }
 
-/// What is written is what is shown, in the format of `stat`.
+/// A written file has what the screen shows, in the format of `stat`.
 #[test]
 fn a_screen_is_written_as_json() {
     let written = |keys: &str| -> (String, serde_json::Value) {

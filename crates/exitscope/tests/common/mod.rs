@@ -28,19 +28,19 @@ pub fn guest_program() -> PathBuf {
     built("examples/guest")
 }
 
-/// What a program printed, when it ended as it should.
+/// Runs a program, which must succeed. Returns its standard output.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?} ended with {}:\n{}", output.status, all(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Everything that a program printed.
+/// Returns everything that a program printed.
 pub fn all(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A file that is gone with this.
+/// Name of a file that is removed when this is dropped.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -101,7 +101,7 @@ impl Report {
         sums
     }
 
-    /// How often one process exited for one reason.
+    /// Returns the number of exits of one process for one reason.
     pub fn count(&self, pid: u32, reason: &str) -> u64 {
         let rows = self.counts().into_iter();
         rows.filter(|((of, _, _, name), _)| *of == u64::from(pid) && name == reason)
@@ -109,7 +109,7 @@ impl Report {
             .sum()
     }
 
-    /// KVM's count and ours are one number, the rows add up to it, and nothing was lost.
+    /// Asserts that KVM's count equals ours, that the rows add up to it, and that nothing was lost.
     pub fn assert_proven(&self) {
         let total = self.number("total");
         assert!(total > 0, "nothing was counted: {}", self.0);

@@ -34,7 +34,8 @@ fn winsize(width: u16, height: u16) -> Winsize {
     Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
-/// How much of what was written is no part of an update that has begun and not ended (DEC's private mode 2026).
+/// Returns the length of what was written before an update that has begun and not ended (DEC's private
+/// mode 2026).
 fn complete(written: &[u8]) -> usize {
     let last = |mark: &[u8]| written.windows(mark.len()).rposition(|found| found == mark);
     match (last(b"\x1b[?2026h"), last(b"\x1b[?2026l")) {
@@ -92,17 +93,17 @@ impl Shown {
         Shown { child, ours, theirs: theirs.into(), screen, reader: Some(reader) }
     }
 
-    /// What is on the screen.
+    /// Returns the text on the screen.
     pub fn text(&self) -> String {
         self.with(|screen| screen.contents())
     }
 
-    /// Looks at the screen.
+    /// Calls `look` with the screen.
     pub fn with<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
         look(self.screen.lock().unwrap().screen())
     }
 
-    /// Types.
+    /// Types `keys`.
     pub fn keys(&mut self, keys: &str) {
         self.ours.write_all(keys.as_bytes()).unwrap();
     }
@@ -141,12 +142,12 @@ impl Shown {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
-    /// What is set on the terminal.
+    /// Returns the settings of the terminal.
     pub fn settings(&self) -> Termios {
         tcgetattr(&self.theirs).unwrap()
     }
 
-    /// Waits for its end; what it left on the terminal.
+    /// Waits for the program's end. Returns its status, the terminal's settings, and the screen.
     pub fn end(mut self) -> (ExitStatus, Termios, vt100::Screen) {
         let start = Instant::now();
         let status = loop {

@@ -115,7 +115,7 @@ impl Forge {
         first
     }
 
-    /// How many bytes of a payload lie in its page.
+    /// Returns the number of a payload's bytes that lie in its page (SQLite's file format, "B-tree Pages").
     fn local(&self, payload: usize, tree: Tree) -> usize {
         let most = match tree {
             Tree::Table => self.page - 35,

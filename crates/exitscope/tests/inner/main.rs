@@ -163,7 +163,7 @@ fn booted(console: &Scratch) -> Background {
     panic!("of {ATTEMPTS} guests none came up:\n{}", console.read());
 }
 
-/// How many exits KVM has counted of a process's VM so far.
+/// Returns the exits that KVM has counted so far of a process's VM.
 fn exits_by_kvm(pid: u32) -> u64 {
     let vms = std::fs::read_dir("/sys/kernel/debug/kvm").expect("debugfs");
     let of = vms.flatten().filter(|vm| vm.file_name().to_string_lossy().starts_with(&format!("{pid}-")));

@@ -39,7 +39,7 @@ fn number(row: &Value, key: &str) -> u64 {
     row[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {row}"))
 }
 
-/// What L1's own KVM counts of its guests is what we say went to it.
+/// The exits that L1's own KVM counts of its guests are those that we say went to L1.
 #[test]
 fn a_linux_guests_own_kvm_counts_what_went_to_it() {
     let disk = disk();

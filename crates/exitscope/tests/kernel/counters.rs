@@ -1,4 +1,4 @@
-//! What KVM counts is what happened, what BPF counts, and what KVM's own statistic says.
+//! KVM's counters against what happened, what BPF counts, and KVM's own statistic.
 
 use super::tool::{Background, Report, Scratch, all, built, exitscope, guest_program};
 use super::{counts, cpus, vcpus};

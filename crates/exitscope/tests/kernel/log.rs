@@ -1,4 +1,4 @@
-//! What KVM says in the kernel log.
+//! Reports of KVM in the kernel log.
 
 use super::life::remove;
 use super::tool::{all, guest_program, succeed, wait_for};
@@ -48,8 +48,8 @@ fn last_number(line: &str) -> u64 {
     line.rsplit(": ").next().unwrap().parse().unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// As the exercise has it: the total first, then each type that occurred, number and name; after every so many exits, and with
-/// 0 never; and a reset begins anew.
+/// A report has the total first, then number and name of each type that occurred. It comes after every so
+/// many exits, with 0 never, and a reset begins anew.
 #[test]
 fn reports_come_after_so_many_exits() {
     begin();

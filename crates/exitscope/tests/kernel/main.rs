@@ -21,7 +21,7 @@ fn set(name: &str, value: &str) {
     fs::write(parameter(name), value).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
 }
 
-/// What the kernel's file says now.
+/// Reads the kernel's file of counts.
 fn counts() -> String {
     fs::read_to_string("/sys/kernel/debug/exitscope/counts").expect("debugfs with the counts")
 }

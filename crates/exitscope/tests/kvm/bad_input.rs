@@ -1,4 +1,4 @@
-//! What goes wrong is said, and what was counted so far is printed.
+//! Errors are reported, and what was counted so far is printed.
 
 use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
-/// That it ended with this status, having said this.
+/// Asserts that a program ended with this status, and printed these words.
 pub fn assert_says(output: &Output, status: i32, words: &[&str]) {
     let text = all(output);
     assert_eq!(output.status.code(), Some(status), "{text}");

@@ -1,4 +1,4 @@
-//! What a machine says, laid beside its exits.
+//! Boots: a machine's console beside its exits.
 
 use super::tool::{
     Background, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,

@@ -1,4 +1,4 @@
-//! What is counted is what happened.
+//! Counts against what happened.
 
 use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,

@@ -5,7 +5,7 @@ use exitscope_model::{Counters, ExitCode, Interval, Isa, Level, Measured, Mode, 
 use exitscope_testguest::{self as guest, modes, modes::Act, nested};
 use std::collections::BTreeMap;
 
-/// What a sample before anything has happened says.
+/// Returns a sample of a host on which nothing has happened.
 fn nothing() -> Sample {
     Sample {
         monotonic_ns: collect::monotonic_ns(),
@@ -48,7 +48,7 @@ const CPUID: [i64; 2] = [10, 0x72];
 const PORT: [i64; 2] = [30, 0x7b];
 const HALT: [i64; 2] = [12, 0x78];
 
-/// What was counted of one reason, given by its code on VMX and on SVM.
+/// Returns the counters of one reason, given by its codes on VMX and on SVM.
 fn counted(interval: &Interval, codes: [i64; 2]) -> Counters {
     let mut sum = Counters::default();
     let is_it = |ExitCode { isa, code }: ExitCode| code == codes[usize::from(isa == Isa::Svm)];

@@ -22,7 +22,7 @@ fn number(value: &Value, key: &str) -> u64 {
     value[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {value}"))
 }
 
-/// What a report says of one process.
+/// Returns what a report says of one process.
 fn costs(report: &Report, pid: u64) -> Costs {
     let rows = report.0["rows"].as_array().unwrap().iter().filter(|row| row["pid"] == pid);
     rows.map(|row| {
@@ -57,7 +57,7 @@ struct Thread {
     injected: bool,
     /// L1 has entered an L2.
     entered: bool,
-    /// What L1 handles, and how often it has exited meanwhile.
+    /// Reason of the exit that L1 handles, and the exits of L1 since.
     handling: Option<(String, u64)>,
 }
 
@@ -72,7 +72,7 @@ fn manual(name: &str) -> String {
     }
 }
 
-/// What the kernel's own events say of the VM whose vCPUs had any of L2.
+/// Returns the exits by the kernel's own events, of the VM whose vCPUs have run an L2.
 fn witnessed(events: &[Event]) -> Costs {
     let nested: BTreeSet<u32> =
         events.iter().filter(|event| event.name == "kvm_nested_vmexit").map(|event| event.thread).collect();
@@ -119,7 +119,7 @@ fn witnessed(events: &[Event]) -> Costs {
     costs
 }
 
-/// What must be there whatever the host adds, by what the guest says that it did.
+/// Asserts the exits that the guest says it made, whatever the host adds.
 fn assert_planned(costs: &Costs, done: &Value) {
     for vcpu in done.as_array().unwrap() {
         let of = |level, reason: &str| {
@@ -160,7 +160,7 @@ fn assert_planned(costs: &Costs, done: &Value) {
     }
 }
 
-/// Whether the guest can be run here: it has SVM alone. On VMX it must say so.
+/// Returns true if the guest, which needs SVM, can run here. On VMX it must refuse, with the cause.
 fn has_svm() -> bool {
     let vmx = std::path::Path::new("/sys/module/kvm_intel").exists();
     if vmx {
@@ -282,7 +282,7 @@ fn intervals_add_up() {
     }
 }
 
-/// How often the vCPUs of a process have entered an L2, by KVM's own statistic.
+/// Returns how often the vCPUs of a process have entered an L2, by KVM's own statistic.
 fn entries_into_l2(pid: u32) -> u64 {
     let vms = std::fs::read_dir("/sys/kernel/debug/kvm").expect("debugfs must be mounted");
     let own = vms.flatten().filter(|vm| vm.file_name().to_string_lossy().starts_with(&format!("{pid}-")));

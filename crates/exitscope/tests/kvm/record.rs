@@ -1,4 +1,4 @@
-//! What is recorded is what happened, up to the last interval, however the recording ends.
+//! Recordings against what happened, up to the last interval, however the recording ends.
 
 use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for};
 use super::turns::Turns;
@@ -11,7 +11,7 @@ fn path(file: &Scratch, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What a recording says, or why it cannot be read.
+/// Reads a recording by `exitscope report`; the error is what it printed.
 fn report(file: &Scratch, words: &[&str]) -> Result<Report, String> {
     let output = exitscope().arg("report").arg(file).args(["-f", "json"]).args(words).output().unwrap();
     if !output.status.success() {

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 /// VMs that come and go.
 const VMS: u64 = 200;
-/// How many of them live at a time, after each step.
+/// VMs that live at a time, after each step.
 const POOL: u64 = 6;
 /// Steps between two looks at what has ended.
 const STEPS: u64 = 10;
@@ -60,7 +60,7 @@ impl Churn {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
     }
 
-    /// What the VMs did that are there.
+    /// Returns what each living VM did, by the guest program.
     fn living(&mut self) -> Vec<Value> {
         let first = self.say("show");
         let mut next = Some(first);
@@ -72,7 +72,7 @@ impl Churn {
     }
 }
 
-/// What exitscope has written up to now, in blocks.
+/// Blocks that exitscope has written so far.
 struct Blocks {
     file: File,
     rest: String,
@@ -111,7 +111,7 @@ fn number(value: &Value, key: &str) -> u64 {
 /// By VM and vCPU: exits, and those that the guest's program made, by code.
 type Counts = BTreeMap<(u64, u64), (u64, BTreeMap<i64, u64>)>;
 
-/// What the guest says.
+/// Returns the exits by what the guest program says.
 fn done(vms: &[Value]) -> Counts {
     let mut counts = Counts::new();
     for vm in vms {
@@ -124,7 +124,8 @@ fn done(vms: &[Value]) -> Counts {
     counts
 }
 
-/// The same by what exitscope says. The guest numbers its VMs from 0, in the order in which they first ran.
+/// Returns the same by what exitscope says. The guest numbers its VMs from 0, in the order of their first
+/// run.
 fn counted(blocks: &[Report], wanted: &Counts) -> Counts {
     let vcpus = || blocks.iter().flat_map(|block| block.0["vcpus"].as_array().unwrap());
     let ids: BTreeSet<u64> = vcpus().map(|vcpu| number(vcpu, "vm_id")).collect();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-/// What exitscope counted, and what the VMM said of the same VM.
+/// Report of exitscope, and what the VMM said of the same VM.
 struct Watched {
     report: Report,
     said: Value,
@@ -78,7 +78,7 @@ impl Watched {
         &vcpus[0]
     }
 
-    /// What holds for whatever a guest does: each part is told once, nothing is told twice.
+    /// Asserts what holds whatever a guest does: each part of a time is told once, and none twice.
     fn assert_sums(&self) {
         for row in self.rows() {
             assert_eq!(sum(row, &PARTS), number(row, "time_ns"), "{row}");
@@ -218,7 +218,7 @@ fn a_vm_that_dies_in_user_space_is_told_to_its_end() {
     assert!(number(row, "user_ns") + number(row, "waiting_ns") >= watched.said("in_vmm_ns"), "{row}");
 }
 
-/// What is not measured is null, not 0, and what is counted is the same.
+/// A figure that is not measured is null, not 0; what is counted stays the same.
 #[test]
 fn less_is_measured_where_less_is_asked_for() {
     let split = ["kernel_ns", "user_ns", "halted_ns", "polled_ns", "waiting_ns", "user_exits", "returns"];

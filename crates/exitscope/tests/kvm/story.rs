@@ -1,4 +1,4 @@
-//! What a recording has beside what was counted: the console, phases and marks.
+//! Recordings of the console, phases and marks beside the counts.
 
 use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for};
 use serde_json::Value;
@@ -28,7 +28,7 @@ fn beside(file: &Scratch, suffix: &str) -> std::ffi::OsString {
     name
 }
 
-/// What is reported of a boot's recording is what the boot itself told, to the letter.
+/// The report of a boot's recording is what the boot itself printed, to the letter.
 #[test]
 fn a_recorded_boot_is_reported_as_it_was_told() {
     let (file, told) = (Scratch::new("recorded"), Scratch::new("told"));

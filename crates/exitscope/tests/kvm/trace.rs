@@ -1,4 +1,4 @@
-//! What the kernel itself counts, sums up and writes down at KVM's tracepoints, with no code of ours in between.
+//! Counts, sums and logs of the kernel itself at KVM's tracepoints, with no code of ours in between.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,12 +65,12 @@ pub struct Event {
     pub comm: String,
     /// The event's name.
     pub name: String,
-    /// What it says.
+    /// Text of the event.
     pub text: String,
 }
 
 impl Log {
-    /// Of these events of KVM's.
+    /// Starts a log of these events of KVM.
     pub fn start(events: &[&str]) -> Log {
         let instance = Path::new("/sys/kernel/tracing/instances/exitscope-test-log").to_path_buf();
         fs::create_dir(&instance).expect("tracefs must be mounted, and this needs root");
@@ -85,7 +85,7 @@ impl Log {
         log
     }
 
-    /// What was written down since this was called last.
+    /// Returns the events since the last call.
     pub fn take(&self) -> Vec<Event> {
         let file = self.instance.join("trace");
         let text = fs::read_to_string(&file).unwrap();

@@ -1,4 +1,4 @@
-//! What `stat` prints: a block for each interval, as a table, JSON, CSV, or lines of the kernel log.
+//! Sink of `stat`: a block for each interval, as a table, JSON, CSV, or lines of the kernel log.
 
 use super::output::Output;
 use crate::engine::{Observed, Sink};

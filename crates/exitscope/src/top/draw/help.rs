@@ -1,10 +1,10 @@
-//! What keys do, and what the columns of the list mean.
+//! Help on the keys, and on the columns of the list.
 
 use crate::top::row::List;
 use crate::top::state::{Mode, State, View};
 use exitscope_view::text;
 
-/// Keys that do the same everywhere, and what that is.
+/// Keys that do the same everywhere, each with its effect.
 const KEYS: &[(&str, &str)] = &[
     ("↑ ↓ PgUp PgDn", "choose a row; Home: the first, whichever that is; End: the last"),
     ("Enter", "open it: a VM's reasons, then one reason"),

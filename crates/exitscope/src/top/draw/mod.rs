@@ -213,7 +213,7 @@ fn draw_crumbs(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// What a screen is called.
+/// Returns the title of a screen.
 fn crumb(state: &State, view: View) -> String {
     let name = |scope: Scope| {
         let vm = scope.vm.and_then(|vm| state.vm_name(vm));
@@ -310,7 +310,7 @@ fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
     std::iter::once(first).chain(prose::losses(all)).map(|line| (line.kind, line.text)).collect()
 }
 
-/// What can be done, what is being typed, or what is to be said.
+/// Draws the prompt, else a message, else the keys. Returns the place of the cursor in the prompt.
 fn draw_footer(state: &State, look: Look, scrolls: bool, area: Rect, buf: &mut Buffer) -> Option<Position> {
     let width = usize::from(area.width);
     if let Some(prompt) = &state.prompt {

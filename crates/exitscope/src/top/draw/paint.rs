@@ -7,18 +7,18 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthStr;
 
-/// Whether there are colours.
+/// Choice of styles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// There are.
+    /// Colours are used.
     pub color: bool,
 }
 
-/// A part of a time.
+/// Part of a vCPU's time.
 pub struct Part {
-    /// What it is called.
+    /// Name of the part.
     pub name: &'static str,
-    /// What a bar of it is made of.
+    /// Character that bars of the part are made of.
     pub glyph: char,
     color: Color,
 }
@@ -39,22 +39,22 @@ impl Look {
         if self.color { Style::new().fg(color) } else { Style::new() }
     }
 
-    /// What stands out.
+    /// Returns the style of text that stands out.
     pub fn strong(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What stands back.
+    /// Returns the style of text in the background.
     pub fn faint(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// The names of VMs and reasons.
+    /// Returns the style of names of VMs and reasons.
     pub fn name(self) -> Style {
         self.colored(Color::Cyan)
     }
 
-    /// The row that is chosen, and keys.
+    /// Returns the style of the chosen row, and of keys.
     pub fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
@@ -100,7 +100,7 @@ pub fn put_right(buf: &mut Buffer, area: Rect, x: u16, y: u16, width: usize, tex
     put(buf, area, x.saturating_add(indent), y, width, text, style);
 }
 
-/// How many of `width` cells each part gets: as near as can be to its share, all of them together.
+/// Splits `width` cells among the parts, each as near to its share as can be.
 pub fn cells(parts: [u64; 5], width: usize) -> [usize; 5] {
     let all: u128 = parts.iter().map(|part| u128::from(*part)).sum();
     let mut cells = [0; 5];
