@@ -15,12 +15,13 @@ const DENSE: usize = 0xc0;
 /// SVM's codes of nested paging and AVIC begin here (APM vol. 2, appendix C).
 const PAGING: u64 = 0x400;
 const PAGING_LENGTH: usize = 0x10;
-/// How many slots there are.
+/// Number of slots.
 const SLOTS: usize = DENSE + PAGING_LENGTH;
-/// How many codes beyond those are counted apart: a processor knows a few, a guest cannot make up any.
+/// Number of codes without a slot that are counted apart: a processor knows a few, a guest cannot make up
+/// any.
 const RARE: usize = 8;
 
-/// The slot of a code; the rare codes have none.
+/// Returns the slot of a code; the rare codes have none.
 #[inline(always)]
 pub(crate) fn slot(code: u64) -> Option<usize> {
     if code < DENSE as u64 {
@@ -30,7 +31,7 @@ pub(crate) fn slot(code: u64) -> Option<usize> {
     (paging < PAGING_LENGTH as u64).then(|| (paging as usize).wrapping_add(DENSE))
 }
 
-/// The code of a slot.
+/// Returns the code of a slot.
 fn code(slot: usize) -> u64 {
     if slot < DENSE {
         slot as u64
@@ -159,7 +160,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Begins anew.
+    /// Begins the counts since the last reset anew.
     pub(crate) fn reset(&self) {
         self.base.copy(&self.now);
     }

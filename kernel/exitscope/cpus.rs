@@ -10,13 +10,13 @@ use kernel::prelude::*;
 use crate::count::Tally;
 use crate::{glue, log};
 
-/// What a CPU has. All zero is a valid value.
+/// Counters of one CPU. All zero is a valid value.
 #[repr(C)]
 struct Cpu {
     tally: Tally,
-    /// So many exits are left until [`refill`].
+    /// Exits that are left until [`refill`].
     left: AtomicU64,
-    /// So many there were at the last one.
+    /// Value of `left` after the last [`refill`].
     batch: AtomicU64,
 }
 
@@ -86,7 +86,7 @@ const _: () = assert!(offset_of!(Cpu, tally) == 0 && offset_of!(Tally, now) == 0
 ///
 /// # Safety
 ///
-/// As for [`add`].
+/// The same as for [`add`].
 #[cold]
 pub(crate) unsafe fn add_rare(code: u64) {
     // SAFETY: interrupts are off, so this stays our CPU.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the rest of KVM sees of exitscope: the hook in the exit path, and a vCPU's beginning and end. */
+/* Interface of exitscope to the rest of KVM: the hook in the exit path, and a vCPU's beginning and end. */
 #ifndef __KVM_X86_EXITSCOPE_H
 #define __KVM_X86_EXITSCOPE_H
 

@@ -22,7 +22,7 @@ use core::ffi::c_void;
 use kernel::bindings;
 use kernel::prelude::*;
 
-/// What `pr_info!` puts before each line.
+/// Prefix of each line of `pr_info!`.
 const __LOG_PREFIX: &[u8] = b"exitscope\0";
 
 /// Counts one exit: see `exitscope_hook` in exitscope.h. The hot path.
@@ -52,7 +52,7 @@ unsafe extern "C" fn exitscope_count(counters: *const vcpus::Counters, code: u64
 ///
 /// # Safety
 ///
-/// As for [`exitscope_count`].
+/// The same as for [`exitscope_count`].
 #[cold]
 #[inline(never)]
 unsafe fn count_rare(counters: &vcpus::Counters, code: u64, kvm_exits: u64) {
@@ -62,7 +62,7 @@ unsafe fn count_rare(counters: &vcpus::Counters, code: u64, kvm_exits: u64) {
     unsafe { cpus::add_rare(code) };
 }
 
-/// Gets ready to count; 0, or a negative error number.
+/// Gets ready to count. Returns 0, or a negative error number.
 #[no_mangle]
 extern "C" fn exitscope_start() -> c_int {
     match cpus::start().and_then(|()| vcpus::start()) {

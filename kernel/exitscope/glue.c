@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What must be C: fields of KVM's structures, which Rust has no bindings for, and what the kernel makes of macros: the static key,
- * module parameters, per-CPU memory, the work, the file operations.
+ * Parts that must be C: fields of KVM's structures, for which Rust has no bindings, and macros of the
+ * kernel: the static key, module parameters, per-CPU memory, the work, the file operations.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -64,7 +64,7 @@ static unsigned long due;
 static void report(struct work_struct *work);
 static DECLARE_DELAYED_WORK(report_work, report);
 
-/* Whether it is due; if not, it is asked for again when it is. */
+/* Returns true if it is due; if not, it is asked for again when it is. */
 static bool is_due(void)
 {
 	unsigned long now = jiffies, then = READ_ONCE(due);

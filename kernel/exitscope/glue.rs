@@ -41,12 +41,12 @@ pub(crate) fn cpus() -> impl Iterator<Item = c_uint> {
     core::iter::successors(next(-1), move |cpu| next(*cpu)).map(|cpu| cpu as c_uint)
 }
 
-/// How many CPUs run.
+/// Returns the number of CPUs that are online.
 pub(crate) fn online_cpus() -> u64 {
     u64::from(exitscope_online_cpus())
 }
 
-/// Whether exits are counted.
+/// Returns true if exits are counted.
 pub(crate) fn is_on() -> bool {
     exitscope_is_on()
 }

@@ -285,7 +285,7 @@ pub(crate) static SVM: &[(u64, &str)] = &[
     (0xffffffffffffffff, "ERR"),
 ];
 
-/// What else VMX says beside the basic reason, by bit.
+/// Flags that VMX gives beside the basic reason, by bit.
 pub(crate) static MODIFIERS: &[(u64, &str)] = &[
     (0x2000000, "SHADOW_STACK_BUSY"),
     (0x4000000, "BUS_LOCK"),

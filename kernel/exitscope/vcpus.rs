@@ -21,7 +21,7 @@ const TRIES: usize = 100;
 /// KVM's statistic where no exit was counted yet.
 const NONE: u64 = u64::MAX;
 
-/// What the exit path writes. All zero is a valid value.
+/// Counters of one vCPU, written by the exit path. All zero is a valid value.
 ///
 /// KVM's own statistic, as it was just before an exit, is another one for each exit. It is written before the exit is counted
 /// and after: whoever finds it in `done`, reads the counters, and finds the same in `begun` then, has read no exit half.
@@ -250,23 +250,23 @@ fn first(all: &All, serial: u64) -> Option<&Vcpu> {
     Iterator::chain(ended.into_iter(), all.live.get(at)).min_by_key(serial).map(|vcpu| &**vcpu)
 }
 
-/// What is to be said of all of them.
+/// State of the counters that is common to all vCPUs.
 pub(crate) struct Summary {
-    /// Whether the processor is Intel's.
+    /// The processor is Intel's.
     pub(crate) vmx: bool,
     /// vCPUs that ended and were kept no longer.
     pub(crate) evicted: u64,
-    /// How often somebody has reset the counts.
+    /// Number of resets of the counts.
     pub(crate) resets: u64,
 }
 
-/// What is to be said of all of them.
+/// Returns the state that is common to all vCPUs.
 pub(crate) fn summary() -> Summary {
     let all = ALL.lock();
     Summary { vmx: all.vmx, evicted: all.evicted, resets: all.resets }
 }
 
-/// Begins anew.
+/// Begins the counts of all vCPUs since the last reset anew.
 pub(crate) fn reset() {
     let mut all = ALL.lock();
     for vcpu in Iterator::chain(all.live.iter(), all.ended.iter()) {

@@ -15,7 +15,7 @@ pub fn names() -> String {
     let modifiers = MODIFIERS.iter().map(|modifier| (modifier.bit.cast_unsigned(), modifier.name)).collect();
     table(&mut text, "VMX", "Basic exit reasons of VMX, in the order of the codes.", of(Isa::Vmx));
     table(&mut text, "SVM", "Exit codes of SVM, in the order of the codes.", of(Isa::Svm));
-    table(&mut text, "MODIFIERS", "What else VMX says beside the basic reason, by bit.", modifiers);
+    table(&mut text, "MODIFIERS", "Flags that VMX gives beside the basic reason, by bit.", modifiers);
     text
 }
 
