@@ -82,17 +82,17 @@ impl Way {
 /// End of a boot, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What was waited for came.
+    /// The end that was waited for was reached.
     Reached,
     /// The boot failed, and did not begin again.
     Failed,
-    /// The machine began again, and did not reach what was waited for.
+    /// The machine began again, and did not reach that end.
     BeganAgain,
-    /// The command ended before.
+    /// The command ended before that end.
     Ended,
     /// The time was over.
     TimedOut,
-    /// A signal came.
+    /// A signal came before that end.
     Interrupted,
 }
 

@@ -485,7 +485,8 @@ mod tests {
     use exitscope_model::Modes;
     use exitscope_model::fixture;
 
-    /// What a slice of 100 ms has: exits in real, protected, long low, long high, by vCPU; and then lines.
+    /// Slice of 100 ms: exits in real mode, protected mode, long mode low and long mode high, by vCPU; and
+    /// lines of the console.
     type Slice<'a> = (&'a [(u32, [u64; 4])], &'a [&'a str]);
 
     fn phases(rules: &Rules, slices: &[Slice<'_>]) -> Vec<(String, u128)> {

@@ -31,7 +31,8 @@ fn phases<'a>(rules: &Rules, pieces: impl Iterator<Item = &'a [u8]>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether it comes at once, line by line or in pieces, a console tells what somebody who knows the system reads in it.
+/// A console gives the phases that somebody who knows the system reads in it, whether it comes at once, line
+/// by line or in pieces.
 #[test]
 fn each_console_tells_its_phases() {
     let rules = Rules::default();

@@ -1,4 +1,4 @@
-//! What it costs to read the tables of many vCPUs into samples.
+//! Cost of reading the tables of many vCPUs into samples.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use exitscope_collect::bench::Filled;

@@ -20,7 +20,7 @@ pub use error::Error;
 
 use exitscope_model::{Measured, Sample, Source, VmId};
 
-/// Which VMs are counted.
+/// Choice of the VMs that are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Select {
     /// Every VM of the host.
@@ -32,22 +32,22 @@ pub enum Select {
     Descendants,
 }
 
-/// What to watch, and how.
+/// Choice of VMs, source and measurements.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which VMs.
+    /// VMs that are counted.
     pub select: Select,
     /// A source to use whether or not a better one works; `None` for the best.
     pub source: Option<Source>,
-    /// What to measure beside the number of exits, as far as the source can.
+    /// Level of detail to measure, as far as the source can.
     pub measure: Measured,
     /// Look at the guest too, which costs each exit something: count exits by its mode ([`exitscope_model::Modes`]), and hear
     /// the bytes that it writes to ports for marks ([`Collect::take_marks`]). Only [`Source::Btf`] with
     /// [`Measured::Breakdown`] can; others leave both empty.
     pub guest: bool,
-    /// How many rows (vCPU and reason) there is room for; `None` for a figure that fits this host.
+    /// Maximum number of rows (vCPU and reason); `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
-    /// How many vCPUs there is room for; `None` for a figure that fits this host.
+    /// Maximum number of vCPUs; `None` for a figure that fits this host.
     pub max_vcpus: Option<u32>,
 }
 
@@ -81,12 +81,12 @@ pub struct PortMark {
     pub value: u8,
 }
 
-/// What guests wrote to those ports.
+/// Bytes that guests wrote to ports for marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortMarks {
     /// In the order of time.
     pub marks: Vec<PortMark>,
-    /// How many there were besides: a guest may write any number, and some thousands are kept.
+    /// Number of marks that were lost: a guest may write any number, and some thousands are kept.
     pub lost: u64,
 }
 
@@ -130,20 +130,21 @@ pub struct PortMarks {
 /// # Ok::<(), Error>(())
 /// ```
 pub trait Collect {
-    /// All counters since the start. A vCPU that ended is in one more sample, then gone.
+    /// Returns all counters since the start. A vCPU that ended is in one more sample, then gone.
     ///
     /// # Errors
     /// If the kernel refuses what it granted at the start.
     fn sample(&mut self) -> Result<Sample, Error>;
 
-    /// With [`Select::Descendants`]: what this process starts from now on is no longer counted, what it has
-    /// started still is.
+    /// With [`Select::Descendants`]: stops counting processes that this process starts from now on. Those
+    /// that it has started are still counted.
     ///
     /// # Errors
     /// If the kernel refuses.
     fn stop_following(&mut self) -> Result<(), Error>;
 
-    /// With [`Options::guest`]: what guests wrote to ports for marks since the last call. Empty where that is not looked at.
+    /// With [`Options::guest`]: returns the bytes that guests wrote to ports for marks since the last call.
+    /// Without it, nothing.
     ///
     /// # Errors
     /// If the kernel refuses what it granted at the start.
@@ -154,10 +155,10 @@ pub trait Collect {
     /// Where the numbers come from.
     fn source(&self) -> Source;
 
-    /// What is measured beside the number of exits.
+    /// Returns the level of detail that is measured.
     fn measured(&self) -> Measured;
 
-    /// What there is to say about this source in one line, e.g. which numbers it cannot give; `None` if nothing.
+    /// Returns one line about this source, e.g. which numbers it cannot give; `None` if there is none.
     fn note(&self) -> Option<String>;
 }
 

@@ -46,10 +46,10 @@ impl Witness {
     }
 }
 
-/// By what else a VM is known. All of it is untrusted text of at most 256 bytes.
+/// Other names of a VM. All of them are untrusted text of at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
-    /// Who gave the VM its name.
+    /// Source of the VM's name.
     pub witness: Witness,
     /// Its UUID.
     pub uuid: Option<String>,

@@ -1,4 +1,4 @@
-//! What the figures of a boot say, in sentences.
+//! Answers about a boot, in sentences.
 
 use super::{advice, text, unit};
 use exitscope_analysis::boot_report::{BootReport, Mark, Origin};
@@ -13,13 +13,13 @@ use std::fmt::Write;
 /// A rate is called stable where its standard deviation is at most this part of its mean.
 const STABLE: f64 = 0.25;
 
-/// How many spikes, and how many marks, are told one by one.
+/// Maximum number of spikes, and of marks, that are told one by one.
 const TOLD: usize = 5;
 
-/// How many columns of a console's line are shown.
+/// Width of a line of the console, in columns.
 const CONSOLE: usize = 60;
 
-/// How many columns of the line are shown that told how a boot ended.
+/// Width of the console's line that told how a boot ended, in columns.
 const LINE: usize = 100;
 
 /// The answers, one sentence or a few each.
@@ -168,7 +168,7 @@ fn phases(series: &Series, whole: &Slice) -> Option<String> {
     Some(said)
 }
 
-/// How many exits there were until each mark; of several alike that follow each other, until the first.
+/// Tells the exits until each mark; of equal marks in a row, until the first.
 fn marks(boot: &BootReport) -> Option<String> {
     let alike: Vec<&[Mark]> = boot.marks.chunk_by(|a, b| a.text == b.text).collect();
     let told: Vec<String> = alike
@@ -234,7 +234,7 @@ fn stability(series: &Series, whole: &Slice) -> String {
     )
 }
 
-/// How many spikes there were, and a sentence for each of the largest.
+/// Tells the number of spikes, and a sentence for each of the largest.
 fn spikes(boot: &BootReport) -> Vec<String> {
     if boot.spikes.is_empty() {
         return vec!["There is no spike: no time stands out from what was around it.".into()];
@@ -298,7 +298,8 @@ fn tell(boot: &BootReport, number: usize, spike: &Spike) -> String {
     said
 }
 
-/// What others chose, short and harmless; without the mark by which sentences set what is to be typed apart.
+/// Returns text that others chose, short and harmless. Backquotes are replaced: in answers they enclose
+/// what is to be typed.
 fn theirs(text: &str) -> String {
     text::clean(text, CONSOLE).replace('`', "'")
 }

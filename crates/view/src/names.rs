@@ -34,13 +34,13 @@ impl Names {
     }
 }
 
-/// What an eye sees of a name: nothing invisible, no spaces, and letters whatever their case.
+/// Returns a name as an eye sees it: nothing invisible, no spaces, and letters whatever their case.
 fn look(name: &str) -> String {
     let seen: String = name.chars().filter(|c| !is_unsafe(*c) && !c.is_whitespace()).collect();
     text::clean(&seen.to_lowercase(), NAME)
 }
 
-/// True for a name like `web (4242)`, which would look like that of another VM with its process id.
+/// Returns true for a name like `web (4242)`, which would look like that of another VM with its process id.
 fn ends_like_a_process(name: &str) -> bool {
     let number = name.strip_suffix(')').and_then(|rest| rest.rsplit_once('(')).map(|(_, number)| number);
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

@@ -71,7 +71,7 @@ pub struct Advice {
     pub rule: &'static str,
     /// The VM.
     pub vm: VmId,
-    /// What was seen, what helps, and what it is about.
+    /// Observation, remedy, and the thing that both are about.
     pub finding: Finding,
     /// Share of the VM's exits that it is about, from 0 to 1.
     pub share: f64,

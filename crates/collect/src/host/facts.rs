@@ -8,12 +8,12 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// What was found.
+/// Facts about a host, as a probe found them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The kernel's release.
     pub release: String,
-    /// Those that decide which sources are tried.
+    /// Facts that decide which sources are tried.
     pub source: SourceFacts,
     /// `/dev/kvm` as this process finds it. Counting does not need it; a guest does.
     pub device: Device,
@@ -21,7 +21,7 @@ pub struct Facts {
     pub nested: Option<String>,
     /// `/sys/kernel/btf/vmlinux` is there.
     pub vmlinux_btf: bool,
-    /// Whether the types of KVM's modules are known: of `kvm` and, if there is one, of the vendor module.
+    /// Types of KVM's modules: of `kvm` and, if there is one, of the vendor module.
     pub module_btf: Vec<(String, ModuleBtf)>,
     /// The kernel's answer to creating a map and loading a program of two instructions.
     pub bpf: Result<(), String>,
@@ -41,10 +41,10 @@ pub struct Facts {
     pub kvm_debugfs: bool,
     /// `kernel.bpf_stats_enabled`: the kernel times each run of a BPF program, which costs time itself.
     pub bpf_stats: bool,
-    /// How much memory may be locked, in bytes; `None`: any amount. Kernels before 5.11 take BPF tables for
-    /// locked memory.
+    /// Limit of locked memory in bytes; `None` for no limit. Kernels before 5.11 take BPF tables for locked
+    /// memory.
     pub memlock: Option<u64>,
-    /// Whether the kernel is one of those.
+    /// The kernel is older than 5.11: `memlock` limits BPF tables.
     pub memlock_counts: bool,
 }
 
@@ -119,12 +119,12 @@ impl Facts {
         }
     }
 
-    /// Whether a capability is in effect; `CAP_SYS_ADMIN` contains the two others.
+    /// Returns true if a capability is in effect; `CAP_SYS_ADMIN` contains the two others.
     pub fn can(&self, capability: u32) -> bool {
         [capability, capability::SYS_ADMIN].iter().any(|bit| self.capabilities >> bit & 1 == 1)
     }
 
-    /// Whether the types of all of KVM are known.
+    /// Returns true if the types of all of KVM are known.
     pub fn kvm_types(&self) -> bool {
         self.vmlinux_btf && self.module_btf.iter().all(|&(_, btf)| btf != ModuleBtf::Missing)
     }

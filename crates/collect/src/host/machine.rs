@@ -1,4 +1,4 @@
-//! What a host is, for those who read its figures elsewhere.
+//! Description of a host, kept with its figures for readers elsewhere.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ pub struct Machine {
     pub kernel: String,
     /// The CPU's model.
     pub cpu: String,
-    /// How many CPUs there are.
+    /// Number of CPUs.
     pub cpus: u32,
     /// The parameters of KVM's modules (`/sys/module/kvm*/parameters`), by module and name.
     pub kvm: BTreeMap<(String, String), String>,
@@ -23,7 +23,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This host.
+    /// Reads the description of this host.
     pub fn probe() -> Machine {
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let kernel = [line("/proc/sys/kernel/osrelease"), line("/proc/sys/kernel/version")]

@@ -1,4 +1,4 @@
-//! What this host offers, each fact found by a probe.
+//! Facts about this host, each found by a probe.
 
 mod facts;
 mod machine;
@@ -14,25 +14,25 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What is behind KVM on this host.
+/// Modules that drive KVM on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// The vendor module for the CPU's own virtualisation: `kvm_intel` or `kvm_amd`.
     Vendor(String),
-    /// Other modules that KVM is driven by, e.g. `kvm_pvm`.
+    /// Other modules that drive KVM, e.g. `kvm_pvm`.
     Software(Vec<String>),
-    /// KVM is there, and nothing behind it.
+    /// KVM is there, but no module that drives it.
     None,
     /// There is no KVM.
     NoKvm,
 }
 
-/// What is behind KVM on this host, by `/sys/module` and the CPU's flags.
+/// Finds the modules that drive KVM, by `/sys/module` and the CPU's flags.
 pub fn backend() -> Backend {
     backend_of(&modules(), &fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
 }
 
-/// Whether this kernel's release is before `major.minor`. For words only: what is done is decided by probes.
+/// Returns true if this kernel's release is before `major.minor`. For words only: probes decide what is done.
 pub fn kernel_is_before(major: u32, minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.trim().parse::<u32>().ok());

@@ -5,10 +5,10 @@ use super::{Backend, backend, in_first_pid_namespace};
 /// Switch of a KVM that counts its own exits (docs/kernel.md); Debian's KVM has none.
 pub const COUNTERS_SWITCH: &str = "/sys/module/kvm/parameters/exitscope";
 
-/// What is known about a host before any source is started.
+/// Facts that are known about a host before any source is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFacts {
-    /// What is behind KVM.
+    /// Modules that drive KVM.
     pub backend: Backend,
     /// Process numbers here are the host's, so that processes can be chosen. They are not in a PID namespace (a container).
     pub host_pids: bool,

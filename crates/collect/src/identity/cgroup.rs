@@ -1,20 +1,21 @@
-//! Which VM a process is by its control group, as libvirt, Proxmox, systemd, container engines and Kubernetes name them.
+//! Names of a VM in the control group of its process, as libvirt, Proxmox, systemd, container engines and
+//! Kubernetes write them.
 //!
 //! Control groups are made by root or by a user in a part of the tree that is his. A name counts only where it stands below the
 //! directory of the service that makes such names, counted from the root: a user's own `machine.slice` is none.
 
-/// What a control group tells.
+/// Names of a VM that stand in a control group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     /// The name of the machine, by libvirt, systemd-machined or the unit that runs it.
     pub machine: Option<String>,
     /// libvirt's name of the domain, as far as its characters may be in a unit's name.
     pub domain: Option<String>,
-    /// Proxmox' id.
+    /// The VM's id in Proxmox VE.
     pub vmid: Option<String>,
     /// The UID of the Kubernetes pod.
     pub pod: Option<String>,
-    /// The container.
+    /// The id of the container.
     pub container: Option<String>,
 }
 
@@ -194,7 +195,7 @@ mod tests {
     const ID: &str = "3f8a1c5e9b7d2f4a6c8e0b1d3f5a7c9e2b4d6f8a1c3e5b7d9f0a2c4e6b8d0f1a";
     const UID: &str = "0a1b2c3d-4e5f-6a7b-8c9d-0e1f2a3b4c5d";
 
-    /// What a path tells, as one line.
+    /// Returns the names in a path, as one line.
     fn told(path: &str) -> String {
         let group = read(&format!("0::{path}\n"));
         let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Which VM a process is: its VMM, its name, and by what else it is known.
+//! Identity of the VM of a process: its VMM, its name, and its labels.
 //!
 //! Witnesses are asked in a stated order ([`Witness`]): the VMM's own option for a name, the title of the process, paths
 //! that management tools lay out always so and control sockets, the control group, the UUID, the container, the program.
@@ -29,22 +29,22 @@ const MAX_NAME: usize = 256;
 /// So much of a command line is kept.
 const MAX_COMMAND: usize = 64 << 10;
 
-/// What a VM is called.
+/// Name, program and labels of a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What its owner calls it; the program's name where he does not. Untrusted: up to 256 bytes of any
+    /// Name that its owner gave it, else the program's name. Untrusted: up to 256 bytes of any
     /// valid UTF-8, control characters included.
     pub name: String,
     /// The program: `qemu`, `firecracker`, `cloud-hypervisor` …, or its file name. Untrusted too.
     pub vmm: String,
     /// The command line, arguments separated by NUL, at most 64 KiB of it. Untrusted too.
     pub command: Arc<str>,
-    /// By what else it is known, and who gave it its name. Untrusted too.
+    /// Other names of the VM, and the source of its name. Untrusted too.
     pub labels: Arc<Labels>,
 }
 
 impl Identity {
-    /// The VM that is called so.
+    /// Returns the VM with this identity.
     pub fn vm(&self, id: VmId, pid: u32, ended: bool) -> Vm {
         Vm {
             id,
@@ -63,13 +63,13 @@ impl Identity {
 pub struct VmProcess {
     /// Its id.
     pub pid: u32,
-    /// How many descriptors of a VM it holds. Mostly one for each VM, but one may have been duplicated.
+    /// Number of descriptors of a VM. Mostly one for each VM, but one may have been duplicated.
     pub descriptors: usize,
-    /// What it is called.
+    /// Identity of its VM.
     pub identity: Identity,
 }
 
-/// The processes that hold a VM, and how far that can be known.
+/// Processes that hold a VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmProcesses {
     /// By process id.
@@ -78,7 +78,7 @@ pub struct VmProcesses {
     pub unreadable: usize,
 }
 
-/// What is known of a process.
+/// Facts about a process from which its VM's identity is read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Evidence<'a> {
     /// Its command line, NUL-separated, perhaps cut off, perhaps empty.
@@ -95,7 +95,7 @@ struct Evidence<'a> {
     pods: Option<&'a Path>,
 }
 
-/// What the VM of a process is called.
+/// Identifies the VM of a process.
 ///
 /// `started_ns` is `task->start_boottime`, by which a process id that is another process by now is
 /// recognised; without it whoever has the id is taken for the right one. `args` is the head of the command
@@ -114,12 +114,12 @@ pub fn identify(pid: u32, started_ns: Option<u64>, args: &[u8], comm: &str) -> I
     }
 }
 
-/// What the VM with this command line (NUL-separated, perhaps cut off, perhaps empty) is called.
+/// Identifies a VM by its command line (NUL-separated, perhaps cut off, perhaps empty).
 pub fn from_args(args: &[u8], comm: &str) -> Identity {
     judge(&Evidence { args, comm, ..Evidence::default() })
 }
 
-/// Every process that holds a KVM VM at this moment: that has a descriptor of `anon_inode:kvm-vm`.
+/// Finds every process that holds a KVM VM now: that has a descriptor of `anon_inode:kvm-vm`.
 ///
 /// # Errors
 /// If `/proc` cannot be read at all.
@@ -316,7 +316,7 @@ fn is_uuid(text: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What stands at a place that is there for a name.
+/// Returns the value at a place for names on a command line.
 fn option(place: &'static Place, args: &[&[u8]]) -> Option<Vec<u8>> {
     let found = match place {
         Place::Value(options) => values(args, options).next().map(<[u8]>::to_vec),
@@ -356,7 +356,7 @@ fn path(place: &'static Place, args: &[&[u8]], cwd: Option<&[u8]>) -> Option<Vec
     }
 }
 
-/// As text of at most `most` bytes.
+/// Returns text of at most `most` bytes.
 fn bounded(bytes: &[u8], most: usize) -> String {
     // What is not UTF-8 grows threefold; cut after that, between characters.
     let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned();

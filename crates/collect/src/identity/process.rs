@@ -1,13 +1,13 @@
-//! What `/proc` tells of a process.
+//! Facts about a process from `/proc`.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-/// So much of a command line is looked at; libvirt's reach some ten thousand bytes.
+/// Number of bytes of a command line that are read; libvirt's reach some ten thousand.
 const MAX_CMDLINE: u64 = 256 << 10;
-/// So much of a list of control groups is looked at.
+/// Number of bytes of a list of control groups that are read.
 const MAX_CGROUP: u64 = 64 << 10;
 /// A command line that still changes after so many readings is taken as it was last.
 const READINGS: usize = 4;
@@ -64,7 +64,7 @@ fn head(path: &str, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How many descriptors of a VM a process holds.
+/// Counts the descriptors of VMs that a process holds.
 pub fn vm_descriptors(pid: u32) -> io::Result<usize> {
     let mut count = 0;
     for entry in Path::new(&format!("/proc/{pid}/fd")).read_dir()? {
@@ -75,7 +75,8 @@ pub fn vm_descriptors(pid: u32) -> io::Result<usize> {
     Ok(count)
 }
 
-/// When a process started after boot by its `/proc/PID/stat` (proc(5), field 22), in nanoseconds, to the tick.
+/// Returns the start of a process after boot by its `/proc/PID/stat` (proc(5), field 22), in nanoseconds,
+/// to the tick.
 pub fn start_ns(stat: &[u8]) -> Option<u64> {
     field_of_stat(stat, 22)?.checked_mul(ns_per_tick()?)
 }

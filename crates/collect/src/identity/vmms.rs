@@ -29,7 +29,7 @@ pub enum Place {
     After(&'static str),
     /// The last argument, unless it is an option.
     Last,
-    /// What follows this at the start of an argument.
+    /// Rest of the argument that begins with this.
     Behind(&'static str),
     /// The path in the value of one of these options, a control socket's or the like.
     Path(&'static [&'static str]),

@@ -1,4 +1,5 @@
-//! What a KVM that counts its own exits writes (`kernel/exitscope/file.rs`; docs/kernel.md tells the format).
+//! Parser of the file of a KVM that counts its own exits (`kernel/exitscope/file.rs`; docs/kernel.md
+//! describes the format).
 
 /// The format that is understood here.
 const VERSION: &str = "1";

@@ -5,34 +5,34 @@ use crate::Select;
 use exitscope_model::{Counters, ExitCode, Isa, Level, Loss, ReasonCount, VcpuSample, VmId};
 use std::collections::{HashMap, HashSet};
 
-/// Which vCPUs are meant, and where each began.
+/// Choice of the vCPUs that are counted, and their counts at the start.
 pub struct Tracker {
     select: Select,
     own: u32,
-    /// With [`Select::Descendants`]: once set, what these have started is meant and nobody else's.
+    /// With [`Select::Descendants`], once set: only descendants of these processes are counted.
     roots: Option<HashSet<u32>>,
-    /// The counts of those that were there at the start.
+    /// Counts of the vCPUs that were there at the start.
     bases: HashMap<u64, Vcpu>,
-    /// Those that are meant, as they were last seen.
+    /// Selected vCPUs, as they were last seen.
     last: HashMap<u64, Vcpu>,
-    /// Those that are never meant, or have been told of for the last time.
+    /// Serial numbers of vCPUs that are never selected, or were reported for the last time.
     done: HashSet<u64>,
-    /// Were meant, and left the list before they were seen ended.
+    /// Number of selected vCPUs that left the list before they were seen ended.
     pub cut_off: u64,
-    /// Those of the last look, anybody's, and whether they had run: what has run leaves the list by eviction alone.
+    /// Serial numbers of all vCPUs of the last look; true if it had run: such a one leaves by eviction alone.
     listed: HashMap<u64, bool>,
-    /// How many of those have left it.
+    /// Number of vCPUs that had run and left the list.
     left: u64,
     /// KVM's count of evictions at the start, and at the last look.
     evicted: (u64, u64),
-    /// What is missing of a vCPU, ended or not: what was lost stays lost.
+    /// Losses of each vCPU, ended or not: what was lost stays lost.
     losses: HashMap<u64, Loss>,
     torn: u64,
 }
 
 /// A vCPU and its VM's state.
 pub struct Seen {
-    /// What was found, for what is to be said of its VM.
+    /// The vCPU as it was read.
     pub vcpu: Vcpu,
     /// All of its VM's vCPUs have ended.
     pub vm_ended: bool,
@@ -66,7 +66,7 @@ impl Tracker {
         tracker
     }
 
-    /// From now on only what `roots` have started is meant.
+    /// Narrows the selection to what `roots` have started.
     pub fn stop_following(&mut self, roots: HashSet<u32>) {
         self.roots = Some(roots);
     }
@@ -81,7 +81,7 @@ impl Tracker {
         }
     }
 
-    /// Those that are meant. One that has ended is in one more look, then gone.
+    /// Returns the selected vCPUs. One that has ended is in one more look, then gone.
     pub fn look(&mut self, counts: Counts) -> Vec<Seen> {
         let listed = listed(&counts);
         let living: HashSet<u64> =
@@ -125,14 +125,14 @@ impl Tracker {
         self.evicted.1.saturating_sub(self.evicted.0).saturating_sub(self.left)
     }
 
-    /// What was missed since the start.
+    /// Returns what was missed since the start.
     pub fn loss(&self) -> Loss {
         let mut all = Loss { torn: self.torn, ..Loss::default() };
         self.losses.values().for_each(|loss| all.add(loss));
         all
     }
 
-    /// A vCPU's figures since the start.
+    /// Returns the figures of a vCPU since the start.
     pub fn sample(&mut self, vcpu: &Vcpu, vmx: bool) -> VcpuSample {
         let isa = if vmx { Isa::Vmx } else { Isa::Svm };
         let base = self.bases.get(&vcpu.serial);

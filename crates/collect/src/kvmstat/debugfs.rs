@@ -72,7 +72,7 @@ impl Debugfs {
         Ok(readings)
     }
 
-    /// What this process starts from now on is nobody to follow.
+    /// Stops following processes that this process starts from now on.
     pub fn unfollow(&mut self) -> Result<(), String> {
         match &mut self.family {
             Some(family) => family.close().map_err(|error| format!("/proc: {error}")),

@@ -27,10 +27,10 @@ pub struct KvmStat {
     layer: Layer,
     tracker: Tracker,
     backend: Backend,
-    /// What VMs are called; asked once, while they live.
+    /// Identities of VMs, each read once, while the VM lives.
     names: HashMap<VmId, identity::Identity>,
     lost: Lost,
-    /// Why it had to be this source.
+    /// Reason why no better source was used.
     because: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub struct Count {
     pub vcpu: u32,
     /// Exits since the start.
     pub exits: u64,
-    /// What is known of its end.
+    /// State of the VM's end.
     pub end: End,
     /// It was not found any more, and its end, which is about to be told, may bring more exits.
     pub vanished: bool,
@@ -53,14 +53,14 @@ pub struct Count {
     pub whole_vm: bool,
 }
 
-/// What is known of a VM's end.
+/// State of a VM's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It lives.
     None,
     /// The count is final.
     Final,
-    /// Nobody knows what it counted after the last look at it.
+    /// The VM ended, and exits after the last look at it are unknown.
     CutOff,
 }
 

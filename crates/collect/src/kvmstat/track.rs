@@ -4,7 +4,7 @@ use crate::Select;
 use exitscope_model::{Counters, ExitCode, Isa, Level, ReasonCount, VcpuSample, VmId};
 use std::collections::{BTreeMap, HashSet};
 
-/// How many classes there are; a class's index is its code in [`Isa::KvmStat`].
+/// Number of classes; a class's index is its code in [`Isa::KvmStat`].
 pub const CLASSES: usize = super::wire::KVM_CLASSES as usize;
 
 /// KVM's counters of one vCPU.
@@ -43,15 +43,15 @@ pub enum Event {
 /// One vCPU at one moment, in the hands of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What moments are ordered by.
+    /// Time by which readings are ordered (ns).
     pub time_ns: u64,
     pub event: Event,
-    /// What tells vCPUs, and VMs, that exist at the same time apart.
+    /// Key of the vCPU, and of its VM in `kvm`; unique among those that exist at the same time.
     pub vcpu: u64,
     pub kvm: u64,
     pub vcpu_id: u32,
     pub process: Process,
-    /// For [`Select::Descendants`]: it is one.
+    /// With [`Select::Descendants`]: the process is a descendant.
     pub followed: bool,
     pub figures: Figures,
 }
@@ -89,11 +89,11 @@ pub struct Tracked {
 #[derive(Debug)]
 struct Vcpu {
     key: u64,
-    /// What was counted before the counters were set back.
+    /// Exits before the counters were last set back.
     before: Figures,
     base: Figures,
     last: Figures,
-    /// In how many looks it has not been found.
+    /// Number of looks in which it has not been found.
     missed: u32,
     /// A process that ended had it; nobody was seen to have it since.
     left: bool,
@@ -266,12 +266,12 @@ impl Tracked {
         !self.vcpus.is_empty() && self.vcpus.values().all(|vcpu| vcpu.ended)
     }
 
-    /// How often each of its vCPUs exited, by number, and whether that was not looked at in the last look.
+    /// Returns number and exits of each vCPU, and true if the last look did not find it.
     pub fn exits(&self) -> impl Iterator<Item = (u32, u64, bool)> {
         self.vcpus.iter().map(|(&number, vcpu)| (number, vcpu.total().exits, vcpu.missed > 0))
     }
 
-    /// What its vCPUs counted.
+    /// Returns a sample of each vCPU.
     pub fn samples(&self) -> impl Iterator<Item = VcpuSample> {
         self.vcpus.iter().map(|(&number, vcpu)| {
             let total = vcpu.total();

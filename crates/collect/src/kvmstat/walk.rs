@@ -30,7 +30,7 @@ pub struct Walk {
     object: Object,
 }
 
-/// What found no room in the programs' tables.
+/// Counts of what found no room in the programs' tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Births and ends of vCPUs, with those that the kernel skipped the programs for.
@@ -132,7 +132,7 @@ impl Walk {
         self.selected.delete(&pid.to_ne_bytes()).map_err(|error| error.to_string())
     }
 
-    /// What was lost since the start.
+    /// Returns what was lost since the start.
     pub fn lost(&self) -> Result<Lost, String> {
         let bytes =
             self.lost.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| error.to_string())?;
