@@ -16,7 +16,7 @@ struct Apart(AtomicU64);
 /// Exits that the CPUs have told of.
 static PASSED: Apart = Apart(AtomicU64::new(0));
 
-/// So many more exits have happened. Called in the exit path, now and then.
+/// Adds exits of a CPU, and asks for a report if one is due. Called in the exit path, now and then.
 pub(crate) fn passed(exits: u64) {
     let every = glue::every();
     let before = PASSED.0.fetch_add(exits, Relaxed);

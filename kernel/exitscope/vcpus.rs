@@ -13,7 +13,8 @@ use kernel::prelude::*;
 use crate::count::{Counts, Tally};
 use crate::glue;
 
-/// So many vCPUs are kept when they have ended, for whoever reads the counts a little later. The oldest goes first.
+/// Maximum number of ended vCPUs that are kept, for whoever reads the counts a little later. The oldest goes
+/// first.
 pub(crate) const ENDED: usize = 512;
 /// A vCPU that runs while it is read is read again, so many times at most.
 const TRIES: usize = 100;

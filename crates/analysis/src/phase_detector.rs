@@ -81,7 +81,7 @@ pub struct PhaseDetector {
     high: BTreeSet<(VmId, u32)>,
     /// Start of the time in long mode, in the lower half, before any was in the upper.
     low_since: Option<Duration>,
-    /// That was a firmware's or a boot loader's.
+    /// That time was a firmware's or a boot loader's.
     low_is_firmware: bool,
     /// Number of phases that have begun, and time of the last.
     begun: usize,

@@ -31,7 +31,7 @@ struct Told {
     last: Option<usize>,
     /// Phase of the last one that was sure.
     phase: Option<usize>,
-    /// Those of the line that has not ended.
+    /// Markers in the line that has not ended.
     in_line: Vec<usize>,
 }
 

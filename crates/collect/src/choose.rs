@@ -14,7 +14,7 @@ use exitscope_model::{Measured, Source};
 pub struct Refused {
     /// Which.
     pub source: Source,
-    /// Why not.
+    /// Cause of the refusal.
     pub error: Error,
 }
 
@@ -22,7 +22,7 @@ pub struct Refused {
 pub struct Choice {
     /// The first one that works, which counts until it is dropped; or the error to mend first.
     pub result: Result<Box<dyn Collect>, Error>,
-    /// Those that were tried before it, in that order.
+    /// Sources that were tried before it, in that order.
     pub refused: Vec<Refused>,
 }
 

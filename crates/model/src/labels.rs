@@ -1,4 +1,4 @@
-//! By what else than its name a VM is known, and who says so.
+//! Other names of a VM, and the source of its name.
 
 /// The witness that gave a VM its name. In the order in which they are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

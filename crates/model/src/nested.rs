@@ -6,7 +6,7 @@ pub enum Level {
     /// The VM's own.
     #[default]
     L1,
-    /// Those of guests that the VM's guest runs as a hypervisor, all of them together. KVM runs these on the
+    /// Exits of guests that the VM's guest runs as a hypervisor, all of them together. KVM runs these on the
     /// same vCPU.
     L2,
 }

@@ -22,7 +22,7 @@ pub struct Vm {
     /// Its process's command line, arguments separated by NUL, at most 64 KiB of it; empty where it is not
     /// known. Untrusted too.
     pub command: Arc<str>,
-    /// By what else it is known, and who gave it its name.
+    /// Other names of the VM, and the source of its name.
     pub labels: Arc<Labels>,
     /// It is no more: its counters are final.
     pub ended: bool,

@@ -40,7 +40,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-/// So many halts must have blocked, or polled, before there are enough.
+/// Halts that must have blocked, or polled, before there are enough.
 const HALTS: u64 = 16;
 /// Longer than any timer.
 const POLL_NS: u32 = 1_000_000_000;

@@ -45,7 +45,7 @@ pub enum Block {
     HypercallAnswers = 0x48,
     /// Interrupts of the local APIC's timer that were handled.
     Ticks = 0x50,
-    /// With which code the guest's own guest exited last.
+    /// Code of the last exit of the guest's own guest.
     L2End = 0x58,
 }
 

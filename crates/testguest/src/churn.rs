@@ -49,7 +49,7 @@ pub struct Churn {
 }
 
 impl Churn {
-    /// So many VMs will live at a time; there are none yet.
+    /// Begins without VMs; up to `pool` will live at a time.
     pub fn new(pool: usize) -> Churn {
         Churn { living: VecDeque::new(), pool, made: 0, isa: host::isa() }
     }

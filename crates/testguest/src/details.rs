@@ -33,7 +33,7 @@ enum What {
     Write,
 }
 
-/// So many numbers from `first` on, one after the other, and so many times all of them.
+/// Accesses to `numbers` numbers from `first` on, one after the other, and that `rounds` times.
 #[derive(Clone, Copy, Debug)]
 struct Sweep {
     what: What,

@@ -73,7 +73,7 @@ pub(super) fn require_nested_paging(isa: Isa) -> Result<(), Error> {
 }
 
 #[cfg(feature = "lab-tests")]
-/// Why KVM may offer its guests no SVM, and what to do.
+/// Returns the reason why KVM may offer its guests no SVM, and what to do.
 pub(super) fn nested() -> String {
     match isa() {
         Some(Isa::Svm) => {

@@ -140,7 +140,7 @@ fn evidence(boot: &BootReport) -> Option<String> {
     letters.next().map(|letter| format!("{}{}.", letter.to_uppercase(), letters.as_str()))
 }
 
-/// In which phase most exits are, and in which they are most frequent.
+/// Names the phase with most exits, and that in which they are most frequent.
 fn phases(series: &Series, whole: &Slice) -> Option<String> {
     let stretches = series.stretches();
     if stretches.len() < 2 {

@@ -79,12 +79,12 @@ impl FromStr for Format {
 /// begin in lower case and end without a full stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// Why KVM's own count may be smaller without anything being wrong, e.g. `kernels before 6.4
+    /// Reason why KVM's own count may be smaller without an error, e.g. `kernels before 6.4
     /// do not count exits handled on the fast path`.
     pub kvm_counts_fewer: Option<String>,
-    /// Why KVM's own count could not be read.
+    /// Reason why KVM's own count could not be read.
     pub kvm_missing: Option<String>,
-    /// Why the numbers come from where they come, e.g. `this host's KVM has no VT-x or AMD-V
+    /// Reason why this source was used, e.g. `this host's KVM has no VT-x or AMD-V
     /// behind it`; only the table of KVM's own statistics tells it.
     pub source: Option<String>,
 }

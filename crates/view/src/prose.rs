@@ -22,7 +22,7 @@ fn ended(vm: &Vm) -> &'static str {
     if vm.ended { ", ended" } else { "" }
 }
 
-/// Whom the interval is about: `web-1 (qemu, pid 4242, 4 vCPUs)`, `3 VMs (web-1, db-1, build)
+/// Returns the subject of an interval: `web-1 (qemu, pid 4242, 4 vCPUs)`, `3 VMs (web-1, db-1, build)
 /// with 9 vCPUs`.
 fn who(interval: &Interval) -> String {
     let vcpus = unit::counted(interval.vcpus.len() as u64, "vCPU");

@@ -25,7 +25,7 @@ struct Load {
     license: u64,
 }
 
-/// That of `BPF_RAW_TRACEPOINT_OPEN`.
+/// The head of `union bpf_attr` for `BPF_RAW_TRACEPOINT_OPEN`.
 #[repr(C)]
 struct Open {
     name: u64,

@@ -85,7 +85,7 @@ fn start(command: &str) -> Result<Child, Error> {
     shell.spawn().map_err(Error::io("sh"))
 }
 
-/// Why the tool has ended, if it has.
+/// Returns the reason why the tool has ended, if it has.
 fn ended(tool: &mut Child) -> Result<Option<String>, Error> {
     let status = tool.try_wait().map_err(Error::io("waiting for the tool"))?;
     Ok(status.map(|status| format!("ended by itself ({status}){}", last_words())))

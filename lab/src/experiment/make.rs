@@ -32,7 +32,7 @@ pub struct Experiment {
     pub out: PathBuf,
     /// The suite of the outer VM's kernel.
     pub suite: String,
-    /// That kernel's release.
+    /// Release of that kernel.
     pub kernel: String,
     /// Time limit of a run.
     pub time_limit: Duration,

@@ -31,13 +31,13 @@ pub struct Facts {
     pub lockdown: Option<String>,
     /// The capabilities in effect, a bit each (capabilities(7)).
     pub capabilities: u64,
-    /// Where tracefs is mounted.
+    /// Mount point of tracefs.
     pub tracefs: Option<PathBuf>,
-    /// It has KVM's events `kvm_exit` and `kvm_entry`, readable.
+    /// tracefs has KVM's events `kvm_exit` and `kvm_entry`, readable.
     pub kvm_events: bool,
-    /// Where debugfs is mounted.
+    /// Mount point of debugfs.
     pub debugfs: Option<PathBuf>,
-    /// KVM's statistics in it can be read.
+    /// KVM's statistics in debugfs can be read.
     pub kvm_debugfs: bool,
     /// `kernel.bpf_stats_enabled`: the kernel times each run of a BPF program, which costs time itself.
     pub bpf_stats: bool,
@@ -55,7 +55,7 @@ pub enum Device {
     Open,
     /// There is none.
     Missing,
-    /// It is there, and this is why it cannot be opened.
+    /// It is there, but cannot be opened, with the cause.
     Refused(String),
 }
 

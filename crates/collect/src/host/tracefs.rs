@@ -1,10 +1,10 @@
-//! Where a tracepoint has its fields, as tracefs tells.
+//! Offsets of a tracepoint's fields, from tracefs.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a tracepoint's field could not be found.
+/// Cause for which a tracepoint's field was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum TracefsError {
     /// Nothing is changed on the host without being asked, so it is not mounted here.
@@ -15,7 +15,7 @@ pub enum TracefsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         cause: io::Error,
     },
     /// The event is there, and has no such field.
@@ -38,7 +38,7 @@ fn advice(cause: &io::Error) -> &'static str {
     }
 }
 
-/// Where a field of a tracepoint lies: its offset and size in bytes. `event` is `GROUP/NAME`.
+/// Returns offset and size of a tracepoint's field, in bytes. `event` is `GROUP/NAME`.
 ///
 /// # Errors
 /// If tracefs is not mounted, or the event or the field does not exist.
@@ -54,7 +54,7 @@ pub fn tracepoint_field(event: &str, field: &str) -> Result<(u32, u32), TracefsE
         .ok_or_else(|| TracefsError::NoField { path, field: field.to_owned() })
 }
 
-/// Where tracefs is mounted: at its own place, or where debugfs mounts it when it is looked at.
+/// Returns the mount point of tracefs: its own, or the place where debugfs mounts it when it is looked at.
 pub fn tracefs() -> Option<PathBuf> {
     let mounts = mounts();
     mounted(&mounts, "tracefs").or_else(|| {
@@ -63,7 +63,7 @@ pub fn tracefs() -> Option<PathBuf> {
     })
 }
 
-/// Where debugfs is mounted.
+/// Returns the mount point of debugfs.
 pub fn debugfs() -> Option<PathBuf> {
     mounted(&mounts(), "debugfs")
 }

@@ -24,9 +24,9 @@ use std::path::Path;
 use std::sync::Arc;
 use vmms::{Place, Vmm};
 
-/// A longer name is cut.
+/// Maximum number of bytes of a name; a longer one is cut.
 const MAX_NAME: usize = 256;
-/// So much of a command line is kept.
+/// Maximum number of bytes of a command line that are kept.
 const MAX_COMMAND: usize = 64 << 10;
 
 /// Name, program and labels of a VM.

@@ -1,10 +1,10 @@
 //! Parser of the file of a KVM that counts its own exits (`kernel/exitscope/file.rs`; docs/kernel.md
 //! describes the format).
 
-/// The format that is understood here.
+/// Version of the format that is understood here.
 const VERSION: &str = "1";
 
-/// All that one look has found.
+/// Content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Intel's processor, not AMD's.
@@ -13,20 +13,20 @@ pub struct Counts {
     pub on: bool,
     /// vCPUs that ended so long ago that they are not listed any more.
     pub evicted: u64,
-    /// Those that live, and those that ended not long ago.
+    /// vCPUs that live, and vCPUs that ended not long ago.
     pub vcpus: Vec<Vcpu>,
 }
 
 /// One vCPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vcpu {
-    /// Each has another one.
+    /// Serial number, different for each vCPU.
     pub serial: u64,
     /// Its VM.
     pub vm: u64,
     /// Its number in the VM.
     pub id: u32,
-    /// It is no more.
+    /// The vCPU has ended.
     pub ended: bool,
     /// KVM's own statistic at the same moment.
     pub kvm_exits: u64,
@@ -36,11 +36,11 @@ pub struct Vcpu {
     pub torn: bool,
     /// The process that made it.
     pub pid: u32,
-    /// When that started, in nanoseconds since the host did.
+    /// Start of that process, in nanoseconds since the host's.
     pub started_ns: u64,
-    /// That process's name. Untrusted.
+    /// Name of that process. Untrusted.
     pub comm: String,
-    /// That process's ancestors, nearest first.
+    /// Ancestors of that process, nearest first.
     pub parents: Vec<u32>,
     /// Each code with its count, since KVM was loaded.
     pub exits: Vec<(i64, u64)>,

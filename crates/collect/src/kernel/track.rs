@@ -119,7 +119,8 @@ impl Tracker {
         seen
     }
 
-    /// So many at most ran, ended and left the list between two looks, anybody's: KVM's count does not say whose they were.
+    /// Returns the greatest number of vCPUs that ran, ended and left the list between two looks. KVM's count does
+    /// not say to which VM they belonged.
     pub fn unseen(&self) -> u64 {
         // KVM's count is of the beginning of a look, and what left during it is in the next look's.
         self.evicted.1.saturating_sub(self.evicted.0).saturating_sub(self.left)

@@ -68,7 +68,7 @@ enum Layer {
     Walk(Walk),
     Debugfs {
         debugfs: Debugfs,
-        /// Why it is not the better one.
+        /// Reason why the walk does not work.
         cause: String,
     },
 }
@@ -183,7 +183,7 @@ impl KvmStat {
         self.lost.changes
     }
 
-    /// Why counts are those of whole VMs, if they are; they are shown as vCPU 0 then.
+    /// Returns the reason why counts are those of whole VMs, if they are; they are shown as vCPU 0 then.
     pub fn only_whole_vms(&self) -> Option<&str> {
         match &self.layer {
             Layer::Walk(_) => None,

@@ -382,7 +382,7 @@ pub fn columns(list: List, apart: bool, source: Source, measured: Measured) -> V
     first.iter().chain(all).filter(|column| column.is_there(source, measured)).collect()
 }
 
-/// By which columns a list is sorted at first, and with `o` from one to the other.
+/// Columns between which `o` switches the order of a list; the first is used at the start.
 pub const ORDERS: [&str; 2] = ["exits/s", "total"];
 
 /// Sorts rows; those that belong to one above stay below it. With `reversed` the other way round.

@@ -13,11 +13,11 @@ const SLOT: f64 = 0.95;
 /// Subject of a series of exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// A VM's.
+    /// Exits of a VM.
     Vm(VmId),
-    /// A vCPU's.
+    /// Exits of a vCPU.
     Vcpu(VmId, u32),
-    /// Those of a VM for one reason.
+    /// Exits of a VM for one reason.
     Reason(VmId, Level, ExitCode),
 }
 

@@ -24,11 +24,11 @@ pub enum View {
 pub struct Page {
     /// Its subject.
     pub view: View,
-    /// Only rows that this finds are shown.
+    /// Filter for the rows that are shown.
     pub filter: Option<Filter>,
     /// The row that was chosen; `None` where that is still the first.
     pub chosen: Option<Id>,
-    /// Its last place, should it be gone.
+    /// Last place of the chosen row, should it be gone.
     pub at: usize,
     /// The first row, or line, that is visible.
     pub top: usize,
@@ -43,9 +43,9 @@ impl Page {
 /// Order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// By which column.
+    /// Name of the column.
     pub key: &'static str,
-    /// The other way round.
+    /// The order is reversed.
     pub reversed: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Replay {
     pub time: Duration,
     /// Length of the recording.
     pub length: Duration,
-    /// It goes on by itself.
+    /// The place moves on by itself.
     pub playing: bool,
     /// Exits per second of each interval.
     pub rates: Vec<f64>,
@@ -108,7 +108,7 @@ pub struct Replay {
 pub struct Message {
     /// Text, harmless.
     pub text: String,
-    /// It went wrong.
+    /// The message is an error.
     pub alarm: bool,
 }
 
@@ -122,7 +122,7 @@ pub struct State {
     pub explanation: Explanation,
     /// Intervals so far.
     pub accumulator: Accumulator,
-    /// The same when the screen was frozen.
+    /// Intervals up to the moment when the screen was frozen; `None` while it is not.
     frozen: Option<Accumulator>,
     /// Figures are of everything since the beginning, not of the last interval.
     pub since_start: bool,

@@ -1,4 +1,4 @@
-//! In which mode a guest exited: as often as it was made to.
+//! Counts of exits by the guest's mode, against what the guest was made to do.
 
 use exitscope_collect::{self as collect, Options, PortMarks, Select};
 use exitscope_model::{Counters, ExitCode, Interval, Isa, Level, Measured, Mode, Modes, Sample, Source};
@@ -56,7 +56,7 @@ fn counted(interval: &Interval, codes: [i64; 2]) -> Counters {
     sum
 }
 
-/// So many exits of each mode.
+/// Returns counts of exits by mode.
 fn modes(counts: &BTreeMap<Mode, u64>) -> Modes {
     Modes::new(Mode::ALL.map(|mode| counts.get(&mode).copied().unwrap_or(0)))
 }

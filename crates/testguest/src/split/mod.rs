@@ -219,7 +219,8 @@ fn read(stats: &Stats) -> Option<KvmSpent> {
     })
 }
 
-/// So many writes to the port, and the VMM sleeps that long after each; the vCPU enters again after all but the last.
+/// Writes to the port `writes` times. The VMM sleeps for `time` after each, and the vCPU enters again after
+/// all but the last.
 ///
 /// # Errors
 /// Those of [`run`].

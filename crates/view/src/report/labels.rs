@@ -16,14 +16,14 @@ pub struct Label {
     pub line: Option<usize>,
 }
 
-/// About how wide a text is, in pixels: the fonts of readers differ.
+/// Returns the width of a text in pixels, about: the fonts of readers differ.
 pub fn width(text: &str) -> f64 {
     let columns = u32::try_from(text.width()).unwrap_or(u32::MAX);
     f64::from(columns) * TEXT * 0.58
 }
 
 /// Gives each of `names` (from, to, what) the first of so many lines in which it is free from there on.
-/// Those of a longer stretch come first, so that what there is no room for is what lasted least.
+/// Names of a longer stretch come first, so that what there is no room for is what lasted least.
 pub fn place(names: impl Iterator<Item = (f64, f64, String)>, right: f64, lines: usize) -> Vec<Label> {
     let mut stretches: Vec<(f64, f64)> = Vec::new();
     let mut labels: Vec<Label> = names

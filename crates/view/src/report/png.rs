@@ -4,7 +4,7 @@ use super::picture::svg;
 use super::{Story, Theme};
 use resvg::{tiny_skia, usvg};
 
-/// Why there is no picture.
+/// Cause for which there is no picture.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Text cannot be drawn without.

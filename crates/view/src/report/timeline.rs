@@ -17,13 +17,13 @@ use std::time::Duration;
 pub struct Shape {
     /// Its class in the page; empty for a picture of its own.
     pub class: &'static str,
-    /// In pixels.
+    /// Width of the drawing, in pixels.
     pub width: f64,
-    /// That of the part with the rates.
+    /// Height of the part with the rates, in pixels.
     pub height: f64,
     /// Lines that the names of phases may take.
     pub lines: usize,
-    /// About how many marks the axis of time has.
+    /// Number of marks on the axis of time, about.
     pub ticks: u32,
     /// True if each column has a title that tells what is under the pointer: where nothing else does.
     pub titles: bool,

@@ -89,7 +89,7 @@ fn body(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Hits {
     }
 }
 
-/// Why there is no row.
+/// Returns a sentence on why there is no row.
 fn nothing(state: &State, list: List) -> String {
     let what = match list {
         List::Vms => "VM",
