@@ -3,7 +3,7 @@
 //! The built-in table is `phases.txt`, in the form that `--phases` reads and `--list-phases` prints. It names what the
 //! programs print that boot a machine, each with an example.
 
-use regex::{Regex, RegexSet, RegexSetBuilder};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -26,6 +26,10 @@ pub const FAILED: &str = "failed";
 
 /// The built-in table, in the form of a file.
 pub const BUILT_IN: &str = include_str!("phases.txt");
+/// The most lines of a table, those of the built-in one among them.
+const MOST_MARKERS: usize = 700;
+/// Memory that one expression may take, and its automaton again, in bytes.
+const MOST_MEMORY: usize = 256 << 10;
 /// Line of a file in whose place the built-in table stands.
 const INCLUDE: &str = "@built-in";
 
@@ -87,15 +91,15 @@ pub struct Rules {
 /// Error of a table of phases.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read.
-    #[error("cannot read the phases in {0}: {1}")]
-    Read(PathBuf, std::io::Error),
     /// A line has no expression.
     #[error("{0}, line {1}: {2:?} is no phase; a line is NAME, white space, and a regular expression")]
     Line(PathBuf, usize, String),
     /// A line has an expression that cannot be used.
     #[error("{0}, line {1}: {2}")]
     Pattern(PathBuf, usize, Box<regex::Error>),
+    /// There are too many lines.
+    #[error("{0} has more than {MOST_MARKERS} phases, those that it includes among them")]
+    Many(PathBuf),
     /// The expressions are too large together.
     #[error("the expressions in {0} cannot be used together: {1}")]
     Together(PathBuf, Box<regex::Error>),
@@ -129,14 +133,9 @@ fn sign(word: &str) -> (&str, Sign) {
 }
 
 /// Returns the text of a table with what it includes.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn text(file: Option<&Path>) -> Result<String, Error> {
-    let Some(file) = file else { return Ok(BUILT_IN.to_owned()) };
-    let text = std::fs::read_to_string(file).map_err(|error| Error::Read(file.into(), error))?;
+pub fn text(text: &str) -> String {
     let line = |line: &str| if line.trim() == INCLUDE { BUILT_IN.to_owned() } else { format!("{line}\n") };
-    Ok(text.lines().map(line).collect())
+    text.lines().map(line).collect()
 }
 
 impl Default for Rules {
@@ -148,24 +147,11 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Reads the table of a file. A line [`INCLUDE`] stands for the built-in table.
+    /// Takes the table in the text of a file. A line [`INCLUDE`] stands for the built-in table.
     ///
     /// # Errors
-    /// If the file cannot be read, or a line of it cannot be used.
-    pub fn read(file: &Path) -> Result<Rules, Error> {
-        let text = std::fs::read_to_string(file).map_err(|error| Error::Read(file.into(), error))?;
-        Rules::parse(&text, file)
-    }
-
-    /// Reads the table of a file, if there is one, and else the built-in one.
-    ///
-    /// # Errors
-    /// Those of [`Rules::read`].
-    pub fn of(file: Option<&Path>) -> Result<Rules, Error> {
-        file.map_or_else(|| Ok(Rules::default()), Rules::read)
-    }
-
-    fn parse(text: &str, file: &Path) -> Result<Rules, Error> {
+    /// If a line cannot be used, or there are too many.
+    pub fn parse(text: &str, file: &Path) -> Result<Rules, Error> {
         let entries: Vec<(usize, &str, &str)> = lines(text)
             .map(|(number, line)| {
                 let (word, pattern) = line
@@ -174,6 +160,9 @@ impl Rules {
                 Ok((number, word, pattern.trim()))
             })
             .collect::<Result<_, Error>>()?;
+        if entries.len() > MOST_MARKERS {
+            return Err(Error::Many(file.into()));
+        }
         let phases = order(entries.iter().map(|(_, word, _)| *word));
         if phases.is_empty() {
             return Err(Error::Empty(file.into()));
@@ -188,12 +177,16 @@ impl Rules {
                 sign = Sign::BeginsAlways;
             }
             let prompt = pattern.ends_with('$') || pattern.contains("$|");
-            let pattern =
-                Regex::new(pattern).map_err(|error| Error::Pattern(file.into(), number, Box::new(error)))?;
+            let pattern = RegexBuilder::new(pattern)
+                .size_limit(MOST_MEMORY)
+                .dfa_size_limit(MOST_MEMORY)
+                .build()
+                .map_err(|error| Error::Pattern(file.into(), number, Box::new(error)))?;
             markers.push(Marker { target, sign, pattern, prompt });
         }
         let together = |markers: &[&Marker]| {
             RegexSetBuilder::new(markers.iter().map(|marker| marker.pattern.as_str()))
+                .size_limit(16 << 20)
                 .dfa_size_limit(16 << 20)
                 .build()
                 .map_err(|error| Error::Together(file.into(), Box::new(error)))
@@ -359,11 +352,7 @@ mod tests {
 
     #[test]
     fn a_file_of_ones_own_replaces_the_table_or_adds_to_it() {
-        let file = std::env::temp_dir().join(format!("exitscope-phases-{}", std::process::id()));
-        let say = |text: &str| {
-            std::fs::write(&file, text).unwrap();
-            Rules::read(&file)
-        };
+        let say = |text: &str| Rules::parse(text, Path::new("phases"));
         let rules = say("# mine\nunikernel_start  ^hello (there|you)\n\nwork ^work$\n").unwrap();
         assert_eq!(rules.phases, ["unikernel start", "work"]);
         assert_eq!(rules.find("hello you", true), [0]);
@@ -377,7 +366,7 @@ mod tests {
         assert!(error("alone\n").contains("line 1: \"alone\" is no phase"));
         assert!(error("ok fine\nbad (\n").contains("line 2: regex parse error"));
         assert!(error("# none\n").contains("there is no phase in"));
-        std::fs::remove_file(&file).unwrap();
-        assert!(Rules::read(&file).unwrap_err().to_string().contains("cannot read the phases in"));
+        assert!(error(&"p x\n".repeat(MOST_MARKERS + 1)).contains("more than 700 phases"));
+        assert!(error("big (\\pL{4}){100}\n").contains("line 1"));
     }
 }

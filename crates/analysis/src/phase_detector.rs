@@ -604,7 +604,7 @@ mod tests {
     fn a_table_of_ones_own_has_the_phases_by_mode_that_it_names() {
         let file = std::env::temp_dir().join(format!("exitscope-detector-{}", std::process::id()));
         std::fs::write(&file, "boot ^boot\nkernel a^\nwork ^work\n").unwrap();
-        let rules = Rules::read(&file).unwrap();
+        let rules = Rules::parse(&std::fs::read_to_string(&file).unwrap(), &file).unwrap();
         std::fs::remove_file(&file).unwrap();
         let slices: [Slice<'_>; 4] = [(REAL, &["boot"]), (LOW, &[]), (HIGH, &[]), (LOW, &["work"])];
         let names: Vec<_> = phases(&rules, &slices).into_iter().map(|(name, _)| name).collect();

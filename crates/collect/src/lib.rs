@@ -45,6 +45,8 @@ pub struct Options {
     /// the bytes that it writes to ports for marks ([`Collect::take_marks`]). Only [`Source::Btf`] with
     /// [`Measured::Breakdown`] can; others leave both empty.
     pub guest: bool,
+    /// Keep the command lines of VMs.
+    pub command_lines: bool,
     /// Maximum number of rows (vCPU and reason); `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
     /// Maximum number of vCPUs; `None` for a figure that fits this host.
@@ -58,6 +60,7 @@ impl Default for Options {
             source: None,
             measure: Measured::Breakdown,
             guest: false,
+            command_lines: true,
             max_rows: None,
             max_vcpus: None,
         }

@@ -18,6 +18,7 @@ mod labels;
 mod loss;
 mod mode;
 mod nested;
+pub mod redact;
 mod sample;
 mod statistics;
 mod time;

@@ -18,6 +18,7 @@ mod vmms;
 pub(crate) use process::{parent, start_ns};
 
 use args::{basename, field, values};
+use exitscope_model::redact::redact;
 use exitscope_model::{Labels, Vm, VmId, Witness};
 use std::io;
 use std::path::Path;
@@ -196,7 +197,7 @@ fn judge(evidence: &Evidence<'_>) -> Identity {
     Identity {
         name: bounded(&name, MAX_NAME),
         vmm: bounded(vmm, MAX_NAME),
-        command: bounded(line, MAX_COMMAND).into(),
+        command: redact(bounded(line, MAX_COMMAND).split('\0')).join("\0").into(),
         labels: Arc::new(labels),
     }
 }

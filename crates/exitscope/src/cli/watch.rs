@@ -23,6 +23,10 @@ pub struct Watch {
     /// Count exits, and measure no times; the cheapest
     #[arg(long)]
     pub no_time: bool,
+    /// Keep no command lines, neither of VMs nor of COMMAND. Otherwise they are in recordings and pages, without the
+    /// passwords, tokens and keys that are recognised in them
+    #[arg(long)]
+    pub no_command_lines: bool,
     /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
     /// one, at least 8191, at most 65534]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]

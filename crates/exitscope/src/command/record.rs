@@ -4,7 +4,6 @@ use super::{recorder, select};
 use crate::cli;
 use crate::engine::sinks::Recording;
 use crate::engine::{End, Events, Session, Sinks, Terminal, Times};
-use exitscope_analysis::phase::Rules;
 use exitscope_collect::Options;
 use exitscope_record::{self as record, Writer};
 use exitscope_view::unit;
@@ -15,7 +14,7 @@ use std::process::ExitCode;
 /// # Errors
 /// If nothing can be counted, the command cannot be run, or the file cannot be written.
 pub fn run(args: &cli::Record) -> anyhow::Result<ExitCode> {
-    let rules = Rules::of(args.phases.as_deref())?;
+    let rules = recorder::rules(args.phases.as_deref())?;
     let options = Options { guest: args.console, ..select::options(&args.watch, &args.command)? };
     let events = Events::listen()?;
     // Before KVM is waited for, and before anything is lost.

@@ -24,6 +24,7 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
         source: args.source.into(),
         measure: args.measure(),
         guest: false,
+        command_lines: !args.no_command_lines,
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,
     })

@@ -15,6 +15,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct Sampler {
     source: Box<dyn Collect>,
     last: Sample,
+    command_lines: bool,
 }
 
 impl Sampler {
@@ -36,7 +37,10 @@ impl Sampler {
                         return Ok(None);
                     }
                 }
-                started => return Ok(Some(Sampler::new(started?))),
+                started => {
+                    let sampler = Sampler::new(started?);
+                    return Ok(Some(Sampler { command_lines: options.command_lines, ..sampler }));
+                }
             }
         }
     }
@@ -52,7 +56,7 @@ impl Sampler {
             vcpus: Vec::new(),
             loss: Loss::default(),
         };
-        Sampler { source, last }
+        Sampler { source, last, command_lines: true }
     }
 
     /// Reads a sample. Returns the interval since the last one, or since the start.
@@ -60,7 +64,10 @@ impl Sampler {
     /// # Errors
     /// If the counters cannot be read, or one went backwards.
     pub fn next(&mut self) -> anyhow::Result<Interval> {
-        let now = self.source.sample().context("cannot read the counters")?;
+        let mut now = self.source.sample().context("cannot read the counters")?;
+        if !self.command_lines {
+            now.vms.iter_mut().for_each(|vm| vm.command = "".into());
+        }
         let interval = Interval::between(&self.last, &now)?;
         self.last = now;
         Ok(interval)
@@ -82,6 +89,11 @@ impl Sampler {
     /// Kind of the source.
     pub fn source(&self) -> Source {
         self.source.source()
+    }
+
+    /// Returns true if command lines may be kept.
+    pub fn keeps_command_lines(&self) -> bool {
+        self.command_lines
     }
 
     /// Level of detail that the source measures.

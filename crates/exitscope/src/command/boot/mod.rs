@@ -4,6 +4,7 @@ mod once;
 
 use super::page;
 use crate::cli::{self, BootFormat};
+use crate::command::recorder;
 use crate::engine::sinks::Output;
 use exitscope_analysis::outcome::Kind;
 use exitscope_analysis::phase::{self, Rules};
@@ -29,10 +30,11 @@ struct Task<'a> {
 /// If nothing can be counted, the command cannot be run, or a file cannot be written.
 pub fn run(args: &cli::Boot) -> anyhow::Result<ExitCode> {
     if args.list_phases {
-        io::stdout().write_all(phase::text(args.phases.as_deref())?.as_bytes())?;
+        let text = phase::text(&recorder::phases(args.phases.as_deref())?);
+        io::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rules = Rules::of(args.phases.as_deref())?;
+    let rules = recorder::rules(args.phases.as_deref())?;
     for number in 1..=args.runs {
         if let Some(file) = recording_file(args, number) {
             Writer::check(&file, args.force)?;
