@@ -30,6 +30,7 @@ const OUR_FAILURE: u8 = 125;
 
 /// Runs the command of the command line. Returns its exit status.
 pub fn run(cli: Cli) -> ExitCode {
+    survive_file_size_limit();
     let (result, failure) = match cli.command {
         Command::Stat(args) => {
             let failure = if args.command.is_empty() { 1 } else { OUR_FAILURE };
@@ -61,6 +62,14 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Makes a file that may not grow (setrlimit(2), `RLIMIT_FSIZE`) an error of writing it, which is told, rather than a signal that
+/// ends the process. A handler, because a command that is run would inherit that the signal is ignored.
+fn survive_file_size_limit() {
+    let came = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Where that fails, the signal ends the process as it did.
+    let _ = signal_hook::flag::register(libc::SIGXFSZ, came);
 }
 
 /// Returns true if the reader of our output has gone, which is no failure.

@@ -1,11 +1,11 @@
 //! Pages and pictures of a boot, and where they go.
 
+use crate::engine::sinks::file;
 use anyhow::{Context, bail};
 use exitscope_analysis::boot_report::BootReport;
 use exitscope_model::About;
 use exitscope_view::Explanation;
 use exitscope_view::report::{self, Format, Story, Theme};
-use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
@@ -21,17 +21,16 @@ pub fn check(format: Format, file: Option<&Path>) -> anyhow::Result<()> {
 }
 
 /// Makes sure that a page can be written when there is something to write; what is there stays until then.
-pub fn check_file(file: &Path) -> anyhow::Result<()> {
-    let opened = OpenOptions::new().append(true).create(true).open(file);
-    opened.map(drop).with_context(|| format!("cannot write the file {} that --html names", file.display()))
+pub fn check_file(path: &Path) -> anyhow::Result<()> {
+    file::check(path).context("--html")
 }
 
-/// Makes a page or a picture, and writes it to `file` or to standard output.
+/// Makes a page or a picture, and writes it to a file or to standard output.
 pub fn write(
     format: Format,
     dark: bool,
     (boot, facts, explanation): (&BootReport, &About, &Explanation),
-    file: Option<&Path>,
+    to: Option<&Path>,
 ) -> anyhow::Result<()> {
     let story = Story { boot, facts, explanation };
     let theme = if dark { Theme::Dark } else { Theme::Light };
@@ -41,13 +40,11 @@ pub fn write(
         #[cfg(feature = "png")]
         Format::Png => report::png(&story, theme)?,
         #[cfg(not(feature = "png"))]
-        Format::Png => return check(format, file),
+        Format::Png => return check(format, to),
         Format::Interval(_) => return Ok(()),
     };
-    match file {
-        Some(path) => {
-            std::fs::write(path, bytes).with_context(|| format!("cannot write the file {}", path.display()))
-        }
+    match to {
+        Some(path) => file::replace(path, &bytes),
         None => {
             let mut out = io::stdout().lock();
             out.write_all(&bytes).and_then(|()| out.flush()).context("cannot write standard output")

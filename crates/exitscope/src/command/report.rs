@@ -81,12 +81,12 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
                 answered: boot.is_some(),
                 ..options
             };
-            let mut output = Output::open(file, false, options)?;
+            let mut output = Output::whole(file, options)?;
             output.write(&whole)?;
             if let Some(boot) = boot {
                 output.say(&summary::boot_report(boot, output.width()))?;
             }
-            output.is_complete()
+            output.finish()?
         }
     };
     if recording.end().is_none() {

@@ -1,6 +1,7 @@
 //! Outputs of a session.
 
 mod boot;
+pub mod file;
 mod kernel_log;
 mod output;
 mod progress;

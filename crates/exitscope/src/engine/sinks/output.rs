@@ -1,5 +1,6 @@
 //! Destination of reports: standard output, standard error, or a file.
 
+use super::file::{self, Replacement};
 use anyhow::Context;
 use exitscope_analysis::advice::Host;
 use exitscope_model::Interval;
@@ -24,6 +25,8 @@ enum Destination {
     Stdout,
     Stderr,
     File(File, PathBuf),
+    /// Takes the place of what is there when all of it is written.
+    Whole(Replacement, PathBuf),
     /// Nobody reads any more, but the command is still to be waited for.
     Nowhere,
 }
@@ -42,22 +45,37 @@ impl Output {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn open(file: Option<&Path>, beside_command: bool, mut options: Options) -> anyhow::Result<Output> {
+    pub fn open(file: Option<&Path>, beside_command: bool, options: Options) -> anyhow::Result<Output> {
         let to = match file {
             Some(path) => {
-                let file = File::create(path)
-                    .with_context(|| format!("cannot write the file {} that -o names", path.display()))?;
+                let file = file::create(path).context("-o")?;
                 Destination::File(file, path.to_owned())
             }
             None if beside_command => Destination::Stderr,
             None => Destination::Stdout,
         };
+        Ok(Output::to(to, beside_command, options))
+    }
+
+    /// Opens `file`, which is replaced when all is written ([`Output::finish`]); without one, standard output.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn whole(file: Option<&Path>, options: Options) -> anyhow::Result<Output> {
+        let to = match file {
+            Some(path) => Destination::Whole(Replacement::begin(path).context("-o")?, path.to_owned()),
+            None => Destination::Stdout,
+        };
+        Ok(Output::to(to, false, options))
+    }
+
+    fn to(to: Destination, beside_command: bool, mut options: Options) -> Output {
         (options.width, options.color) = match &to {
             Destination::Stdout => (width(&io::stdout()), may_color(&io::stdout())),
             Destination::Stderr => (width(&io::stderr()), may_color(&io::stderr())),
-            Destination::File(..) | Destination::Nowhere => (None, false),
+            Destination::File(..) | Destination::Whole(..) | Destination::Nowhere => (None, false),
         };
-        Ok(Output { to, options, beside_command, failed: false })
+        Output { to, options, beside_command, failed: false }
     }
 
     /// Sets the facts of the host that the advice below a table rests on.
@@ -80,6 +98,7 @@ impl Output {
             Destination::Stdout => view::write(interval, &self.options, &mut io::stdout().lock()),
             Destination::Stderr => view::write(interval, &self.options, &mut io::stderr().lock()),
             Destination::File(file, _) => view::write(interval, &self.options, file),
+            Destination::Whole(file, _) => view::write(interval, &self.options, file),
             Destination::Nowhere => Ok(()),
         };
         self.options.first = false;
@@ -92,7 +111,7 @@ impl Output {
     fn give_up(&mut self, error: io::Error) -> io::Result<()> {
         let enough = error.kind() == io::ErrorKind::BrokenPipe;
         let place = match &self.to {
-            Destination::File(_, path) => path.display().to_string(),
+            Destination::File(_, path) | Destination::Whole(_, path) => path.display().to_string(),
             Destination::Stdout if !enough => "standard output".to_owned(),
             Destination::Stderr if enough && self.beside_command => {
                 self.to = Destination::Nowhere;
@@ -118,11 +137,23 @@ impl Output {
             Destination::Stdout => io::stdout().write_all(text.as_bytes()),
             Destination::Stderr => io::stderr().write_all(text.as_bytes()),
             Destination::File(file, _) => file.write_all(text.as_bytes()),
+            Destination::Whole(file, _) => file.write_all(text.as_bytes()),
             Destination::Nowhere => Ok(()),
         };
         let Err(error) = result else { return Ok(()) };
         self.give_up(error)?;
         self.say(text)
+    }
+
+    /// Ends the output. Returns true if everything went to the destination that was asked for.
+    ///
+    /// # Errors
+    /// If a file cannot be put in the place of what was there, which then is unchanged.
+    pub fn finish(self) -> anyhow::Result<bool> {
+        if let Destination::Whole(file, path) = self.to {
+            file.finish().with_context(|| format!("cannot write the file {}", path.display()))?;
+        }
+        Ok(!self.failed)
     }
 
     /// Largest number of columns; `None` for no limit.
