@@ -35,7 +35,7 @@ pub enum Error {
              `sqlite3 {path} 'SELECT 1 FROM facts'` as the user whose file it is", path = .0.display())]
     Journal(PathBuf),
     /// What is beside it may be another user's.
-    #[error("{} {what}: whoever can change it may stop who reads or writes the recording; {advice}", path.display())]
+    #[error("{} {what}, and may stop who reads or writes the recording; {advice}", path.display())]
     Unsafe {
         /// The file or folder.
         path: PathBuf,

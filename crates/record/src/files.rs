@@ -20,6 +20,30 @@ pub fn in_the_way(path: &Path, force: bool) -> Result<bool, Error> {
     }
 }
 
+/// Checks that a recording can be made here: no other user has made a file that would be kept beside it, nor could exchange one.
+///
+/// # Errors
+/// [`Error::Unsafe`], with the file or folder that others can change.
+pub fn check_place(path: &Path) -> Result<(), Error> {
+    let index = beside(path, "-shm");
+    if let Ok(found) = fs::symlink_metadata(&index)
+        && !(found.is_file() && is_trusted(found.uid()))
+    {
+        let what = format!("belongs to user {}", found.uid());
+        let advice = "remove it, or record into a folder of your own";
+        return Err(Error::Unsafe { path: index, what, advice });
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(found) = fs::metadata(folder) else { return Ok(()) };
+    // Where the sticky bit is set, as in /tmp, nobody can exchange the files of others.
+    if others_can_write(&found) && found.mode() & libc::S_ISVTX == 0 {
+        let what = "can be written to by other users, who could exchange the files in it".to_owned();
+        let advice = "record into a folder of your own, or take that right away (chmod o-w,g-w)";
+        return Err(Error::Unsafe { path: folder.to_owned(), what, advice });
+    }
+    Ok(())
+}
+
 /// Checks that nobody but root and this user can change a database, or what SQLite keeps beside it: who can make what is mapped
 /// into memory shorter can end this process.
 ///

@@ -96,13 +96,16 @@ fn connect(path: &Path, real: &Path) -> Result<(Connection, Bounds), Error> {
     if length(&journal) > 0 {
         return Err(Error::Journal(path.to_owned()));
     }
-    let is_still = !log.exists();
-    if !is_still && length(&log) > 0 {
-        files::check_beside(real)?;
+    let mut is_still = !log.exists();
+    if !is_still && let Err(error) = files::check_beside(real) {
+        // A log with nothing in it is not missed.
+        if length(&log) > 0 {
+            return Err(error);
+        }
+        is_still = true;
     }
     open(path, real, is_still).or_else(|error| match &error {
         Error::Sqlite { cause, .. } => match cause.sqlite_error_code() {
-            // A log with nothing in it is not missed.
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if length(&log) == 0 => open(path, real, true),
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
                 Err(Error::NeedsWriting { path: path.to_owned(), cause: cause.to_string() })

@@ -76,6 +76,19 @@ pub fn all(recording: &Recording) -> Vec<Interval> {
 }
 
 #[test]
+fn the_documentation_has_our_constants() {
+    let told = include_str!("../../../docs/recording.md");
+    let id = schema::APPLICATION_ID;
+    let letters = String::from_utf8(id.to_be_bytes().into()).unwrap();
+    for fact in [
+        format!("`application_id` {id:#010x} (`{letters}`)"),
+        format!("`user_version` is the version of the schema: {VERSION}."),
+    ] {
+        assert!(told.contains(&fact), "docs/recording.md must say: {fact}");
+    }
+}
+
+#[test]
 fn what_is_recorded_is_what_was_sampled() {
     let folder = Folder::new("same");
     for (number, interval) in fixture::all().into_iter().enumerate() {
@@ -400,4 +413,46 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     said(&["No such file"]);
     Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = WAL; VACUUM").unwrap();
     said(&["no schema"]);
+}
+
+/// Others' files in the way of a recorder, which only root can make for a test.
+#[test]
+fn what_others_made_beside_a_recording_is_refused() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let folder = Folder::new("shared");
+    let path = folder.file("x");
+    let about = about(&fixture::busy());
+    let mode = |mode| {
+        let folder = path.parent().unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = |words: &str| {
+        let error = Writer::create(&path, true, &about).err().expect(words).to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    mode(0o777);
+    refused("can be written to by other users");
+    mode(0o1777);
+    let mut writer = Writer::create(&path, false, &about).unwrap();
+    writer.write(&fixture::busy(), &Notes::default()).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        assert_eq!(std::fs::metadata(beside(&path, suffix)).unwrap().mode() & 0o777, 0o600, "{suffix}");
+    }
+    if !std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+        return;
+    }
+    // Not ended, and in the end another user's: what is mapped into memory could be made shorter by that.
+    chown(beside(&path, "-shm"), Some(65_534), None).unwrap();
+    let error = Recording::open(&path).err().unwrap().to_string();
+    assert!(error.contains("-shm belongs to user 65534"), "{error}");
+    drop(writer);
+    super::files::remove(&path).unwrap();
+    std::fs::write(beside(&path, "-shm"), "").unwrap();
+    chown(beside(&path, "-shm"), Some(65_534), None).unwrap();
+    refused("belongs to user 65534");
+    // Nor does SQLite open one, whoever looked before.
+    std::fs::write(&path, "").unwrap();
+    super::input::guard_sqlite();
+    let connection = Connection::open(&path).unwrap();
+    assert!(connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").is_err());
 }

@@ -1,7 +1,7 @@
 //! Intervals into a recording.
 
 use super::about::{self, Notes};
-use super::files::{beside, in_the_way, remove};
+use super::files::{beside, check_place, in_the_way, remove};
 use super::keys::{At, Keys};
 use super::{Error, histogram, input, schema, text, uses};
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
@@ -49,6 +49,7 @@ impl Writer {
     /// # Errors
     /// If there is something already, or the file cannot be written.
     pub fn create(path: &Path, force: bool, about: &About) -> Result<Writer, Error> {
+        check_place(path)?;
         if in_the_way(path, force)? {
             remove(path).map_err(|cause| Error::Io { doing: "replace", path: path.to_owned(), cause })?;
         }
@@ -68,6 +69,7 @@ impl Writer {
     /// # Errors
     /// Why it would.
     pub fn check(path: &Path, force: bool) -> Result<(), Error> {
+        check_place(path)?;
         in_the_way(path, force).map(drop)
     }
 
