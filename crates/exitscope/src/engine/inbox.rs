@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Largest length of a mark, in bytes.
 pub const MAX_TEXT: usize = 512;
@@ -125,11 +125,23 @@ impl Drop for Inbox {
 }
 
 fn read(from: &UnixStream) -> anyhow::Result<String> {
-    from.set_read_timeout(Some(PATIENCE))?;
-    let mut bytes = Vec::new();
-    from.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_TEXT {
-        bail!("a mark has at most {MAX_TEXT} bytes");
+    let (mut bytes, mut part) = (Vec::new(), [0; MAX_TEXT + 1]);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // In all, not for each byte: others wait.
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        let Some(left) = left else { bail!("a mark has to come in {} s", PATIENCE.as_secs()) };
+        from.set_read_timeout(Some(left))?;
+        match (&mut &*from).read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => bytes.extend(&part[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if bytes.len() > MAX_TEXT {
+            bail!("a mark has at most {MAX_TEXT} bytes");
+        }
     }
     let text = String::from_utf8(bytes).context("a mark is text in UTF-8")?;
     if text.trim().is_empty() { bail!("a mark has a text") } else { Ok(text) }
