@@ -3,6 +3,7 @@
 use super::grid::{Cells, Grid};
 use super::{text, unit};
 use exitscope_analysis::series::{Slice, Stretch};
+use exitscope_model::Isa;
 use exitscope_reason as reason;
 
 /// The longest name of a phase, in columns.
@@ -31,11 +32,28 @@ pub fn render(stretches: &[Stretch], whole: &Slice, width: Option<usize>) -> Str
     lines.map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// The two most frequent reasons with their shares.
+/// The two most frequent reasons with their shares; classes of KVM's statistics with their counts, because they overlap, and
+/// some count what is no exit.
 pub(super) fn most(slice: &Slice) -> String {
     let kinds = slice.by_frequency().into_iter().take(2);
-    let said: Vec<_> = kinds
-        .map(|(code, count)| format!("{} {}", reason::name(code), unit::share(slice.part(count))))
-        .collect();
-    said.join(", ")
+    let said = kinds.map(|(code, count)| match code.isa {
+        Isa::KvmStat => format!("{} {}", reason::name(code), unit::count(count)),
+        Isa::Vmx | Isa::Svm => format!("{} {}", reason::name(code), unit::share(slice.part(count))),
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exitscope_model::ExitCode;
+
+    #[test]
+    fn a_class_of_kvms_is_no_share_of_the_exits() {
+        let of = |isa, code| (ExitCode { isa, code }, 37_435);
+        let slice = |by| Slice { exits: 100, by_reason: [by].into(), ..Slice::default() };
+        let class = most(&slice(of(Isa::KvmStat, 0)));
+        assert!(class.ends_with(&format!(" {}", unit::count(37_435))) && !class.contains('%'), "{class}");
+        assert!(most(&slice(of(Isa::Svm, 0x72))).contains('%'));
+    }
 }
