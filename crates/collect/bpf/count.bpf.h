@@ -134,11 +134,11 @@ static __always_inline void add_split(struct vcpu_slot *slot, struct row *row, u
 }
 
 /*
- * Counts which port or MSR the exit was about that has been handled, in the row of a reason that is about these. Each kind
- * of program has its own. Not static, so that the verifier looks at it once in a program and not wherever it is called:
+ * Counts what the exit was about that has been handled, and took `ns`, in the row of a reason whose exits have details. Each
+ * kind of program has its own. Not static, so that the verifier looks at it once in a program and not wherever it is called:
  * that is most of what loading takes.
  */
-__noinline int count_detail(u32 slot_index, u32 row_index);
+__noinline int count_detail(u32 slot_index, u32 row_index, u64 ns);
 
 /* L1 is entered to handle the exit of L2 that the slot tells of. */
 static __noinline int begin_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
@@ -202,8 +202,8 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 	row_at(index)->timeless++;
 	if (config.guest)
 		count_mode(slot, row_at(index));
-	if (config.details && row_at(index)->about)
-		count_detail(slot->index, index);
+	if (config.kinds && row_at(index)->kind)
+		count_detail(slot->index, index, 0);
 	return 0;
 }
 
@@ -225,7 +225,7 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2, u32 mod
 		slot->turn++;
 		/* What the kernel has of an exit is of the new one already. */
 		if (!slot->went_out)
-			slot->about = 0;
+			slot->noted.kind = 0;
 		slot->went_out = 1;
 		count_timeless(slot);
 		forget_split(slot);
@@ -320,8 +320,8 @@ static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
 			add_split(slot, row, ns);
 		if (config.guest)
 			count_mode(slot, row);
-		if (config.details && row->about)
-			count_detail(slot->index, index);
+		if (config.kinds && row->kind)
+			count_detail(slot->index, index, ns);
 	} else {
 		slot->no_row++;
 		slot->rowless_ns += ns;

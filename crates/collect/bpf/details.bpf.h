@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * Which port an exit for a port was about, and which MSR one for an MSR: counted in lists of the exit's row, when the exit
- * itself is.
+ * What exits were about, such as a port: counted in lists of the exit's row, when the exit itself is. kinds.bpf.h says
+ * which reasons have which kind of detail.
  *
- * What it was about is looked at first when KVM_RUN returns, the vCPU enters again, or it ends. By then KVM has read what
- * VMX keeps in the VMCS, and until then nobody changes the VMCB that the vCPU has, or its registers: only the VMM could, by
- * another ioctl.
+ * What an exit was about is looked at first when KVM_RUN returns, the vCPU enters again, or it ends. By then KVM has read
+ * what VMX keeps in the VMCS, and until then nobody changes the VMCB that the vCPU has, or its registers: only the VMM
+ * could, by another ioctl.
  */
 #ifndef EXITSCOPE_DETAILS_BPF_H
 #define EXITSCOPE_DETAILS_BPF_H
@@ -15,38 +15,75 @@
 
 enum { RCX = 1 }; /* VCPU_REGS_RCX of arch/x86/include/asm/kvm_host.h */
 
-#define KEY(number, written) \
-	((u32)(number) | (u64)(DETAIL_KNOWN | ((written) ? DETAIL_WRITE : 0)) << 32)
-
-/*
- * What the exit that is being handled is about, as a detail's key; 0 if that cannot be known. A port: SVM has it in
- * EXITINFO1, port in bits 31:16 and IN in bit 0 (APM vol. 2, 15.10.2), VMX in the exit qualification, port in bits 31:16
- * and IN in bit 3 (SDM vol. 3, "Exit Qualification for I/O Instructions"). An MSR: its number is the guest's ECX, and
- * that it was written SVM tells in EXITINFO1 (APM vol. 2, 15.11), and VMX by the reason.
- */
-static __always_inline u64 about(struct vcpu_slot *slot, u32 place)
+/* The guest's register of this number, as KVM has it. */
+static __always_inline u64 guest_register(struct vcpu_slot *slot, u32 number)
 {
-	u64 info = 0;
-
-	if (slot->isa == ISA_SVM) {
-		info = load_u64((void *)load_u64((void *)slot->code_at) + 0x78);
-		if (place == DETAILED_PORTS)
-			return KEY((u16)(info >> 16), !(info & 1));
-		info &= 1;
-	} else if (place == DETAILED_PORTS) {
-		/* KVM reads it when it first needs it: vmx_get_exit_qual(), arch/x86/kvm/vmx/vmx.h. */
-		if (!slot->qual_at || (slot->avail_bit && !(load_u64((void *)slot->avail_at) & slot->avail_bit)))
-			return 0;
-		info = load_u64((void *)slot->qual_at);
-		return KEY((u16)(info >> 16), !(info & 8));
-	} else {
-		info = place == DETAILED_WRMSR;
-	}
-	return KEY(load_u64((void *)slot->regs_at + RCX * sizeof(unsigned long)), info);
+	return load_u64((void *)slot->regs_at + number * sizeof(unsigned long));
 }
 
-/* A port or MSR that the row has not met: its place, or 0 when there is no room. */
-static __always_inline u32 new_detail(struct row *row, u64 key)
+/* EXITINFO1 of the VMCB (APM vol. 2, appendix B: 078h). */
+static __always_inline u64 svm_info(struct vcpu_slot *slot)
+{
+	return load_u64((void *)load_u64((void *)slot->code_at) + 0x78);
+}
+
+/* VMX: true if KVM has read the exit qualification of this exit, as vmx_get_exit_qual() (arch/x86/kvm/vmx/vmx.h) does. */
+static __always_inline int has_qualification(struct vcpu_slot *slot)
+{
+	return slot->qual_at && (!slot->avail_bit || load_u64((void *)slot->avail_at) & slot->avail_bit);
+}
+
+/*
+ * A port: SVM has it in EXITINFO1, port in bits 31:16 and IN in bit 0 (APM vol. 2, 15.10.2), VMX in the exit qualification,
+ * port in bits 31:16 and IN in bit 3 (SDM vol. 3, "Exit Qualification for I/O Instructions").
+ */
+static __always_inline void read_port(struct vcpu_slot *slot, struct detail_key *detail)
+{
+	u64 info;
+
+	if (slot->isa == ISA_SVM) {
+		info = svm_info(slot);
+		detail->attributes = info & 1 ? 0 : DETAIL_WRITE;
+	} else {
+		if (!has_qualification(slot)) {
+			detail->kind = KIND_NONE;
+			return;
+		}
+		info = load_u64((void *)slot->qual_at);
+		detail->attributes = info & 8 ? 0 : DETAIL_WRITE;
+	}
+	detail->key = (u16)(info >> 16);
+}
+
+/* An MSR: its number is in ECX. That it was written SVM tells in EXITINFO1 (APM vol. 2, 15.11), and VMX by the reason. */
+static __always_inline void read_msr(struct vcpu_slot *slot, struct detail_key *detail, s64 code)
+{
+	detail->key = (u32)guest_register(slot, RCX);
+	if (slot->isa == ISA_SVM)
+		detail->attributes = svm_info(slot) & 1;
+	else
+		detail->attributes = code == VMX_WRMSR ? DETAIL_WRITE : 0;
+}
+
+/* What the exit that is being handled is about, which its row's kind tells; kind 0 if that cannot be known. */
+static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row, struct detail_key *detail)
+{
+	detail->key = 0;
+	detail->attributes = 0;
+	/* By the entry after an exit of L2's, the registers may be L1's. */
+	detail->kind = slot->l2 ? KIND_NONE : row->kind;
+	switch (detail->kind) {
+	case KIND_PORT:
+		read_port(slot, detail);
+		break;
+	case KIND_MSR:
+		read_msr(slot, detail, row->code);
+		break;
+	}
+}
+
+/* A detail that the row has not met: its place, or 0 when there is no room. */
+static __always_inline u32 new_detail(struct row *row, const struct detail_key *key)
 {
 	u32 index = 0;
 
@@ -54,53 +91,75 @@ static __always_inline u32 new_detail(struct row *row, u64 key)
 		index = take(&free_details, &control.next_detail, config.max_details);
 	if (!index)
 		return 0;
-	detail_at(index)->key = key;
+	detail_at(index)->key = key->key;
+	detail_at(index)->attributes = key->attributes;
 	detail_at(index)->next = row->first_detail;
 	row->first_detail = index;
 	row->details++;
 	return index;
 }
 
-/* Where a row counts a port or an MSR, 0 if there is no room for it. What was met last comes first. */
-static __always_inline u32 find_detail(struct row *row, u64 key)
+static __always_inline int is_detail(u32 index, const struct detail_key *key)
+{
+	return detail_at(index)->key == key->key && detail_at(index)->attributes == key->attributes;
+}
+
+/* Where a row counts a detail, 0 if there is no room for it. What was met last comes first. */
+static __always_inline u32 find_detail(struct row *row, const struct detail_key *key)
 {
 	u32 index = row->first_detail, last = 0;
 
 	for (int i = 0; i < MAX_DETAILS && index; i++) {
-		struct detail *found = detail_at(index);
-
-		if (found->key == key) {
+		if (is_detail(index, key)) {
 			if (last) {
-				detail_at(last)->next = found->next;
-				found->next = row->first_detail;
+				detail_at(last)->next = detail_at(index)->next;
+				detail_at(index)->next = row->first_detail;
 				row->first_detail = index;
 			}
 			return index;
 		}
 		last = index;
-		index = found->next;
+		index = detail_at(index)->next;
 	}
 	return new_detail(row, key);
 }
 
-__noinline int count_detail(u32 slot_index, u32 row_index)
+static __always_inline void add_detail(struct detail_counters *counters, u64 ns)
+{
+	u64 epoch = READ_ONCE(control.epoch);
+
+	counters->count++;
+	counters->time_ns += ns;
+	if (counters->epoch != epoch) {
+		counters->last_epoch = counters->epoch;
+		counters->last_max_ns = counters->max_ns;
+		counters->epoch = epoch;
+		counters->max_ns = ns;
+	} else if (ns > counters->max_ns) {
+		counters->max_ns = ns;
+	}
+}
+
+__noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 {
 	struct vcpu_slot *slot = vcpu_at(slot_index);
 	struct row *row = row_at(row_index);
+	struct detail_key key;
 	u32 index = 0;
-	u64 key;
 
-	/* By the entry after an exit of L2's, the registers may be L1's. */
-	key = slot->l2 ? 0 : slot->went_out ? slot->about : about(slot, row->about);
-	if (key) {
+	if (slot->went_out && !slot->l2)
+		key = slot->noted;
+	else
+		read_detail(slot, row, &key);
+	if (key.kind) {
 		index = row->first_detail;
-		if (detail_at(index)->key != key)
-			index = find_detail(row, key);
+		if (!index || !is_detail(index, &key))
+			index = find_detail(row, &key);
 	}
 	if (index)
-		detail_at(index)->count++;
+		add_detail(&detail_at(index)->counters, ns);
 	else
-		row->other_details++;
+		add_detail(&row->other_details, ns);
 	return 0;
 }
 
@@ -109,7 +168,7 @@ __noinline int note_detail(u32 slot_index, u32 row_index)
 {
 	struct vcpu_slot *slot = vcpu_at(slot_index);
 
-	slot->about = slot->l2 ? 0 : about(slot, row_at(row_index)->about);
+	read_detail(slot, row_at(row_index), &slot->noted);
 	return 0;
 }
 

@@ -9,7 +9,7 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /* The tracepoint does not say which port or MSR it was. */
-__noinline int count_detail(u32 slot_index, u32 row_index)
+__noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 {
 	return 0;
 }

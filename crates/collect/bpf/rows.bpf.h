@@ -16,15 +16,12 @@ static __always_inline s64 widen(s64 code, u32 isa)
 	return isa == ISA_SVM && (u64)code >> 8 == 0xffffff ? (s64)(int)code : code;
 }
 
-/* The exits that are about a port or an MSR (SDM vol. 3, appendix C; APM vol. 2, appendix C). */
-enum { VMX_IO = 30, VMX_RDMSR = 31, VMX_WRMSR = 32, SVM_IOIO = 0x7b, SVM_MSR = 0x7c };
-
-/* What exits for a reason are about: one of DETAILED_PORTS ff., or 0, which is no port and no MSR. */
-static __always_inline u32 detailed_place(u32 isa, u64 code)
+/* The kind of detail that exits of a reason have, if it is counted; else 0. */
+static __always_inline u32 kind_of(u32 isa, u64 code)
 {
-	if (isa == ISA_SVM)
-		return code == SVM_IOIO ? DETAILED_PORTS : code == SVM_MSR ? DETAILED_MSRS : 0;
-	return code >= VMX_IO && code <= VMX_WRMSR ? code - VMX_IO + DETAILED_PORTS : 0;
+	u32 kind = isa == ISA_SVM ? kind_of_svm(code) : kind_of_vmx(code);
+
+	return config.kinds >> kind & 1 ? kind : 0;
 }
 
 /* A new row of a vCPU, or 0 when there is no room. */
@@ -36,7 +33,7 @@ static __always_inline u32 new_row(struct vcpu_slot *slot, s64 code, u32 next)
 		slot->rows++;
 		row_at(index)->code = code;
 		row_at(index)->l2 = slot->l2;
-		row_at(index)->about = config.details ? detailed_place(slot->isa, code) : 0;
+		row_at(index)->kind = kind_of(slot->isa, code);
 		row_at(index)->next = next;
 	}
 	return index;
@@ -83,13 +80,13 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 }
 
 /*
- * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One about a
- * port or an MSR gets no place there but in detailed[], if these are counted: so it always takes the rare way, and others
- * pay nothing for it.
+ * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One with
+ * a detail gets no place there but in detailed[], if its kind is counted: so it always takes the rare way, and others pay
+ * nothing for it.
  */
 static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 {
-	u32 index, place;
+	u32 index;
 
 	if (!slot || direct >= DIRECT_ROWS)
 		return 0;
@@ -98,9 +95,8 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
-		place = row_at(index)->about;
-		if (place)
-			slot->detailed[place & (DETAILED_ROWS - 1)] = index;
+		if (row_at(index)->kind)
+			slot->detailed[direct] = index;
 		else
 			slot->direct[direct] = index;
 	}
@@ -142,8 +138,8 @@ static __always_inline u32 row_here(struct vcpu_slot *slot)
 	index = slot->direct[place];
 	if (index)
 		return index;
-	if (config.details) {
-		index = slot->detailed[detailed_place(slot->isa, place) & (DETAILED_ROWS - 1)];
+	if (config.kinds) {
+		index = slot->detailed[place];
 		if (index)
 			return index;
 	}

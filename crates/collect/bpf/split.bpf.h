@@ -168,7 +168,7 @@ int BPF_PROG(on_return, u32 reason, int error)
 	index = row_here(slot);
 	if (index && !slot->went_out) {
 		row_at(index)->user_exits++;
-		if (config.details && row_at(index)->about)
+		if (config.kinds && row_at(index)->kind)
 			note_detail(slot->index, index);
 	}
 	slot->went_out = 1;

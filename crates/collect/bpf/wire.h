@@ -18,6 +18,8 @@ typedef __u32 u32;
 typedef __u64 u64;
 typedef __s64 s64;
 
+#include "kinds.bpf.h"
+
 enum {
 	/* Times have a bucket for each power of two: 2^37 ns, the lower bound of the last, are 137 s. */
 	HISTOGRAM_BUCKETS = 38,
@@ -30,16 +32,12 @@ enum {
 	MAX_ODD_ROWS = 64,
 	/* With how many different reasons the exits of one row may return to user space. */
 	MAX_RETURNS = 64,
-	/* How many different ports or MSRs of one row are told apart. */
+	/* Greatest number of details of one row that are told apart. */
 	MAX_DETAILS = 256,
-	/* The rows of a vCPU that tell which port or MSR it was: 0 is none of them. SVM has one reason for all MSRs. */
-	DETAILED_PORTS = 1,
-	DETAILED_MSRS = 2, /* VMX: that are read */
-	DETAILED_WRMSR = 3,
-	DETAILED_ROWS = 4,
-	/* Bits of a detail's key, from bit 32 on: it was written (OUT, WRMSR); it is one, which makes it differ from nobody's. */
+	/* Attributes of a detail: it was written; its size in bytes in bits 8 to 15; flags of its kind from bit 16 on. */
 	DETAIL_WRITE = 1,
-	DETAIL_KNOWN = 2,
+	DETAIL_SIZE_SHIFT = 8,
+	DETAIL_FLAG_SHIFT = 16,
 	/* How many bytes written to ports for marks are told of one vCPU between two looks. */
 	MAX_MARKS = 1024,
 	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
@@ -107,6 +105,23 @@ struct extremes {
 	u64 max_ns;
 };
 
+/* What an exit was about. Kind 0: that is not known. */
+struct detail_key {
+	u64 key;
+	u32 attributes;
+	u32 kind; /* enum detail_kind */
+};
+
+/* Exits that were about one thing. */
+struct detail_counters {
+	u64 count;
+	u64 time_ns;
+	u64 max_ns; /* the longest of `epoch` ... */
+	u64 epoch;
+	u64 last_max_ns; /* ... and of an epoch before */
+	u64 last_epoch;
+};
+
 /* The exits of one vCPU for one reason. Row 0 belongs to nobody. */
 struct row {
 	u64 time_ns;
@@ -132,10 +147,10 @@ struct row {
 	u64 waiting_ns;
 	u64 histogram[HISTOGRAM_BUCKETS];
 	u32 l2; /* these exits are those of the guest's guests */
-	u32 about; /* what they are about, where that is counted: one of DETAILED_PORTS ff.; else 0 */
+	u32 kind; /* enum detail_kind of what they are about, where that is counted; else 0 */
 	u32 first_detail;
-	u32 details; /* how many different ones there are */
-	u64 other_details; /* exits that are in none of them */
+	u32 details; /* number of different ones */
+	struct detail_counters other_details; /* exits that are in none of them */
 	u64 modes[MODES];  /* exits by enum guest_mode, where that is counted */
 	/* Of L2's exits: how many went to L1 to be handled, and what that cost until L1 entered an L2 again. */
 	u64 to_l1;
@@ -151,12 +166,12 @@ struct user_return {
 	u32 next;   /* the row's next one, 0 at the end */
 };
 
-/* How often exits of one row were about one port or one MSR. Detail 0 is nobody's. */
+/* Exits of one row that were about one thing. Detail 0 is nobody's. */
 struct detail {
-	u64 count;
-	u64 key;  /* the number of the port or the MSR, and DETAIL_WRITE and DETAIL_KNOWN above it */
+	u64 key;
+	u32 attributes;
 	u32 next; /* the row's next one, 0 at the end; the one that was met last comes first */
-	u32 unused;
+	struct detail_counters counters;
 };
 
 /*
@@ -209,17 +224,17 @@ struct vcpu_slot {
 	u32 unused;
 	u64 l1_exits;  /* KVM's count of exits when L1 began with that ... */
 	u64 l1_ns;     /* ... and when that was */
-	/* Which port or MSR an exit is about: where the kernel has it ... */
+	/* What an exit is about: where the kernel has it ... */
 	u64 regs_at;   /* the guest's registers, by their number */
 	u64 qual_at;   /* VMX: the exit qualification ... */
 	u64 avail_at;  /* ... which is that of this exit if in the bits there ... */
 	u64 avail_bit; /* ... this one is set; 0 if there is nothing that says so */
-	u64 about;     /* the key of the exit that is being handled, if KVM_RUN has returned since it; 0: not known */
+	struct detail_key noted; /* of the exit that is being handled, if KVM_RUN has returned since it */
 	u32 mode;      /* enum guest_mode, where that is counted: of the exit that is being handled, or of the last one */
 	u32 marks; /* told since the look that ended the epoch before ... */
 	u64 mark_epoch; /* ... this one */
-	u32 detailed[DETAILED_ROWS]; /* the rows that have this, which are not in direct[] */
 	u16 direct[DIRECT_ROWS];
+	u16 detailed[DIRECT_ROWS]; /* likewise, of the rows that have details: these are not in direct[] */
 };
 
 /* One VM. VM 0 belongs to nobody. */
@@ -252,7 +267,7 @@ struct field {
 /* Set before load; the verifier takes them for constants. */
 struct config {
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
-	u32 details; /* ports and MSRs are counted */
+	u32 kinds; /* a bit for each enum detail_kind that is counted */
 	u32 guest;   /* exits by the guest's mode are */
 	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;

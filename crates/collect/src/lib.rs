@@ -18,7 +18,7 @@ mod skipped;
 pub use choose::{Choice, Refused, candidates, choose};
 pub use error::Error;
 
-use exitscope_model::{Measured, Sample, Source, VmId};
+use exitscope_model::{DetailKind, Measured, Sample, Source, VmId};
 
 /// Choice of the VMs that are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Options {
     pub guest: bool,
     /// Keep the command lines of VMs.
     pub command_lines: bool,
+    /// Kinds of detail to count, with [`Source::Btf`] and [`Measured::Breakdown`].
+    pub details: Vec<DetailKind>,
     /// Maximum number of rows (vCPU and reason); `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
     /// Maximum number of vCPUs; `None` for a figure that fits this host.
@@ -61,6 +63,7 @@ impl Default for Options {
             measure: Measured::Breakdown,
             guest: false,
             command_lines: true,
+            details: DetailKind::defaults(),
             max_rows: None,
             max_vcpus: None,
         }

@@ -3,13 +3,12 @@
 mod parse;
 mod watch;
 
-pub use parse::Numbers;
+pub use parse::{Kinds, Numbers};
 pub use watch::{SourceChoice, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exitscope_model::figure::Needs;
-use exitscope_model::{By, Isa, Sort};
-use exitscope_reason::{Known, MSRS, PORTS};
+use exitscope_model::{By, DetailKind, Isa, Sort};
 use exitscope_record::When;
 use exitscope_view::report;
 use exitscope_view::{self as view, Format};
@@ -412,11 +411,10 @@ pub enum AdviseFormat {
 /// Options of `reasons`.
 #[derive(Args, Debug)]
 pub struct Reasons {
-    /// vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with; port, msr: the names
-    /// of ports and MSRs, and what helps where many exits go there
-    #[arg(value_name = "vmx|svm|user|port|msr|REASON")]
+    /// Numbering, kind of detail or reason.
+    #[arg(value_name = "vmx|svm|user|KIND|REASON", help = watch::help_of_first())]
     pub first: Option<String>,
-    /// A name (EPT_VIOLATION, npf; MMIO) or a number (48, 0x400; 6)
+    /// A name (EPT_VIOLATION, npf; MMIO; COM1) or a number (48, 0x400; 6; 0x3f8)
     #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
     pub second: Option<String>,
 }
@@ -427,9 +425,9 @@ impl Reasons {
         self.begins("user")
     }
 
-    /// The table of ports or of MSRs, if it is about these.
-    pub fn known(&self) -> Option<&'static [Known]> {
-        if self.begins("port") { Some(PORTS) } else { self.begins("msr").then_some(MSRS) }
+    /// Returns the kind of detail that it is about, if it is about one.
+    pub fn kind(&self) -> Option<DetailKind> {
+        self.first.as_deref().and_then(DetailKind::from_word)
     }
 
     fn begins(&self, word: &str) -> bool {
@@ -494,7 +492,7 @@ pub struct Generate {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use exitscope_model::Source;
+    use exitscope_model::{KINDS, Source};
 
     #[test]
     fn the_definitions_hold_together() {
@@ -508,6 +506,21 @@ mod tests {
             assert_eq!(Option::<Source>::from(choice), Some(source));
         }
         assert!(SourceChoice::from_str("kvm_stat", false).is_err());
+    }
+
+    #[test]
+    fn every_kind_of_detail_is_in_the_help() {
+        let mut stat = Cli::command().find_subcommand("stat").cloned().unwrap().term_width(1000);
+        let help = stat.render_long_help().to_string();
+        let at = help.find("--details <KINDS>").unwrap();
+        for info in KINDS {
+            let line = format!("- {}: {}", info.word, info.help);
+            assert!(help[at..].contains(&line), "{line:?} is not in {help:?}");
+        }
+        let kinds = Cli::command().find_subcommand("reasons").unwrap().clone().render_long_help().to_string();
+        for info in KINDS {
+            assert!(kinds.contains(info.word), "{} is not in {kinds}", info.word);
+        }
     }
 
     #[test]

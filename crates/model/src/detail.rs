@@ -1,70 +1,132 @@
-//! Which port or MSR an exit was about.
+//! What exits were about: a port, an MSR, an address …
 
+use super::DetailKind;
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// A port that a guest used, or an MSR. Ordered by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Detail {
-    /// An I/O port.
-    Port {
-        /// Its number.
-        port: u16,
-        /// It was written (OUT, OUTS), not read (IN, INS).
-        write: bool,
-    },
-    /// A model-specific register.
-    Msr {
-        /// Its number.
-        msr: u32,
-        /// It was written (WRMSR), not read (RDMSR).
-        write: bool,
-    },
-}
+/// Direction, size and flags of an access: 32 bits, laid out as on the wire (crates/collect/bpf/wire.h).
+///
+/// | bits | meaning |
+/// |---|---|
+/// | 0 | it was written |
+/// | 8 to 15 | size in bytes, 0 where it is not known |
+/// | 16 to 31 | flags of the kind, see [`super::KindInfo::flags`] |
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attributes(pub u32);
 
-impl Detail {
-    /// Whether it was written.
-    pub fn write(self) -> bool {
-        match self {
-            Detail::Port { write, .. } | Detail::Msr { write, .. } => write,
-        }
+impl Attributes {
+    /// A write, and nothing else known.
+    pub const WRITE: Attributes = Attributes(1);
+
+    /// Returns true if it was written.
+    pub fn is_write(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Returns the size in bytes; `None` where it is not known.
+    pub fn size(self) -> Option<u8> {
+        let [_, size, ..] = self.0.to_le_bytes();
+        Some(size).filter(|size| *size != 0)
+    }
+
+    /// Returns true if the flag at this bit is set.
+    pub fn has_flag(self, bit: u32) -> bool {
+        self.0 >> bit & 1 != 0
     }
 }
 
-/// Which ports and MSRs exits were about. Of the exits of one reason that is about these, each is in one of the counts,
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Thing that exits were about. Ordered by kind, then by key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Detail {
+    /// Kind, which says what the key means.
+    pub kind: DetailKind,
+    /// Number of the port or the MSR, and so on.
+    pub key: u64,
+    /// Direction, size and flags.
+    pub attributes: Attributes,
+}
+
+impl Detail {
+    /// A detail of which no more than its key and its direction is known.
+    pub fn new(kind: DetailKind, key: u64, write: bool) -> Detail {
+        Detail { kind, key, attributes: if write { Attributes::WRITE } else { Attributes::default() } }
+    }
+}
+
+/// Counters of one detail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DetailCounters {
+    /// Exits that have been handled.
+    pub count: u64,
+    /// Their host time in all (ns).
+    pub time_ns: u64,
+    /// The longest of them (ns). In a sample it is that since the sample before, because a maximum cannot be subtracted.
+    pub max_ns: u64,
+}
+
+impl DetailCounters {
+    /// Adds other exits to these.
+    pub fn add(&mut self, more: &DetailCounters) {
+        self.count += more.count;
+        self.time_ns += more.time_ns;
+        self.max_ns = self.max_ns.max(more.max_ns);
+    }
+
+    /// Returns these less earlier ones; `None` if any figure shrank.
+    fn since(&self, earlier: &DetailCounters) -> Option<DetailCounters> {
+        let count = self.count.checked_sub(earlier.count)?;
+        let time_ns = self.time_ns.checked_sub(earlier.time_ns)?;
+        Some(DetailCounters { count, time_ns, max_ns: if count > 0 { self.max_ns } else { 0 } })
+    }
+}
+
+/// Exits by what they were about. Of the exits of one reason that has a kind of detail, each is in one of the counts,
 /// or in `other`, once it has been handled. So they are as many as the exits, but for one of each vCPU that was being
-/// handled at the begin, and one at the end; of VMs from their begin to their end they are as many.
+/// handled at the begin, and one at the end; of VMs from their begin to their end they are as many. The same holds for
+/// their host time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
-    /// How many exits were about each port or MSR.
-    pub counts: BTreeMap<Detail, u64>,
-    /// Exits about ports and MSRs that are not told apart: the table was full, or which it was could not be known, as it
-    /// cannot of a guest's own guests.
-    pub other: u64,
+    /// Counters of each detail.
+    pub counts: BTreeMap<Detail, DetailCounters>,
+    /// Exits whose details are not told apart: the table was full, or the detail could not be known, as it cannot of a
+    /// guest's own guests.
+    pub other: DetailCounters,
 }
 
 impl Details {
-    /// All exits that are in here.
+    /// Returns all exits that are in here.
     pub fn count(&self) -> u64 {
-        self.counts.values().sum::<u64>() + self.other
+        self.counts.values().map(|counters| counters.count).sum::<u64>() + self.other.count
+    }
+
+    /// Returns the host time of all of them (ns).
+    pub fn time_ns(&self) -> u64 {
+        self.counts.values().map(|counters| counters.time_ns).sum::<u64>() + self.other.time_ns
     }
 
     /// Adds other exits to these.
     pub fn add(&mut self, more: &Details) {
-        for (detail, count) in &more.counts {
-            *self.counts.entry(*detail).or_default() += count;
+        for (detail, counters) in &more.counts {
+            self.counts.entry(*detail).or_default().add(counters);
         }
-        self.other += more.other;
+        self.other.add(&more.other);
     }
 
-    /// These less earlier ones; `None` if any count shrank.
+    /// Returns these less earlier ones; `None` if any figure shrank.
     pub fn since(&self, earlier: &Details) -> Option<Details> {
         let mut since = self.clone();
-        for (detail, count) in &earlier.counts {
+        for (detail, counters) in &earlier.counts {
             let now = since.counts.get_mut(detail)?;
-            *now = now.checked_sub(*count)?;
+            *now = now.since(counters)?;
         }
-        since.counts.retain(|_, count| *count > 0);
-        since.other = since.other.checked_sub(earlier.other)?;
+        since.counts.retain(|_, counters| counters.count > 0);
+        since.other = since.other.since(&earlier.other)?;
         Some(since)
     }
 }

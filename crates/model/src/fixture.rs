@@ -1,8 +1,9 @@
 //! Intervals to test views on.
 
 use crate::{
-    About, BUCKETS, Counters, Detail, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss,
-    Measured, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    About, BUCKETS, Counters, Detail, DetailCounters, DetailKind, Details, ExitCode, Extremes, Histogram,
+    Interval, Isa, Level, Loss, Measured, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan,
+    VcpuTime, Vm, VmId,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -79,10 +80,10 @@ fn split(code: ExitCode, counters: &Counters) -> (Split, Returns) {
     }
 }
 
-/// Details of exits with this code, on AMD.
-fn details(code: ExitCode, count: u64) -> Details {
-    let port = |port, write| Detail::Port { port, write };
-    let msr = |msr, write| Detail::Msr { msr, write };
+/// What exits with this code, with these counters, are about, on AMD.
+fn details(code: ExitCode, counters: &Counters) -> Details {
+    let port = |port, write| Detail::new(DetailKind::Port, port, write);
+    let msr = |msr, write| Detail::new(DetailKind::Msr, msr, write);
     let shares: &[(Detail, u64)] = match (code.isa, code.code) {
         (Isa::Svm, 0x7b) => &[
             (port(0x3f8, true), 75),
@@ -96,9 +97,19 @@ fn details(code: ExitCode, count: u64) -> Details {
         (Isa::Svm, 0x7c) => &[(msr(0x6e0, true), 60), (msr(0x830, true), 30), (msr(0xdead_beef, false), 5)],
         _ => return Details::default(),
     };
-    let counts = shares.iter().map(|(detail, share)| (*detail, count * share / 100));
-    let counts: BTreeMap<_, _> = counts.filter(|(_, count)| *count > 0).collect();
-    Details { other: count - counts.values().sum::<u64>(), counts }
+    let longest = counters.extremes.map_or(0, |extremes| extremes.max_ns);
+    let some = |(detail, share): &(Detail, u64)| {
+        let (count, time_ns) = (counters.count * share / 100, counters.time_ns * share / 100);
+        (*detail, DetailCounters { count, time_ns, max_ns: longest / (1 + detail.key % 5) })
+    };
+    let counts: BTreeMap<_, _> = shares.iter().map(some).filter(|(_, some)| some.count > 0).collect();
+    let told = Details { counts, ..Details::default() };
+    let other = DetailCounters {
+        count: counters.count - told.count(),
+        time_ns: counters.time_ns - told.time_ns(),
+        max_ns: longest,
+    };
+    Details { other, ..told }
 }
 
 /// An interval of ten seconds from vCPUs of (VM, vCPU) and cells of (VM, vCPU, code, count, typical ns).
@@ -130,7 +141,7 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         let code = ExitCode { isa, code };
         let mut counters = counters(count, typical);
         (counters.split, counters.returns) = split(code, &counters);
-        counters.details = details(code, count);
+        counters.details = details(code, &counters);
         rows.push(Row { vm, vcpu, level: Level::L1, code, counters });
     }
     vcpus.iter_mut().for_each(|span| span.time = Some(time(span, &rows)));
@@ -296,7 +307,7 @@ pub fn nested() -> Interval {
         (counters.split, counters.returns) = split(code, &counters);
         counters.nested = Nested { to_l1, l1_done, l1_exits: l1_done * each, l1_ns: l1_done * each * 5_300 };
         if code.code == 0x7b {
-            counters.details.other = count;
+            counters.details.other = DetailCounters { count, time_ns: counters.time_ns, max_ns: 70_000 };
         }
         interval.rows.push(Row { vm: VmId(0), vcpu: 0, level: Level::L2, code, counters });
         interval.vcpus[0].exits += count;

@@ -212,8 +212,8 @@ pub fn sort(
 mod tests {
     use super::*;
     use crate::{
-        Detail, Details, Extremes, Histogram, Isa, Loss, Measured, Nested, Row, Source, Split, UserReason,
-        VcpuSpan, Vm,
+        Detail, DetailCounters, DetailKind, Details, Extremes, Histogram, Isa, Loss, Measured, Nested, Row,
+        Source, Split, UserReason, VcpuSpan, Vm,
     };
     use proptest::prelude::*;
     use std::time::{Duration, SystemTime};
@@ -243,7 +243,9 @@ mod tests {
             let to_l1 = u64::from(level == Level::L2);
             let nested = Nested { to_l1, l1_done: to_l1, l1_exits: to_l1 * 3, l1_ns: to_l1 * 4 * ns };
             let write = ns % 2 == 0;
-            let details = Details { counts: [(Detail::Msr { msr: code.into(), write }, 1)].into(), other: 0 };
+            let detail = Detail::new(DetailKind::Msr, code.into(), write);
+            let once = DetailCounters { count: 1, time_ns: ns, max_ns: ns };
+            let details = Details { counts: [(detail, once)].into(), ..Details::default() };
             let one = Counters {
                 count: 1,
                 time_ns: ns,
@@ -304,6 +306,7 @@ mod tests {
             prop_assert_eq!(all.time_ns, cells.iter().map(|cell| cell.3).sum::<u64>());
             prop_assert_eq!(all.returns.values().sum::<u64>(), all.split.user_exits);
             prop_assert_eq!(all.details.count(), all.histogram.count());
+            prop_assert_eq!(all.details.time_ns(), all.time_ns);
             for g in &groups {
                 let (counters, split) = (&g.counters, &g.counters.split);
                 let parts = split.kernel_ns(counters.time_ns) + split.user_ns + split.halted_ns + split.waiting_ns;

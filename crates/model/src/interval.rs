@@ -256,7 +256,10 @@ fn pid_of(sample: &Sample, id: VmId) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Detail, Details, Histogram, Isa, Nested, ReasonCount, Returns, Split, UserReason};
+    use crate::{
+        Detail, DetailCounters, DetailKind, Details, Histogram, Isa, Nested, ReasonCount, Returns, Split,
+        UserReason,
+    };
     use proptest::prelude::*;
 
     /// One exit, of (VM, vCPU, code), that took so long.
@@ -305,10 +308,11 @@ mod tests {
                 Level::L2 => Nested { to_l1: 1, l1_done: 1, l1_exits: ns % 5, l1_ns: ns / 4 },
             };
             let mut details = Details::default();
-            match u16::try_from(ns % 4) {
-                Ok(port @ 1..) => drop(details.counts.insert(Detail::Port { port, write: ns % 8 < 4 }, 1)),
-                _ => details.other = 1,
-            }
+            let one = DetailCounters { count: 1, time_ns: ns, max_ns: 0 };
+            let detail = Detail::new(DetailKind::Port, ns % 4, ns % 8 < 4);
+            let place =
+                if ns % 4 > 0 { details.counts.entry(detail).or_default() } else { &mut details.other };
+            *place = one;
             let extremes = None;
             let one = Counters {
                 count: 1,

@@ -1,40 +1,44 @@
-//! Names of ports and MSRs, and remedies for many exits to one of them.
+//! Names of what exits are about, by kind, and remedies for many exits to one thing.
 
 use super::{msrs, ports};
-use exitscope_model::Detail;
+use exitscope_model::{Detail, DetailKind};
 
-/// A port or an MSR that has a name, or several in a row.
+/// A key that has a name, such as a port's number, or several in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The first number.
-    pub first: u32,
+    /// The first key.
+    pub first: u64,
     /// The last one.
-    pub last: u32,
+    pub last: u64,
     /// Its name.
     pub name: &'static str,
     /// Remedy for many exits to it; empty where there is no general one.
     pub help: &'static str,
 }
 
-/// Returns name and remedy of a port or an MSR. `None` if it is not in the tables: firmware or the guest gives ports to
-/// PCI devices, for example.
+/// Returns all names of a kind, by key, without overlap.
+pub fn names(kind: DetailKind) -> &'static [Known] {
+    match kind {
+        DetailKind::Port => ports::TABLE,
+        DetailKind::Msr => msrs::TABLE,
+    }
+}
+
+/// Returns name and remedy of a detail. `None` if it is not in the tables: firmware or the guest gives ports to PCI
+/// devices, for example.
 ///
 /// ```
-/// use exitscope_model::Detail;
+/// use exitscope_model::{Detail, DetailKind};
 /// use exitscope_reason::known;
 ///
-/// let port = known(Detail::Port { port: 0x3f8, write: true }).unwrap();
+/// let port = known(Detail::new(DetailKind::Port, 0x3f8, true)).unwrap();
 /// assert_eq!(port.name, "COM1");
-/// assert!(known(Detail::Port { port: 0xc0e4, write: true }).is_none());
+/// assert!(known(Detail::new(DetailKind::Port, 0xc0e4, true)).is_none());
 /// ```
 pub fn known(detail: Detail) -> Option<&'static Known> {
-    let (table, number) = match detail {
-        Detail::Port { port, .. } => (ports::TABLE, u32::from(port)),
-        Detail::Msr { msr, .. } => (msrs::TABLE, msr),
-    };
-    // Sorted, without overlap.
-    let at = table.partition_point(|known| known.last < number);
-    table.get(at).filter(|known| known.first <= number)
+    let table = names(detail.kind);
+    let at = table.partition_point(|known| known.last < detail.key);
+    table.get(at).filter(|known| known.first <= detail.key)
 }
 
 /// A table: number or range, name, and, where there is any, help.
@@ -57,6 +61,7 @@ pub(super) use table;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use exitscope_model::KINDS;
 
     fn name(detail: Detail) -> Option<&'static str> {
         known(detail).map(|known| known.name)
@@ -64,29 +69,29 @@ mod tests {
 
     #[test]
     fn tables_are_in_order_and_what_they_say_is_a_sentence() {
-        for table in [ports::TABLE, msrs::TABLE] {
+        for info in KINDS {
+            let table = names(info.kind);
             for (known, next) in table.iter().zip(table.iter().skip(1)) {
                 assert!(known.last < next.first, "{} and {}", known.name, next.name);
             }
             for known in table {
-                assert!(known.first <= known.last, "{}", known.name);
+                assert!(known.first <= known.last && known.last <= info.max_key, "{}", known.name);
                 assert!(known.help.is_empty() || known.help.ends_with('.'), "{}: {}", known.name, known.help);
                 assert!(known.name.is_ascii() && known.name.len() <= 40, "{}", known.name);
             }
         }
-        assert!(ports::TABLE.iter().all(|known| known.last <= 0xffff));
     }
 
     #[test]
     fn well_known_numbers_have_their_names() {
-        let port = |port| name(Detail::Port { port, write: true });
+        let port = |port| name(Detail::new(DetailKind::Port, port, true));
         assert_eq!([0x3f8, 0x3fd, 0x2f8].map(port), [Some("COM1"), Some("COM1"), Some("COM2")]);
         assert_eq!(
             [0x70, 0xcf8, 0xcfc].map(port),
             [Some("CMOS/RTC"), Some("PCI config"), Some("PCI config")]
         );
         assert_eq!([0xc000, 0xffff, 0x12].map(port), [None; 3]);
-        let msr = |msr| name(Detail::Msr { msr, write: false });
+        let msr = |msr| name(Detail::new(DetailKind::Msr, msr, false));
         assert_eq!(
             [0x6e0, 0x830, 0x80b].map(msr),
             [Some("IA32_TSC_DEADLINE"), Some("x2APIC ICR"), Some("x2APIC EOI")]
@@ -95,7 +100,7 @@ mod tests {
             [0x4b56_4d02, 0x4000_0020].map(msr),
             [Some("KVM async page fault"), Some("Hyper-V reference counter")]
         );
-        assert_eq!([0xc000_0080, u32::MAX].map(msr), [Some("EFER"), None]);
+        assert_eq!([0xc000_0080, u32::MAX.into()].map(msr), [Some("EFER"), None]);
     }
 
     /// KVM's own MSRs are those of the installed header.
@@ -104,14 +109,14 @@ mod tests {
         let path = "/usr/include/x86_64-linux-gnu/asm/kvm_para.h";
         let text = std::fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("{path}: {error}: apt-get install linux-libc-dev"));
-        let numbers: Vec<u32> = text
+        let numbers: Vec<u64> = text
             .lines()
             .filter_map(|line| line.strip_prefix("#define MSR_KVM_")?.split_whitespace().nth(1))
-            .filter_map(|word| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+            .filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok())
             .collect();
         assert!(numbers.len() >= 11, "{numbers:x?} of {path}");
         for msr in numbers {
-            let name = name(Detail::Msr { msr, write: true });
+            let name = name(Detail::new(DetailKind::Msr, msr, true));
             assert!(name.is_some_and(|name| name.starts_with("KVM ")), "{msr:#x}: {name:?}");
         }
     }

@@ -19,11 +19,9 @@ mod tests;
 pub mod user;
 mod vmx;
 
-pub use detail::{Known, known};
+pub use detail::{Known, known, names};
 pub use find::{Found, codes, find, nearest, neighbours, number};
-pub use msrs::TABLE as MSRS;
 pub use name::{modifiers, name};
-pub use ports::TABLE as PORTS;
 pub use rust::names as kernel_names;
 pub use svm::code_from_low_half as svm_code_from_low_half;
 pub use table::{Reason, all, get};

@@ -1,6 +1,6 @@
 //! What the rows of a recording refer to by small numbers, and who is there.
 
-use super::uses::{self, Use};
+use super::breakdown::{self, BreakdownKey};
 use super::{about, text};
 use exitscope_model::{ExitCode, Interval, Level, UserReason, Vm, VmId};
 use exitscope_reason as reason;
@@ -21,7 +21,7 @@ struct KnownVcpu {
     seen: i64,
 }
 
-/// The small numbers that stand for vCPUs, reasons and uses.
+/// The small numbers that stand for vCPUs, reasons and breakdowns.
 #[derive(Default)]
 pub struct Keys {
     /// Those that are there.
@@ -31,7 +31,7 @@ pub struct Keys {
     reasons: HashMap<(Level, ExitCode), i64>,
     user_reasons: Vec<i32>,
     /// By reason, and what it was about.
-    uses: HashMap<(i64, Use), u16>,
+    breakdowns: HashMap<(i64, BreakdownKey), u16>,
 }
 
 /// The same while an interval is written. What is new gets its row here.
@@ -83,31 +83,39 @@ impl At<'_> {
         Ok(key)
     }
 
-    /// That of a use; `None` where there are too many.
-    pub fn used(&mut self, reason: i64, what: Use) -> rusqlite::Result<Option<u16>> {
-        if let Some(key) = self.keys.uses.get(&(reason, what)) {
-            return Ok(Some(*key));
+    /// Returns the number of a breakdown, and what it stands for, which is *other* where there are too many; `None` where
+    /// there are too many even for that.
+    pub fn breakdown(
+        &mut self,
+        reason: i64,
+        what: BreakdownKey,
+    ) -> rusqlite::Result<Option<(u16, BreakdownKey)>> {
+        if let Some(id) = self.keys.breakdowns.get(&(reason, what)) {
+            return Ok(Some((*id, what)));
         }
-        let room = if matches!(what, Use::Detail(_)) { uses::MOST / 2 } else { uses::MOST };
-        let Some(key) = u16::try_from(self.keys.uses.len()).ok().filter(|key| usize::from(*key) < room)
+        let is_detail = matches!(what, BreakdownKey::Detail(_));
+        let room = if is_detail { breakdown::MOST / 2 } else { breakdown::MOST };
+        let Some(id) = u16::try_from(self.keys.breakdowns.len()).ok().filter(|id| usize::from(*id) < room)
         else {
-            return if matches!(what, Use::Detail(_)) { self.used(reason, Use::Other) } else { Ok(None) };
+            return if is_detail { self.breakdown(reason, BreakdownKey::Other) } else { Ok(None) };
         };
-        let name = match what {
-            Use::Return(returned) => {
+        let (text, name) = match what {
+            BreakdownKey::Return(returned) => {
                 self.user_reason(returned)?;
-                reason::user::name(returned).to_string()
+                (String::new(), reason::user::name(returned).to_string())
             }
-            Use::Detail(detail) => reason::known(detail).map_or(String::new(), |known| known.name.to_owned()),
-            Use::Other => String::new(),
-            Use::Mode(mode) => uses::mode_name(mode).to_owned(),
+            BreakdownKey::Detail(detail) => {
+                (detail.text(), reason::known(detail).map_or(String::new(), |known| known.name.to_owned()))
+            }
+            BreakdownKey::Other => (String::new(), String::new()),
+            BreakdownKey::Mode(mode) => (String::new(), breakdown::mode_name(mode).to_owned()),
         };
-        let (kind, number, write) = uses::columns(what);
+        let (kind, key, attributes) = breakdown::columns(what);
         self.transaction
-            .prepare_cached("INSERT INTO uses VALUES (?, ?, ?, ?, ?, ?)")?
-            .execute(params![key, reason, kind, number, write, name])?;
-        self.keys.uses.insert((reason, what), key);
-        Ok(Some(key))
+            .prepare_cached("INSERT INTO breakdowns VALUES (?, ?, ?, ?, ?, ?, ?)")?
+            .execute(params![id, reason, kind, key, attributes, text, name])?;
+        self.keys.breakdowns.insert((reason, what), id);
+        Ok(Some((id, what)))
     }
 
     fn user_reason(&mut self, reason: UserReason) -> rusqlite::Result<()> {

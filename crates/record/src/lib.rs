@@ -7,6 +7,7 @@
 mod about;
 mod boot_report;
 mod bounds;
+mod breakdown;
 mod columns;
 mod error;
 mod files;
@@ -22,7 +23,6 @@ mod schema;
 mod text;
 mod timeline;
 mod total;
-mod uses;
 mod writer;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Metadata of a recording: where it was made, and the VMs, vCPUs, reasons and intervals that its rows refer to.
 
 use super::about;
+use super::breakdown::{self, BreakdownKey};
 use super::columns::{Columns, Order};
 use super::open::Database;
-use super::uses::{self, Use};
 use super::{Error, schema, text};
 use exitscope_model::{About, ExitCode, Level, Source, Vm, VmId};
 use std::collections::{BTreeMap, HashMap};
@@ -47,8 +47,8 @@ pub struct Moment {
     pub length: Duration,
 }
 
-/// What exits were about, by what blobs of counts call it: a reason, as rows call it, and a use.
-pub type Uses = HashMap<i64, (i64, Use)>;
+/// Breakdowns by their number in blobs: a reason, as rows call it, and what its exits were about or led to.
+pub type Breakdowns = HashMap<i64, (i64, BreakdownKey)>;
 
 /// The most bytes of texts, as recorders write them.
 mod most {
@@ -269,16 +269,28 @@ impl Database {
         Ok(reasons)
     }
 
-    /// What exits were about, from version 2 on.
-    pub fn uses(&self) -> Result<Uses, Error> {
-        let mut all = Uses::new();
+    /// Returns all breakdowns of a recording of this version, which is 2 or later.
+    pub fn breakdowns(&self, version: usize) -> Result<Breakdowns, Error> {
+        let mut all = Breakdowns::new();
         let mut order = Order::new();
-        self.rows("SELECT id, reason, kind, number, write FROM uses NOT INDEXED", |row| {
+        let query = match version {
+            2 => "SELECT id, reason, kind, number, write FROM uses NOT INDEXED",
+            _ => "SELECT id, reason, kind, key, attributes FROM breakdowns NOT INDEXED",
+        };
+        self.rows(query, |row| {
             let (id, kind) = (row.int(0)?, row.text(2, most::WORD)?);
-            order.next(id).map_err(|()| self.damaged("its uses are not in order"))?;
-            let number = row.maybe_int(3)?;
-            let what = uses::from_columns(&kind, number, row.maybe(4)?).ok_or_else(|| {
-                self.damaged(format!("use {id} is of {kind:?} and {number:?}, which is none"))
+            order.next(id).map_err(|()| self.damaged("its breakdowns are not in order"))?;
+            let key = row.maybe_int(3)?;
+            let attributes = row.maybe(4)?;
+            let what = match version {
+                2 => breakdown::from_second(&kind, key, attributes),
+                _ => {
+                    let attributes = attributes.map(|_| row.narrow(4)).transpose()?;
+                    breakdown::from_columns(&kind, key, attributes)
+                }
+            };
+            let what = what.ok_or_else(|| {
+                self.damaged(format!("breakdown {id} is of {kind:?} and {key:?}, which is none"))
             })?;
             all.insert(id, (row.int(1)?, what));
             Ok(())

@@ -6,10 +6,10 @@
 
 use super::Error;
 use super::about::Notes;
-use super::metadata::{Moment, Uses, VcpuLife, VmLife};
+use super::metadata::{Moment, VcpuLife, VmLife};
 use super::open::Database;
 use super::present::Present;
-use super::rows::{Rows, Table, Who};
+use super::rows::{Counted, Rows, Table, Who};
 use super::timeline::Timeline;
 use super::total::Total;
 use exitscope_model::{About, ExitCode, Interval, Level, Vm};
@@ -63,7 +63,7 @@ pub struct Recording {
     vms: Vec<VmLife>,
     vcpus: Vec<VcpuLife>,
     reasons: HashMap<i64, (Level, ExitCode)>,
-    uses: Option<Uses>,
+    counted: Counted,
     pub(super) timeline: Timeline,
 }
 
@@ -85,11 +85,12 @@ impl Recording {
         };
         let end = note("end");
         let (moments, vms, vcpus, reasons) = (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
-        let (uses, timeline) = match version {
-            1 => (None, Timeline::default()),
-            _ => (Some(read.uses()?), Timeline::read(&read, &facts)?),
+        let (counted, timeline) = match version {
+            1 => (Counted::Returns, Timeline::default()),
+            2 => (Counted::Second(read.breakdowns(version)?), Timeline::read(&read, &facts)?),
+            _ => (Counted::Breakdowns(read.breakdowns(version)?), Timeline::read(&read, &facts)?),
         };
-        Ok(Recording { database: read, about, notes, end, moments, vms, vcpus, reasons, uses, timeline })
+        Ok(Recording { database: read, about, notes, end, moments, vms, vcpus, reasons, counted, timeline })
     }
 
     /// Where, with what and how was recorded.
@@ -210,9 +211,9 @@ impl Recording {
             Ok((table, database.said(database.connection().prepare(&query))?))
         };
         let mut statements =
-            Table::of(self.uses.is_none()).into_iter().map(prepare).collect::<Result<Vec<_>, Error>>()?;
-        let uses = self.uses.as_ref();
-        let mut rows = Rows::new(database, &mut statements, first.id, &self.about, &self.reasons, uses)?;
+            Table::of(&self.counted).into_iter().map(prepare).collect::<Result<Vec<_>, Error>>()?;
+        let (reasons, counted) = (&self.reasons, &self.counted);
+        let mut rows = Rows::new(database, &mut statements, first.id, &self.about, reasons, counted)?;
         let mut present = Present::new(database.path(), &self.vms, &self.vcpus);
         for moment in &self.moments {
             present.advance(moment.id)?;

@@ -1,11 +1,11 @@
 //! Rows of a recording that are there for each interval.
 
 use super::Error;
+use super::breakdown::{self, BreakdownKey};
 use super::columns::{Columns, Order};
-use super::metadata::{Moment, Uses};
+use super::metadata::{Breakdowns, Moment};
 use super::open::Database;
 use super::present::{Present, VcpuId};
-use super::uses::{self, Use};
 use super::writer::no_time;
 use exitscope_model::{
     About, Counter, Counters, ExitCode, Extremes, Interval, Level, Loss, Measured, Nested, Row, Source,
@@ -31,11 +31,22 @@ enum Sum {
     NestedTimes,
     Returns,
     Details,
+    DetailTimes,
     Modes,
     Exits,
     KvmExits,
     VcpuTimes,
     Losses,
+}
+
+/// Place where a recording has what exits were about and led to.
+pub enum Counted {
+    /// Schema 1: only returns, in a table of their own.
+    Returns,
+    /// Schema 2: counts alone.
+    Second(Breakdowns),
+    /// Later ones: counts, and those of details with host times.
+    Breakdowns(Breakdowns),
 }
 
 /// Tables that have rows for each interval.
@@ -46,13 +57,18 @@ pub enum Table {
     Nested,
     Returns,
     Used,
+    Breakdowns,
     Losses,
 }
 
 impl Table {
-    /// Those that a recording has, of the first version or a later one.
-    pub fn of(first: bool) -> [Table; 5] {
-        let what = if first { Table::Returns } else { Table::Used };
+    /// Returns those that a recording has.
+    pub fn of(counted: &Counted) -> [Table; 5] {
+        let what = match counted {
+            Counted::Returns => Table::Returns,
+            Counted::Second(_) => Table::Used,
+            Counted::Breakdowns(_) => Table::Breakdowns,
+        };
         [Table::Spans, Table::Exits, Table::Nested, what, Table::Losses]
     }
 
@@ -77,7 +93,8 @@ impl Table {
                 ("nested", format!("vcpu, reason, {nested}"))
             }
             Table::Returns => ("returns", "vcpu, reason, user_reason, count".to_owned()),
-            Table::Used => ("used", "vcpu, counts".to_owned()),
+            Table::Used => ("used", "vcpu, counts, x''".to_owned()),
+            Table::Breakdowns => ("breakdown_counts", "vcpu, counts, details".to_owned()),
             Table::Losses => ("losses", "figure, count".to_owned()),
         };
         Ok(format!(
@@ -132,7 +149,7 @@ pub struct Rows<'a> {
     source: Source,
     measured: Measured,
     reasons: &'a HashMap<i64, (Level, ExitCode)>,
-    uses: Option<&'a Uses>,
+    counted: &'a Counted,
     cursors: [Option<Cursor<'a>>; Table::Losses as usize + 1],
     sums: [u64; Sum::Losses as usize + 1],
 }
@@ -141,14 +158,14 @@ pub struct Rows<'a> {
 type Key = (i64, i64);
 
 impl<'a> Rows<'a> {
-    /// Begins with an interval. Without `uses`, the file is of the first version.
+    /// Begins with an interval.
     pub fn new(
         database: &'a Database,
         statements: &'a mut [(Table, Statement<'_>)],
         from: i64,
         about: &About,
         reasons: &'a HashMap<i64, (Level, ExitCode)>,
-        uses: Option<&'a Uses>,
+        counted: &'a Counted,
     ) -> Result<Rows<'a>, Error> {
         let mut cursors = [const { None }; Table::Losses as usize + 1];
         for (table, statement) in statements {
@@ -156,7 +173,7 @@ impl<'a> Rows<'a> {
             cursors[*table as usize] = Some(Cursor::new(database, rows)?);
         }
         let sums = [0; Sum::Losses as usize + 1];
-        Ok(Rows { database, source: about.source, measured: about.measured, reasons, uses, cursors, sums })
+        Ok(Rows { database, source: about.source, measured: about.measured, reasons, counted, cursors, sums })
     }
 
     /// The interval of this moment, which is later than those before.
@@ -164,9 +181,15 @@ impl<'a> Rows<'a> {
         let mut vcpus = self.spans(moment.id, present, who)?;
         let (keys, mut rows) = self.exits(moment.id, present)?;
         self.nested(moment.id, &keys, &mut rows)?;
-        match self.uses {
-            Some(uses) => self.used(moment.id, uses, &keys, &mut rows)?,
-            None => self.returns(moment.id, &keys, &mut rows)?,
+        let counted = self.counted;
+        match counted {
+            Counted::Returns => self.returns(moment.id, &keys, &mut rows)?,
+            Counted::Second(known) => {
+                self.breakdowns(moment.id, Table::Used, known, &keys, &mut rows)?;
+            }
+            Counted::Breakdowns(known) => {
+                self.breakdowns(moment.id, Table::Breakdowns, known, &keys, &mut rows)?;
+            }
         }
         rows.sort_by_key(|row| (row.vm, row.vcpu, row.level, row.code));
         if !rows.is_sorted_by(|a, b| (a.vm, a.vcpu, a.level, a.code) < (b.vm, b.vcpu, b.level, b.code)) {
@@ -368,22 +391,31 @@ impl<'a> Rows<'a> {
         })
     }
 
-    fn used(&mut self, interval: i64, uses: &Uses, keys: &[Key], found: &mut [Row]) -> Result<(), Error> {
-        self.each(Table::Used, interval, |rows, row| {
+    fn breakdowns(
+        &mut self,
+        interval: i64,
+        table: Table,
+        known: &Breakdowns,
+        keys: &[Key],
+        found: &mut [Row],
+    ) -> Result<(), Error> {
+        self.each(table, interval, |rows, row| {
             let vcpu = row.int(0)?;
-            let counts = uses::decode(row.blob(1, uses::MOST_BYTES)?)
-                .map_err(|what| rows.damaged(format!("what exits were about is not told: {what}")))?;
-            for (key, count) in counts {
-                let &(reason, what) = uses.get(&key.into()).ok_or_else(|| {
-                    rows.damaged(format!("interval {interval} has a use {key}, which is not known"))
+            let wrong = |what| rows.damaged(format!("what exits were about is not told: {what}"));
+            let counts = breakdown::decode_counts(row.blob(1, breakdown::MOST_BYTES)?).map_err(wrong)?;
+            let details = breakdown::decode_details(row.blob(2, breakdown::MOST_BYTES)?).map_err(wrong)?;
+            for (id, of) in counts.into_iter().chain(details) {
+                let &(reason, what) = known.get(&id.into()).ok_or_else(|| {
+                    rows.damaged(format!("interval {interval} has a breakdown {id}, which is not known"))
                 })?;
                 let sum = match what {
-                    Use::Return(_) => Sum::Returns,
-                    Use::Detail(_) | Use::Other => Sum::Details,
-                    Use::Mode(_) => Sum::Modes,
+                    BreakdownKey::Return(_) => Sum::Returns,
+                    BreakdownKey::Detail(_) | BreakdownKey::Other => Sum::Details,
+                    BreakdownKey::Mode(_) => Sum::Modes,
                 };
-                let count = rows.sum(sum, count)?;
-                uses::add(&mut rows.row(interval, keys, found, (vcpu, reason))?.counters, what, count);
+                rows.sum(sum, of.count)?;
+                rows.sum(Sum::DetailTimes, of.time_ns)?;
+                breakdown::add(&mut rows.row(interval, keys, found, (vcpu, reason))?.counters, what, of);
             }
             Ok(vcpu)
         })

@@ -6,11 +6,9 @@ use rusqlite::{Connection, Transaction};
 pub const APPLICATION_ID: i32 = 0x6578_7363;
 
 /// What leads from each version to the next; `user_version` says how many have been done. One that was released is never
-/// changed. A migration may only add, so that a reader that knows the later version reads the earlier by taking what is not
-/// there for empty.
-///
-/// A view that has a table's name and columns may take its place, where what the table had is elsewhere from then on.
-const MIGRATIONS: [&str; 2] = [FIRST, include_str!("second.sql")];
+/// changed, and one between releases may be. What a migration takes away, a reader still reads from earlier versions; a view
+/// takes the place of a table that others may query.
+const MIGRATIONS: [&str; 3] = [FIRST, include_str!("second.sql"), include_str!("third.sql")];
 
 /// The newest version.
 pub const VERSION: usize = MIGRATIONS.len();

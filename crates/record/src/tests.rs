@@ -347,7 +347,7 @@ fn what_is_no_recording_is_told_with_what_it_is() {
         Connection::open(&path).unwrap().execute_batch(change).unwrap();
     };
     with("PRAGMA user_version = 99");
-    said(&["schema 99", "up to 2", "newer", env!("CARGO_PKG_VERSION")]);
+    said(&["schema 99", "up to 3", "newer", env!("CARGO_PKG_VERSION")]);
     with("PRAGMA user_version = -3");
     said(&["damaged", "-3"]);
     with("PRAGMA application_id = 7");
@@ -374,13 +374,13 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     said(&["shortest"]);
     with("UPDATE reasons SET isa = 'arm'");
     said(&["\"arm\"", "vmx, svm and kvm"]);
-    with("UPDATE uses SET kind = 'wish' WHERE id = 3");
-    said(&["use 3", "\"wish\""]);
-    with("UPDATE used SET counts = x'0101ee01'");
-    said(&["interval 1", "use 238"]);
-    with("UPDATE used SET counts = x'010101'");
+    with("UPDATE breakdowns SET kind = 'wish', key = NULL WHERE id = 3");
+    said(&["breakdown 3", "\"wish\""]);
+    with("UPDATE breakdown_counts SET counts = x'0101ee01'");
+    said(&["interval 1", "breakdown 238"]);
+    with("UPDATE breakdown_counts SET details = x'0101010101'");
     said(&["what exits were about"]);
-    with("UPDATE used SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1");
+    with("UPDATE breakdown_counts SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1");
     said(&["interval 2", "vCPU 4000", "no row"]);
     with("INSERT INTO console VALUES (1, 2, 'a'), (2, 1, 'b')");
     said(&["lines", "not in order"]);

@@ -218,23 +218,69 @@ fn the_outcome_is_kept() {
     }
 }
 
+/// Of details there were counts alone, in one blob with the returns.
+#[test]
+fn a_recording_of_version_2_is_read() {
+    let folder = Folder::new("second");
+    let (new, old) = (folder.file("new"), folder.file("old"));
+    let mut intervals: Vec<Interval> = vec![fixture::busy(); 3];
+    recorded(&new, &intervals).finish("as asked").unwrap();
+    let connection = Connection::open(&old).unwrap();
+    schema::make(&connection, 2).unwrap();
+    connection.execute("ATTACH ? AS new", [new.to_str().unwrap()]).unwrap();
+    for (table, _) in schema::tables(2).unwrap() {
+        if table != "uses" && table != "used" {
+            connection.execute(&format!("INSERT INTO {table} SELECT * FROM new.{table}"), []).unwrap();
+        }
+    }
+    let uses = "INSERT INTO uses SELECT id, reason, kind, key, attributes, name FROM new.breakdowns";
+    assert!(connection.execute(uses, []).unwrap() > 10);
+    let mut statement = connection.prepare("SELECT * FROM new.breakdown_counts").unwrap();
+    let rows: Vec<(i64, i64, Vec<u8>, Vec<u8>)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    drop(statement);
+    for (interval, vcpu, counts, details) in rows {
+        let details = breakdown::decode_details(&details).unwrap();
+        let counts = breakdown::decode_counts(&counts).unwrap().into_iter().chain(details);
+        let blob = breakdown::encode(&counts.map(|(id, of)| (id, [of.count])).collect());
+        connection.execute("INSERT INTO used VALUES (?, ?, ?)", (interval, vcpu, blob)).unwrap();
+    }
+    drop(connection);
+
+    for interval in &mut intervals {
+        for row in &mut interval.rows {
+            let details = &mut row.counters.details;
+            for of in details.counts.values_mut().chain([&mut details.other]) {
+                (of.time_ns, of.max_ns) = (0, 0);
+            }
+        }
+    }
+    assert_eq!(all(&Recording::open(&old).unwrap()), intervals);
+}
+
 /// Many ports and MSRs: what is told apart is bounded, and the sum is right.
 #[test]
-fn more_uses_than_are_told_apart_are_others() {
-    use exitscope_model::Detail;
-    let folder = Folder::new("uses");
+fn more_breakdowns_than_are_told_apart_are_others() {
+    use super::breakdown::MOST;
+    use exitscope_model::{Detail, DetailCounters, DetailKind};
+    let folder = Folder::new("breakdowns");
     let path = folder.file("x");
     let mut interval = fixture::single();
     let counters = &mut interval.rows[0].counters;
     counters.details = Details::default();
-    let most = u32::try_from(uses::MOST).unwrap();
+    let most = MOST as u64;
+    let twice = DetailCounters { count: 2, time_ns: 9, max_ns: 5 };
     for msr in 0..most {
-        counters.details.counts.insert(Detail::Msr { msr, write: true }, 2);
+        counters.details.counts.insert(Detail::new(DetailKind::Msr, msr, true), twice);
     }
     recorded(&path, std::slice::from_ref(&interval)).finish("as asked").unwrap();
     let read = all(&Recording::open(&path).unwrap()).remove(0);
     let (before, after) = (&interval.rows[0].counters, &read.rows[0].counters);
     assert_eq!(after.details.count(), before.details.count());
-    assert!(after.details.counts.len() > uses::MOST / 3 && after.details.other > u64::from(most / 3));
+    assert_eq!(after.details.time_ns(), before.details.time_ns());
+    assert!(after.details.counts.len() > MOST / 3 && after.details.other.count > most / 3);
     assert_eq!((&after.returns, after.modes), (&before.returns, before.modes));
 }

@@ -1,9 +1,10 @@
 //! Intervals into a recording.
 
 use super::about::{self, Notes};
+use super::breakdown::{self, Breakdown};
 use super::files::{beside, check_place, in_the_way, remove};
 use super::keys::{At, Keys};
-use super::{Error, histogram, input, schema, text, uses};
+use super::{Error, histogram, input, schema, text};
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::outcome::{Evidence, Outcome};
@@ -157,21 +158,22 @@ impl Writer {
             let vcpu = keys.vcpu(span.vm, span.vcpu)?;
             write_span(&transaction, id, vcpu, span, self.measured)?;
         }
-        // What the rows of each vCPU are about, by use.
-        let mut used: BTreeMap<i64, BTreeMap<u16, u64>> = BTreeMap::new();
+        let mut breakdowns: BTreeMap<i64, Breakdown> = BTreeMap::new();
         for row in &interval.rows {
             let vcpu = keys.vcpu(row.vm, row.vcpu)?;
             let reason = keys.reason(row.level, row.code)?;
             write_row(&transaction, (id, vcpu, reason), &row.counters)?;
-            for (what, count) in uses::of(&row.counters) {
-                if let Some(key) = keys.used(reason, what)? {
-                    *used.entry(vcpu).or_default().entry(key).or_default() += count;
+            for (what, of) in breakdown::of(&row.counters) {
+                if let Some((id, what)) = keys.breakdown(reason, what)? {
+                    breakdowns.entry(vcpu).or_default().add(id, what, of);
                 }
             }
         }
-        for (vcpu, counts) in &used {
-            let mut statement = transaction.prepare_cached("INSERT INTO used VALUES (?, ?, ?)")?;
-            statement.execute(params![id, vcpu, uses::encode(counts)])?;
+        for (vcpu, of) in &breakdowns {
+            let [counts, details] = of.encode();
+            let mut statement =
+                transaction.prepare_cached("INSERT INTO breakdown_counts VALUES (?, ?, ?, ?)")?;
+            statement.execute(params![id, vcpu, counts, details])?;
         }
         for (figure, count) in interval.loss.figures() {
             if count > 0 {

@@ -1,136 +1,153 @@
-//! Which ports and MSRs exits were about, for people and for machines.
+//! What exits were about, for people and for machines. All that differs between kinds of detail is in
+//! [`exitscope_model::KINDS`].
 
 use super::line::{Kind, Line};
 use super::names::Names;
 use super::unit;
-use exitscope_model::{Detail, Details, Group, Interval, Measured, VmId};
+use exitscope_model::{
+    Detail, DetailCounters, Details, Group, Interval, KINDS, KindInfo, Measured, VmId, float,
+};
 use exitscope_reason as reason;
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// How many ports, and how many MSRs, the sentence under the table names.
+/// Number of details of a kind that the sentence under the table names.
 const NAMED: usize = 5;
 
-/// From which part of a VM's exits on it is worth a word that they are about one thing, of how many exits at least, and
-/// for how many VMs.
-const MUCH: f64 = 0.25;
-const MANY: u64 = 1000;
-const VMS: usize = 3;
+/// A VM gets advice from this share of its exits on that are about one thing.
+const MIN_SHARE: f64 = 0.25;
+/// A VM gets advice from this number of such exits on.
+const MIN_EXITS: u64 = 1000;
+/// Greatest number of VMs that get advice.
+const MAX_VMS: usize = 3;
 
-/// Those that were met, the most frequent first.
-pub fn by_frequency(details: &Details) -> Vec<(Detail, u64)> {
-    let mut pairs: Vec<_> = details.counts.iter().map(|(detail, count)| (*detail, *count)).collect();
-    pairs.sort_by_key(|(detail, count)| (Reverse(*count), *detail));
+/// Returns the details that were met, the most frequent first.
+pub fn by_frequency(details: &Details) -> Vec<(Detail, DetailCounters)> {
+    let mut pairs: Vec<_> = details.counts.iter().map(|(detail, counters)| (*detail, *counters)).collect();
+    pairs.sort_by_key(|(detail, counters)| (Reverse(counters.count), *detail));
     pairs
 }
 
-/// What CSV says: `out:0x3f8=41003;wrmsr:0x6e0=12`.
-pub fn plain(details: &Details) -> String {
-    let word = |(detail, count): (Detail, u64)| match detail {
-        Detail::Port { port, write: true } => format!("out:{port:#x}={count}"),
-        Detail::Port { port, write: false } => format!("in:{port:#x}={count}"),
-        Detail::Msr { msr, write: true } => format!("wrmsr:{msr:#x}={count}"),
-        Detail::Msr { msr, write: false } => format!("rdmsr:{msr:#x}={count}"),
+/// Returns the kinds that occur, each with its details, the most frequent first.
+pub fn by_kind(details: &Details) -> Vec<(&'static KindInfo, Vec<(Detail, DetailCounters)>)> {
+    let found = by_frequency(details);
+    let of = |info: &'static KindInfo| {
+        let mine: Vec<_> = found.iter().filter(|(detail, _)| detail.kind == info.kind).copied().collect();
+        (!mine.is_empty()).then_some((info, mine))
     };
+    KINDS.iter().filter_map(of).collect()
+}
+
+/// Returns counts as CSV has them: `out:0x3f8=41003;wrmsr:0x6e0=12`.
+pub fn plain(details: &Details) -> String {
+    let word =
+        |(detail, counters): (Detail, DetailCounters)| format!("{}={}", detail.plain(), counters.count);
     by_frequency(details).into_iter().map(word).collect::<Vec<_>>().join(";")
 }
 
-/// What people read: `0x3f8 out (COM1)`, `0x6e0 written (IA32_TSC_DEADLINE)`.
+/// Returns what people read: `0x3f8 out (COM1)`, `0x6e0 written (IA32_TSC_DEADLINE)`.
 pub fn human(detail: Detail) -> String {
     let name = reason::known(detail).map_or(String::new(), |known| format!(" ({})", known.name));
-    match detail {
-        Detail::Port { port, write: true } => format!("{port:#x} out{name}"),
-        Detail::Port { port, write: false } => format!("{port:#x} in{name}"),
-        Detail::Msr { msr, write: true } => format!("{msr:#x} written{name}"),
-        Detail::Msr { msr, write: false } => format!("{msr:#x} read{name}"),
+    detail.text() + &name
+}
+
+/// Returns the host time of a detail's exits: `1.2 ms in all, avg 4.1 us, max 9 us`; empty where there is none.
+pub fn times(counters: &DetailCounters) -> String {
+    match counters.time_ns.checked_div(counters.count) {
+        Some(avg) if counters.time_ns > 0 => {
+            let [time, avg, max] = [counters.time_ns, avg, counters.max_ns].map(unit::time);
+            format!("{time} in all, avg {avg}, max {max}")
+        }
+        _ => String::new(),
     }
 }
 
-/// One port or MSR in JSON.
-#[derive(Serialize)]
-struct Entry {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    msr: Option<u32>,
-    write: bool,
-    name: Option<&'static str>,
-    count: u64,
+/// One detail in JSON.
+struct Entry(Detail, DetailCounters);
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Entry(detail, counters) = self;
+        let info = detail.info();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", info.word)?;
+        map.serialize_entry("key", &detail.key)?;
+        if let Some(key) = info.json_key {
+            map.serialize_entry(key, &detail.key)?;
+        }
+        map.serialize_entry("write", &detail.attributes.is_write())?;
+        if let Some(size) = detail.attributes.size() {
+            map.serialize_entry("size", &size)?;
+        }
+        let flags: Vec<&str> = info.flag_words(detail.attributes).collect();
+        if !flags.is_empty() {
+            map.serialize_entry("flags", &flags)?;
+        }
+        map.serialize_entry("name", &reason::known(*detail).map(|known| known.name))?;
+        map.serialize_entry("count", &counters.count)?;
+        // A recording of schema 2 has counts alone.
+        let known = counters.time_ns > 0;
+        map.serialize_entry("time_ns", &known.then_some(counters.time_ns))?;
+        map.serialize_entry("max_ns", &known.then_some(counters.max_ns))?;
+        map.end()
+    }
 }
 
-/// As JSON has it: a list, the most frequent first.
+/// Writes details as JSON has them: a list, the most frequent first.
 pub fn serialize<S: Serializer>(details: &Details, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(by_frequency(details).into_iter().map(|(detail, count)| {
-        let (port, msr) = match detail {
-            Detail::Port { port, .. } => (Some(port), None),
-            Detail::Msr { msr, .. } => (None, Some(msr)),
-        };
-        let name = reason::known(detail).map(|known| known.name);
-        Entry { port, msr, write: detail.write(), name, count }
-    }))
+    serializer
+        .collect_seq(by_frequency(details).into_iter().map(|(detail, counters)| Entry(detail, counters)))
 }
 
-/// What stands under the table: the ports and the MSRs that were used most.
+/// Returns what stands under the table: of each kind the details that were met most.
 pub fn lines(interval: &Interval) -> Vec<Line> {
     if interval.measured != Measured::Breakdown {
         return Vec::new();
     }
     let all = Group::total(interval).counters.details;
-    let is_port = |detail: &Detail| matches!(detail, Detail::Port { .. });
-    let (ports, msrs): (Vec<_>, Vec<_>) =
-        by_frequency(&all).into_iter().partition(|(detail, _)| is_port(detail));
     let plain = |text: String| Line { kind: Kind::Plain, text };
-    let mut lines = Vec::new();
-    lines.extend(most("Ports", &ports).map(plain));
-    lines.extend(most("MSRs", &msrs).map(plain));
-    if all.other > 0 {
-        let exits = unit::counted(all.other, "exit");
-        lines.push(plain(format!("Not told apart: {exits} for other ports and MSRs.")));
+    let mut lines: Vec<Line> =
+        by_kind(&all).iter().filter_map(|(info, pairs)| most(info.plural, pairs)).map(plain).collect();
+    if all.other.count > 0 {
+        let exits = unit::counted(all.other.count, "exit");
+        lines.push(plain(format!("Not told apart: {exits}.")));
     }
     lines
 }
 
 /// `Ports: 0x3f8 out (COM1) 41,003 exits, 0x70 out (CMOS/RTC) 12; 31 others 1,033.`
-fn most(what: &str, pairs: &[(Detail, u64)]) -> Option<String> {
-    let mut words = pairs.iter().take(NAMED).enumerate().map(|(at, (detail, count))| {
-        let count = if at == 0 { unit::counted(*count, "exit") } else { unit::count(*count) };
-        format!("{} {count}", human(*detail))
-    });
+fn most(what: &str, pairs: &[(Detail, DetailCounters)]) -> Option<String> {
+    let mut words =
+        pairs.iter().take(NAMED).enumerate().map(|(at, (detail, DetailCounters { count, .. }))| {
+            let count = if at == 0 { unit::counted(*count, "exit") } else { unit::count(*count) };
+            format!("{} {count}", human(*detail))
+        });
     let mut text = format!("{what}: {}", words.next()?);
     words.for_each(|word| text += &format!(", {word}"));
     let rest = pairs.get(NAMED..).unwrap_or_default();
     if !rest.is_empty() {
-        let sum = rest.iter().map(|(_, count)| count).sum();
+        let sum = rest.iter().map(|(_, counters)| counters.count).sum();
         text += &format!("; {} {}", unit::counted(rest.len() as u64, "other"), unit::count(sum));
     }
     Some(text + ".")
 }
 
-/// What people say: `writes to port 0x3f8`.
-fn spoken(detail: Detail) -> String {
-    match detail {
-        Detail::Port { port, write: true } => format!("writes to port {port:#x}"),
-        Detail::Port { port, write: false } => format!("reads from port {port:#x}"),
-        Detail::Msr { msr, write: true } => format!("writes of MSR {msr:#x}"),
-        Detail::Msr { msr, write: false } => format!("reads of MSR {msr:#x}"),
-    }
-}
-
-/// What would help the VMs that use mostly one device, those with the most such exits first.
+/// Returns advice for the VMs whose exits are mostly about one device, those with the most such exits first.
 pub fn advice(interval: &Interval) -> Vec<String> {
     let mut exits: BTreeMap<VmId, u64> = BTreeMap::new();
     for span in &interval.vcpus {
         *exits.entry(span.vm).or_default() += span.exits;
     }
-    // By VM and name: how many, and for which number most.
+    // By VM and name: exits, details, advice.
     let mut used: BTreeMap<(VmId, &str), (u64, Details, &str)> = BTreeMap::new();
     for row in &interval.rows {
-        for (&detail, &count) in &row.counters.details.counts {
+        for (&detail, counters) in &row.counters.details.counts {
             let Some(known) = reason::known(detail).filter(|known| !known.help.is_empty()) else { continue };
             let entry = used.entry((row.vm, known.name)).or_default();
-            entry.0 += count;
-            *entry.1.counts.entry(detail).or_default() += count;
+            entry.0 += counters.count;
+            entry.1.counts.entry(detail).or_default().add(counters);
             entry.2 = known.help;
         }
     }
@@ -140,9 +157,8 @@ pub fn advice(interval: &Interval) -> Vec<String> {
     let mut lines = Vec::new();
     let mut told = Vec::new();
     for ((vm, name), (count, details, help)) in said {
-        #[allow(clippy::cast_precision_loss)]
-        let share = count as f64 / exits.get(&vm).copied().unwrap_or(0).max(1) as f64;
-        if share < MUCH || count < MANY || told.contains(&vm) || lines.len() == VMS {
+        let share = float(count) / float(exits.get(&vm).copied().unwrap_or(0).max(1));
+        if share < MIN_SHARE || count < MIN_EXITS || told.contains(&vm) || lines.len() == MAX_VMS {
             continue;
         }
         told.push(vm);
@@ -150,7 +166,7 @@ pub fn advice(interval: &Interval) -> Vec<String> {
             Some(vm) => format!("the exits of {}", names.show(vm)),
             None => "the exits".into(),
         };
-        let most = by_frequency(&details).first().map_or(String::new(), |(detail, _)| spoken(*detail));
+        let most = by_frequency(&details).first().map_or(String::new(), |(detail, _)| detail.spoken());
         let most = if details.counts.len() > 1 {
             format!("{name}, most of them {most}")
         } else {
@@ -164,7 +180,7 @@ pub fn advice(interval: &Interval) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use exitscope_model::fixture;
+    use exitscope_model::{DetailKind, fixture};
 
     fn texts(interval: &Interval) -> Vec<String> {
         lines(interval).into_iter().map(|line| line.text).chain(advice(interval)).collect()
@@ -191,20 +207,24 @@ mod tests {
 
     #[test]
     fn machines_read_every_count() {
+        let counters = |count| DetailCounters { count, time_ns: 1000 * count, max_ns: 2000 };
         let details = Details {
             counts: [
-                (Detail::Port { port: 0x3f8, write: true }, 41_003),
-                (Detail::Port { port: 0x3fd, write: false }, 7),
-                (Detail::Msr { msr: 0x6e0, write: true }, 90_000),
-                (Detail::Msr { msr: 0xdead_beef, write: false }, 1),
+                (Detail::new(DetailKind::Port, 0x3f8, true), counters(41_003)),
+                (Detail::new(DetailKind::Port, 0x3fd, false), counters(7)),
+                (Detail::new(DetailKind::Msr, 0x6e0, true), counters(90_000)),
+                (Detail::new(DetailKind::Msr, 0xdead_beef, false), counters(1)),
             ]
             .into(),
-            other: 3,
+            other: counters(3),
         };
         assert_eq!(plain(&details), "wrmsr:0x6e0=90000;out:0x3f8=41003;in:0x3fd=7;rdmsr:0xdeadbeef=1");
         let mut bytes = Vec::new();
         serialize(&details, &mut serde_json::Serializer::new(&mut bytes)).unwrap();
-        let expected = r#"[{"msr":1760,"write":true,"name":"IA32_TSC_DEADLINE","count":90000},{"port":1016,"write":true,"name":"COM1","count":41003},{"port":1021,"write":false,"name":"COM1","count":7},{"msr":3735928559,"write":false,"name":null,"count":1}]"#;
-        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        let text = String::from_utf8(bytes).unwrap();
+        let first = r#"[{"kind":"msr","key":1760,"msr":1760,"write":true,"name":"IA32_TSC_DEADLINE","count":90000,"time_ns":90000000,"max_ns":2000},"#;
+        assert!(text.starts_with(first), "{text}");
+        let last = r#"{"kind":"msr","key":3735928559,"msr":3735928559,"write":false,"name":null,"count":1,"time_ns":1000,"max_ns":2000}]"#;
+        assert!(text.ends_with(last), "{text}");
     }
 }

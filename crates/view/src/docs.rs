@@ -136,13 +136,19 @@ fn schema_of(figure: &Figure) -> String {
 /// Schema of one detail.
 const DETAIL: &str = r#"{
               "type": "object",
-              "required": ["write", "name", "count"],
+              "required": ["kind", "key", "write", "name", "count", "time_ns", "max_ns"],
               "properties": {
+                "kind": { "type": "string" },
+                "key": { "type": "integer", "minimum": 0 },
                 "port": { "type": "integer", "minimum": 0 },
                 "msr": { "type": "integer", "minimum": 0 },
                 "write": { "type": "boolean" },
+                "size": { "type": "integer", "minimum": 1 },
+                "flags": { "type": "array", "items": { "type": "string" } },
                 "name": { "type": ["string", "null"] },
-                "count": { "type": "integer", "minimum": 1 }
+                "count": { "type": "integer", "minimum": 1 },
+                "time_ns": { "type": ["integer", "null"], "minimum": 0 },
+                "max_ns": { "type": ["integer", "null"], "minimum": 0 }
               }
             }"#;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use exitscope_model::{ExitCode, Isa};
+use exitscope_model::{DetailKind, ExitCode, Isa};
 use exitscope_reason::{self as reason, Found, Reason};
 
 /// Why nothing, or not everything, was printed.
@@ -21,11 +21,14 @@ pub enum Error {
     /// KVM_RUN returns with nothing of this name or number.
     #[error("KVM_RUN returns with nothing called {0:?}; `exitscope reasons user` lists what it returns with")]
     NoReturn(String),
-    /// No port or MSR has that name or number.
-    #[error(
-        "no port or MSR here is called {0:?}; `exitscope reasons port` and `exitscope reasons msr` list those that have a name"
-    )]
-    NoName(String),
+    /// No detail of this kind has that name or key.
+    #[error("no {} here is called {query:?}; `exitscope reasons {kind}` lists those that have a name", kind.info().singular)]
+    NoName {
+        /// Kind of detail.
+        kind: DetailKind,
+        /// Name or key that was looked for.
+        query: String,
+    },
 }
 
 /// A number that no manual and no kernel header defines, in each numbering that was asked.

@@ -3,7 +3,7 @@
 use super::command_line::CommandLine;
 use super::{Host, Sum};
 use exitscope_model::{
-    Detail, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, float,
+    DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, float,
 };
 use exitscope_reason as reason;
 use std::ops::RangeInclusive;
@@ -72,20 +72,25 @@ impl<'a> Evidence<'a> {
 
     /// Returns the exits that were about any of these ports, with their share of their rows' times.
     pub fn ports(&self, ports: &[RangeInclusive<u16>]) -> Sum {
-        self.details(|detail| matches!(detail, Detail::Port { port, .. } if ports.iter().any(|range| range.contains(&port))))
+        self.details(DetailKind::Port, |key| {
+            ports.iter().any(|range| u16::try_from(key).is_ok_and(|key| range.contains(&key)))
+        })
     }
 
     /// Returns the exits that were about any of these MSRs, with their share of their rows' times.
     pub fn msrs(&self, msrs: &[RangeInclusive<u32>]) -> Sum {
-        self.details(|detail| matches!(detail, Detail::Msr { msr, .. } if msrs.iter().any(|range| range.contains(&msr))))
+        self.details(DetailKind::Msr, |key| {
+            msrs.iter().any(|range| u32::try_from(key).is_ok_and(|key| range.contains(&key)))
+        })
     }
 
-    fn details(&self, wanted: impl Fn(Detail) -> bool) -> Sum {
+    fn details(&self, kind: DetailKind, wanted: impl Fn(u64) -> bool) -> Sum {
         self.rows
             .iter()
             .map(|row| {
                 let counts = row.counters.details.counts.iter();
-                let exits = counts.filter(|(detail, _)| wanted(**detail)).map(|(_, count)| count).sum();
+                let mine = counts.filter(|(detail, _)| detail.kind == kind && wanted(detail.key));
+                let exits = mine.map(|(_, of)| of.count).sum();
                 Sum::from(&row.counters).part(exits)
             })
             .sum()

@@ -2,8 +2,8 @@
 
 use super::{Advice, Host, advise, rules};
 use exitscope_model::{
-    Counters, Detail, Histogram, Interval, Isa, Level, Loss, Measured, Returns, Row, Source, Split,
-    UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    Counters, Detail, DetailCounters, DetailKind, Histogram, Interval, Isa, Level, Loss, Measured, Returns,
+    Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
@@ -39,12 +39,12 @@ fn exits(reason: &str, count: u64) -> Exits<'_> {
 
 impl<'a> Exits<'a> {
     fn port(mut self, port: u16, write: bool, count: u64) -> Exits<'a> {
-        self.details.push((Detail::Port { port, write }, count));
+        self.details.push((Detail::new(DetailKind::Port, port.into(), write), count));
         self
     }
 
     fn msr(mut self, msr: u32, write: bool, count: u64) -> Exits<'a> {
-        self.details.push((Detail::Msr { msr, write }, count));
+        self.details.push((Detail::new(DetailKind::Msr, msr.into(), write), count));
         self
     }
 
@@ -125,7 +125,9 @@ impl Case {
         counters.count = count;
         counters.returns =
             exits.returns.iter().map(|&(code, count)| (UserReason(code), count)).collect::<Returns>();
-        counters.details.counts = exits.details.into_iter().collect::<BTreeMap<_, _>>();
+        let of = |count| DetailCounters { count, time_ns: 2_000 * count, max_ns: 3_000 };
+        let details = exits.details.into_iter().map(|(detail, count)| (detail, of(count)));
+        counters.details.counts = details.collect::<BTreeMap<_, _>>();
         self.interval.rows.push(Row { vm: VmId(1), vcpu: exits.vcpu, level: exits.level, code, counters });
         let span =
             self.interval.vcpus.iter_mut().find(|span| span.vcpu == exits.vcpu).expect("the vCPU is there");

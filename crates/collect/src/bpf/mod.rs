@@ -117,7 +117,9 @@ impl Bpf {
         let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, details, selected, marks };
         // Before ours, so that it has counted whatever ours will.
         let check = (source == Source::Tracepoint).then(|| Check::start(options));
-        let task = Task { source, measured, only_selected: options.select != Select::All, follow, guest };
+        let kinds = options.details.iter().fold(0, |bits, kind| bits | 1 << *kind as u32);
+        let only_selected = options.select != Select::All;
+        let task = Task { source, measured, only_selected, follow, guest, kinds };
         let loaded = Loaded::load(task, sizes)?;
         let mut bpf = Bpf {
             source,

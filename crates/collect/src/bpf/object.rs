@@ -50,6 +50,9 @@ pub struct Task {
     /// Look at the guest: its mode, and the bytes that it writes to ports for marks. With [`Source::Btf`] and
     /// [`Measured::Breakdown`] alone.
     pub guest: bool,
+    /// The kinds of detail to count: a bit for each [`exitscope_model::DetailKind`]. With [`Source::Btf`] and
+    /// [`Measured::Breakdown`] alone.
+    pub kinds: u32,
 }
 
 /// Runs of programs that the kernel skipped.
@@ -84,7 +87,7 @@ impl Loaded {
 
     /// Loads the programs, with `switches` those that rely on being told when a vCPU changes its VMCB.
     fn try_load(task: Task, sizes: Sizes, switches: bool) -> Result<Loaded, (String, String)> {
-        let Task { source, measured, only_selected, follow, guest } = task;
+        let Task { source, measured, only_selected, follow, guest, kinds } = task;
         let at = |what: &str| {
             let what = what.to_owned();
             move |error: libbpf_rs::Error| (what, format!("{error:#}"))
@@ -96,7 +99,7 @@ impl Loaded {
             max_vms: sizes.vms,
             max_returns: sizes.returns,
             max_details: sizes.details,
-            details: (source == Source::Btf && measured == Measured::Breakdown).into(),
+            kinds: if source == Source::Btf && measured == Measured::Breakdown { kinds } else { 0 },
             guest: guest.into(),
             ..wire::config::default()
         };

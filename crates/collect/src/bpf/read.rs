@@ -3,8 +3,9 @@
 use super::table::{Table, Wire, peek};
 use super::wire;
 use exitscope_model::{
-    BUCKETS, Counters, Detail, ExitCode, Extremes, Histogram, Isa, Level, Loss, Measured, Mode, Modes,
-    ReasonCount, Source, Split, UserReason, VcpuSample, VcpuTime, VmId, copy_counters,
+    Attributes, BUCKETS, Counters, Detail, DetailCounters, DetailKind, ExitCode, Extremes, Histogram, Isa,
+    Level, Loss, Measured, Mode, Modes, ReasonCount, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    copy_counters,
 };
 use std::cell::RefCell;
 use std::sync::atomic::{Ordering, fence};
@@ -176,16 +177,16 @@ impl Reader<'_> {
             details = others;
             if let Some(ReasonCount { counters, .. }) = reasons.last_mut() {
                 self.row(row, counters);
+                over.add(counters);
                 for found in mine {
                     *counters.returns.entry(UserReason(found.reason)).or_default() += found.count;
                 }
-                counters.details.other = row.other_details;
+                counters.details.other = self.detail(&row.other_details);
+                let Some(kind) = DetailKind::from_number(row.kind) else { continue };
                 for found in about {
-                    if let Some(detail) = detail(found.key, row.about == wire::DETAILED_PORTS) {
-                        *counters.details.counts.entry(detail).or_default() += found.count;
-                    }
+                    let detail = Detail { kind, key: found.key, attributes: Attributes(found.attributes) };
+                    counters.details.counts.entry(detail).or_default().add(&self.detail(&found.counters));
                 }
-                over.add(counters);
             }
         }
         let mut no_row = slot.no_row;
@@ -275,6 +276,14 @@ impl Reader<'_> {
         }
     }
 
+    /// Counters of a detail, with the longest time of the epoch that has just ended and of what has begun of the next.
+    fn detail(&self, found: &wire::detail_counters) -> DetailCounters {
+        let of = |epoch: bool, max_ns: u64| if epoch { max_ns } else { 0 };
+        let own = of(found.epoch >= self.epoch, found.max_ns);
+        let last = of(found.last_epoch == self.epoch, found.last_max_ns);
+        DetailCounters { count: found.count, time_ns: found.time_ns, max_ns: own.max(last) }
+    }
+
     /// A row, with the extremes of the epoch that has just ended and of what has begun of the next.
     fn row(&self, row: &wire::row, into: &mut Counters) {
         let (epoch, span) = (row.epoch, row.span);
@@ -292,16 +301,6 @@ impl Reader<'_> {
         if self.guest {
             into.modes = Modes::new(Mode::ALL.map(|mode| row.modes[mode as usize]));
         }
-    }
-}
-
-/// What a key of a detail stands for.
-fn detail(key: u64, is_port: bool) -> Option<Detail> {
-    let (number, write) = (key & 0xffff_ffff, key >> 32 & u64::from(wire::DETAIL_WRITE) != 0);
-    if is_port {
-        Some(Detail::Port { port: u16::try_from(number).ok()?, write })
-    } else {
-        Some(Detail::Msr { msr: u32::try_from(number).ok()?, write })
     }
 }
 

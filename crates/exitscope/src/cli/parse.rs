@@ -1,6 +1,7 @@
 //! Parsers of the values on the command line.
 
 use crate::top;
+use exitscope_model::{DetailKind, KINDS};
 use exitscope_record::When;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,6 +9,31 @@ use std::time::Duration;
 /// Set of numbers, e.g. of vCPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers(pub BTreeSet<u32>);
+
+/// Some kinds of details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kinds(pub Vec<DetailKind>);
+
+pub fn parse_kinds(text: &str) -> Result<Kinds, String> {
+    let mut kinds = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        match word {
+            "all" => kinds.extend(KINDS.iter().map(|info| info.kind)),
+            "default" => kinds.extend(DetailKind::defaults()),
+            "none" => {}
+            _ => kinds.push(DetailKind::from_word(word).ok_or_else(|| {
+                let words: Vec<&str> = KINDS.iter().map(|info| info.word).collect();
+                format!(
+                    "there is no kind of detail {word:?}; choose from {}, default, all and none",
+                    words.join(", ")
+                )
+            })?),
+        }
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok(Kinds(kinds))
+}
 
 /// The highest vCPU number that KVM gives on x86 (`KVM_MAX_VCPU_IDS`, arch/x86/include/asm/kvm_host.h).
 const MAX_VCPU_ID: u32 = 16_383;
@@ -88,6 +114,16 @@ mod tests {
         for wrong in ["", "x", "1-", "4-2", "-1", "1,,2", "99999999999", "16384"] {
             assert!(parse_numbers(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn kinds_are_words_and_sets_of_them() {
+        let parsed = |text| parse_kinds(text).map(|kinds| kinds.0);
+        assert_eq!(parsed("msr, port,msr"), Ok(vec![DetailKind::Port, DetailKind::Msr]));
+        assert_eq!(parsed("all").unwrap().len(), KINDS.len());
+        assert_eq!(parsed("default"), Ok(DetailKind::defaults()));
+        assert_eq!(parsed("none"), Ok(vec![]));
+        assert!(parsed("disk").unwrap_err().contains("\"disk\"; choose from port, msr"));
     }
 
     #[test]

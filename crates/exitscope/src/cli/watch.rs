@@ -1,7 +1,8 @@
 //! Options of every command that counts: which VMs, and with which source.
 
+use super::parse::{Kinds, parse_kinds};
 use clap::{Args, ValueEnum};
-use exitscope_model::{Measured, Source};
+use exitscope_model::{KINDS, Measured, Source};
 
 /// VMs to watch, and source to count with.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +28,9 @@ pub struct Watch {
     /// passwords, tokens and keys that are recognised in them
     #[arg(long)]
     pub no_command_lines: bool,
+    /// Kinds of details to count.
+    #[arg(long, value_name = "KINDS", value_parser = parse_kinds, help = help_of_details(), long_help = long_help_of_details())]
+    pub details: Option<Kinds>,
     /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
     /// one, at least 8191, at most 65534]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
@@ -47,6 +51,41 @@ impl Watch {
             Measured::Breakdown
         }
     }
+}
+
+/// Words of all kinds of details.
+fn kind_words() -> String {
+    KINDS.iter().map(|info| info.word).collect::<Vec<_>>().join(", ")
+}
+
+fn help_of_details() -> String {
+    let words = kind_words();
+    format!(
+        "Count what exits were about of these kinds, separated by commas: {words}; default (those that are counted \
+         without this option), all, none"
+    )
+}
+
+fn long_help_of_details() -> String {
+    let kinds = KINDS.iter().map(|info| {
+        let by_default = if info.by_default { "" } else { "; only if asked for" };
+        format!("- {}: {}{by_default}\n", info.word, info.help)
+    });
+    format!(
+        "{}\n\n{}\nEach detail has its exits, their host time in all and the longest, and the table lists all of them if this \
+         option is given. A kind costs the exits that have it; others pay nothing. Needs times that are told apart: not \
+         with --no-split or --no-time, nor on plain tracepoints.",
+        help_of_details(),
+        kinds.collect::<String>()
+    )
+}
+
+pub fn help_of_first() -> String {
+    let words = kind_words();
+    format!(
+        "vmx or svm; may be left out. user: not reasons, but what KVM_RUN returns to user space with; a kind of detail \
+         ({words}): the names of that kind, and what helps where many exits are about it"
+    )
 }
 
 /// Choices of `--source`.

@@ -88,8 +88,8 @@ fn reasons(args: &cli::Reasons) -> anyhow::Result<ExitCode> {
     let width = sinks::width(&io::stdout()).unwrap_or(100);
     if args.is_user() {
         view::reasons::write_user(&mut out, args.second.as_deref(), width)?;
-    } else if let Some(table) = args.known() {
-        view::reasons::write_known(&mut out, table, args.second.as_deref(), width)?;
+    } else if let Some(kind) = args.kind() {
+        view::reasons::write_known(&mut out, kind, args.second.as_deref(), width)?;
     } else {
         let (isa, query) = args.asked();
         view::reasons::write(&mut out, isa, query, width)?;

@@ -4,6 +4,7 @@ use super::choose::choose;
 use crate::cli;
 use anyhow::Context;
 use exitscope_collect::{Options, Select, identity};
+use exitscope_model::DetailKind;
 use std::ffi::OsString;
 
 /// Finds what `args` name; beside a command and without -p and -g, its VMs are meant.
@@ -25,6 +26,7 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
         measure: args.measure(),
         guest: false,
         command_lines: !args.no_command_lines,
+        details: args.details.clone().map_or_else(DetailKind::defaults, |kinds| kinds.0),
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,
     })

@@ -8,8 +8,9 @@ use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::phase_detector::PhaseStart;
 use exitscope_model::{
-    By, Counters, Detail, Details, ExitCode, Extremes, Histogram, Interval, Isa, Level, Loss, Measured,
-    Modes, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    By, Counters, Detail, DetailCounters, DetailKind, Details, ExitCode, Extremes, Histogram, Interval, Isa,
+    Level, Loss, Measured, Modes, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm,
+    VmId,
 };
 use exitscope_record::{About, Error, Notes, Part, Recording, Writer};
 use exitscope_view::report::Story;
@@ -74,11 +75,12 @@ impl Seeded {
 /// What some of the exits were about.
 fn details(code: u64, count: u64) -> Details {
     let detail = match code {
-        3 => Detail::Port { port: 0x3f8, write: true },
-        4 => Detail::Msr { msr: 0xc000_0080, write: false },
+        3 => Detail::new(DetailKind::Port, 0x3f8, true),
+        4 => Detail::new(DetailKind::Msr, 0xc000_0080, false),
         _ => return Details::default(),
     };
-    Details { counts: BTreeMap::from([(detail, count - 4)]), other: 4 }
+    let of = |count| DetailCounters { count, time_ns: 900 * count, max_ns: 1_000 * code };
+    Details { counts: BTreeMap::from([(detail, of(count - 4))]), other: of(4) }
 }
 
 /// What came with an interval.

@@ -1,4 +1,4 @@
-//! Which ports and MSRs exits were about: as often as the guest used them.
+//! What exits were about: as often as the guest did it, and all host time in one of them.
 
 use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_until_counting};
 use serde_json::Value;
@@ -49,9 +49,28 @@ fn told(report: &Report, under_way: u64) -> Vec<(Counts, u64)> {
             let other = row["details_other"].as_u64().unwrap_or(0);
             let (sum, count) = (counts.values().sum::<u64>() + other, row["count"].as_u64().unwrap());
             assert!(sum.abs_diff(count) <= under_way, "they do not add up: {row}");
+            assert_times(row, under_way == 0);
             (counts, other)
         })
         .collect()
+}
+
+/// The host time of details and others is that of the row. Where the interval is whole, a detail's longest is one of its
+/// exits: one that ends while a sample is taken may be the longest of two intervals.
+fn assert_times(row: &Value, whole: bool) {
+    let time = |value: &Value, key: &str| value[key].as_u64().unwrap_or(0);
+    let details = || row["details"].as_array().into_iter().flatten();
+    let sum = details().map(|detail| time(detail, "time_ns")).sum::<u64>() + time(row, "details_other_ns");
+    assert_eq!(sum, time(row, "time_ns"), "{row}");
+    let mut longest = 0;
+    for detail in details().filter(|_| whole) {
+        let [count, all, max] = ["count", "time_ns", "max_ns"].map(|key| time(detail, key));
+        assert!(max <= all && all <= max * count, "{detail}");
+        longest = longest.max(max);
+    }
+    if whole && time(row, "details_other") == 0 {
+        assert_eq!(longest, time(row, "max_ns"), "{row}");
+    }
 }
 
 fn watched(guest: &[&str]) -> (Counts, Report) {

@@ -470,9 +470,8 @@ figures! {
         key: "details",
         heading: "details",
         unit: "exits",
-        help: "exits by port or MSR, the most frequent first, where they were about one",
-        note: "Each is an object with `port` or `msr` (its number), `write` (OUT and WRMSR; not IN and RDMSR), `name` (what it \
-               is, such as `COM1`; null for one without a name) and `count`. Only exits that have been handled are in it.",
+        help: "exits by what they were about, such as a port, the most frequent first",
+        note: "Each is an object, see below. Only exits that have been handled are in it.",
         kind: Kind::Details,
         needs: Needs::Breakdown,
         value: |_, exits| detailed(exits, |details| Value::Details(details.clone())),
@@ -481,11 +480,19 @@ figures! {
     DETAILS_OTHER: Figure {
         key: "details_other",
         heading: "other details",
-        help: "exits about ports or MSRs that are not told apart; with those of `details` all about any that have been handled",
+        help: "exits whose details are not told apart; with those of `details` all that have been handled and have any",
         note: "Of a row of one vCPU and one reason they add up to `count`, but for an exit that was being handled when the \
                interval began, and one when it ended; if the VM lived and ended within the interval, to the exit.",
         needs: Needs::Breakdown,
-        value: |_, exits| detailed(exits, |details| Value::Count(details.other)),
+        value: |_, exits| detailed(exits, |details| Value::Count(details.other.count)),
         ..EXITS
+    };
+    DETAILS_OTHER_NS: Figure {
+        key: "details_other_ns",
+        heading: "other details' time",
+        help: "host time of the exits of `details_other`",
+        note: "With the times of `details` it adds up to `time_ns` of exits that have any.",
+        value: |_, exits| detailed(exits, |details| Value::Ns(details.other.time_ns)),
+        ..PART
     };
 }

@@ -1,30 +1,33 @@
-//! Ports and MSRs that have a name, as a list.
+//! Details that have a name, as a list.
 
 use super::{Error, wrap};
+use exitscope_model::DetailKind;
 use exitscope_reason::{self as reason, Known};
 use std::io::Write;
 
-/// Writes every port or MSR of `table`, or those that `query` finds by number or by a part of the name: numbers, name,
-/// and what helps where many exits go there. Lines are at most `width` columns where words allow it; a width below 40
+/// Writes every name of a kind of detail, or those that `query` finds by key or by a part of the name: keys, name, and
+/// what helps where many exits go there. Lines are at most `width` columns where words allow it; a width below 40
 /// counts as 40.
 ///
 /// # Errors
 /// [`Error::NoName`] if the query finds nothing: exit status 1. [`Error::Write`] if `out` fails.
 pub fn write_known(
     out: &mut impl Write,
-    table: &[Known],
+    kind: DetailKind,
     query: Option<&str>,
     width: usize,
 ) -> Result<(), Error> {
     let width = width.max(40);
-    let rows: Vec<&Known> = table.iter().filter(|known| fits(query, known)).collect();
+    let rows: Vec<&Known> = reason::names(kind).iter().filter(|known| fits(kind, query, known)).collect();
     if rows.is_empty() {
-        return Err(Error::NoName(query.unwrap_or_default().chars().take(40).collect()));
+        let query = query.unwrap_or_default().chars().take(40).collect();
+        return Err(Error::NoName { kind, query });
     }
     for known in rows {
+        let text = |key| kind.info().key_text(key);
         let range = match (known.first, known.last) {
-            (first, last) if first == last => format!("{first:#x}"),
-            (first, last) => format!("{first:#x}-{last:#x}"),
+            (first, last) if first == last => text(first),
+            (first, last) => format!("{}-{}", text(first), text(last)),
         };
         writeln!(out, "{range}  {}", known.name)?;
         if !known.help.is_empty() {
@@ -34,10 +37,10 @@ pub fn write_known(
     Ok(())
 }
 
-fn fits(query: Option<&str>, known: &Known) -> bool {
+fn fits(kind: DetailKind, query: Option<&str>, known: &Known) -> bool {
     let Some(query) = query else { return true };
-    match reason::number(query) {
-        Some(number) => (i64::from(known.first)..=i64::from(known.last)).contains(&number),
+    match kind.info().key_from(query) {
+        Some(key) => (known.first..=known.last).contains(&key),
         None if query.trim().is_empty() => false,
         None => known.name.to_ascii_lowercase().contains(&query.trim().to_ascii_lowercase()),
     }

@@ -1,8 +1,8 @@
 //! Lists and entries of reasons, on fixed input.
 
 use super::{Error, write, write_known, write_user};
-use exitscope_model::Isa;
-use exitscope_reason::{MSRS, PORTS};
+use exitscope_model::{DetailKind, Isa, KINDS};
+use exitscope_reason as reason;
 
 fn text(isa: Option<Isa>, query: Option<&str>, width: usize) -> String {
     let mut out = Vec::new();
@@ -40,22 +40,25 @@ fn lines_keep_to_the_width() {
 
 #[test]
 fn ports_and_msrs_are_listed_and_found() {
-    let found = |table, query: Option<&str>| {
+    let found = |kind, query: Option<&str>| {
         let mut out = Vec::new();
-        write_known(&mut out, table, query, 60).map(|()| String::from_utf8(out).expect("the table is ASCII"))
+        write_known(&mut out, kind, query, 60).map(|()| String::from_utf8(out).expect("the table is ASCII"))
     };
-    for (table, heads) in [(PORTS, PORTS.len()), (MSRS, MSRS.len())] {
-        let all = found(table, None).expect("the list is there");
+    for info in KINDS {
+        let heads = reason::names(info.kind).len();
+        let all = found(info.kind, None).expect("the list is there");
         assert_eq!(all.lines().filter(|line| line.starts_with("0x")).count(), heads);
         assert!(all.lines().all(|line| line.len() <= 60), "{all}");
     }
     for query in ["0x3f8", "1021", "com1"] {
-        let text = found(PORTS, Some(query)).expect("the query finds something");
+        let text = found(DetailKind::Port, Some(query)).expect("the query finds something");
         assert!(text.starts_with("0x3f8-0x3ff  COM1\n      A serial port"), "{text}");
     }
-    assert!(found(MSRS, Some("0x6e0")).expect("it is there").starts_with("0x6e0  IA32_TSC_DEADLINE"));
+    assert!(
+        found(DetailKind::Msr, Some("0x6e0")).expect("it is there").starts_with("0x6e0  IA32_TSC_DEADLINE")
+    );
     for query in ["", "0x10000", "-1", "EPT_VIOLATION", "\u{1b}[2J"] {
-        let error = found(PORTS, Some(query)).expect_err("the query finds nothing").to_string();
+        let error = found(DetailKind::Port, Some(query)).expect_err("the query finds nothing").to_string();
         assert!(error.contains("`exitscope reasons port`") && !error.contains('\u{1b}'), "{error}");
     }
 }

@@ -10,14 +10,16 @@ use super::theme::KINDS;
 use crate::table::heading;
 use crate::{details, text, unit, value};
 use exitscope_model::figure::{self, Context, FIGURES, Figure, Value};
-use exitscope_model::{BUCKETS, By, Group, Interval, Level, Measured, Sort, Source, float, group, sort};
+use exitscope_model::{
+    BUCKETS, By, DetailCounters, Group, Interval, Level, Measured, Sort, Source, float, group, sort,
+};
 use exitscope_reason as reason;
 
 /// The longest cell, in columns.
 const CELL: usize = 48;
 /// Number of reasons whose cards are open from the start.
 const OPEN: usize = 6;
-/// Number of ports and MSRs that are shown of a reason.
+/// Number of a reason's details that are shown.
 const DETAILS: usize = 8;
 
 /// The reasons of an interval, the most frequent first.
@@ -202,22 +204,22 @@ fn times(m: &mut Markup, group: &Group, range: (usize, usize)) {
     });
 }
 
-/// What the exits were about: ports or MSRs, and what KVM_RUN returned with.
+/// What the exits were about, and what KVM_RUN returned with.
 fn about(m: &mut Markup, group: &Group) {
     let counters = &group.counters;
     let found = details::by_frequency(&counters.details);
     if !found.is_empty() {
         m.with("ul", at!["class" = "about"], |m| {
-            for &(detail, count) in found.iter().take(DETAILS) {
+            for &(detail, DetailCounters { count, .. }) in found.iter().take(DETAILS) {
                 m.with("li", &[], |m| {
                     let share = unit::share(float(count) / float(counters.count.max(1)));
                     m.format(format_args!("{}: {} ({share})", details::human(detail), unit::count(count)));
                 });
             }
-            let rest: u64 = found.iter().skip(DETAILS).map(|(_, count)| count).sum();
-            if rest + counters.details.other > 0 {
+            let rest: u64 = found.iter().skip(DETAILS).map(|(_, counters)| counters.count).sum();
+            if rest + counters.details.other.count > 0 {
                 m.with("li", &[], |m| {
-                    m.format(format_args!("others: {}", unit::count(rest + counters.details.other)))
+                    m.format(format_args!("others: {}", unit::count(rest + counters.details.other.count)))
                 });
             }
         });

@@ -9,7 +9,7 @@ use crate::{details, phases, text, unit};
 use exitscope_analysis::boot_report::{BootReport, Origin};
 use exitscope_analysis::series::Slice;
 use exitscope_analysis::spike::Spike;
-use exitscope_model::{By, Detail, Group, VmId, float, group};
+use exitscope_model::{By, Detail, DetailCounters, Group, VmId, float, group};
 use exitscope_reason as reason;
 
 /// The longest name, in columns.
@@ -18,7 +18,7 @@ const NAME: usize = 40;
 const MOST: usize = 200;
 /// Lines of the console that are shown with a spike.
 const SAID: usize = 4;
-/// Number of ports and MSRs that are shown.
+/// Number of details that are shown.
 const DETAILS: usize = 40;
 
 /// A column's heading: what it says, whether its cells are numbers, and what it means.
@@ -271,30 +271,34 @@ fn vm_row(m: &mut Markup, story: &Story, id: VmId, found: &Group) {
     cell(m, &most.map_or(String::new(), |(code, _)| reason::name(*code).into_owned()));
 }
 
-/// Table of ports and MSRs; nothing where none was counted.
+/// What exits were about; nothing where that was not counted.
 pub fn ports(m: &mut Markup, story: &Story) {
     let whole = &story.boot.whole;
     let all = Group::total(whole).counters.details;
     if all.count() == 0 {
         return;
     }
-    m.with("section", at!["id" = "ports"], |m| {
-        m.tag("h2", &[], "Ports and MSRs");
+    m.with("section", at!["id" = "details"], |m| {
+        m.tag("h2", &[], "What exits were about");
         let found = details::by_frequency(&all);
         let heads = [
             Head("which", false, ""),
             Head("exits", true, ""),
             Head("exits %", true, "its part of all exits"),
+            Head("time", true, "their host time in all"),
+            Head("max", true, "the longest of them"),
             Head("what helps", false, ""),
         ];
         let share = |count: u64| unit::share(float(count) / float(whole.exits().max(1)));
         table(m, &heads, |m| {
             let mut told: Vec<&str> = Vec::new();
-            for &(detail, count) in found.iter().take(DETAILS) {
+            for &(detail, counters) in found.iter().take(DETAILS) {
                 m.with("tr", &[], |m| {
                     cell(m, &which(detail));
-                    number(m, &unit::count(count));
-                    number(m, &share(count));
+                    number(m, &unit::count(counters.count));
+                    number(m, &share(counters.count));
+                    number(m, &unit::time(counters.time_ns));
+                    number(m, &unit::time(counters.max_ns));
                     let help = reason::known(detail).map_or("", |known| known.help);
                     // Once for each device.
                     m.with("td", at!["class" = "help"], |m| {
@@ -303,14 +307,17 @@ pub fn ports(m: &mut Markup, story: &Story) {
                     told.push(help);
                 });
             }
-            let rest: u64 = found.iter().skip(DETAILS).map(|(_, count)| count).sum();
+            let mut rest = DetailCounters::default();
+            found.iter().skip(DETAILS).for_each(|(_, counters)| rest.add(counters));
             let others = unit::counted(found.len().saturating_sub(DETAILS) as u64, "other");
-            for (name, count) in [(others.as_str(), rest), ("not told apart", all.other)] {
-                if count > 0 {
+            for (name, counters) in [(others.as_str(), rest), ("not told apart", all.other)] {
+                if counters.count > 0 {
                     m.with("tr", &[], |m| {
                         cell(m, name);
-                        number(m, &unit::count(count));
-                        number(m, &share(count));
+                        number(m, &unit::count(counters.count));
+                        number(m, &share(counters.count));
+                        number(m, &unit::time(counters.time_ns));
+                        number(m, &unit::time(counters.max_ns));
                         cell(m, "");
                     });
                 }
@@ -320,11 +327,7 @@ pub fn ports(m: &mut Markup, story: &Story) {
 }
 
 fn which(detail: Detail) -> String {
-    let kind = match detail {
-        Detail::Port { .. } => "port",
-        Detail::Msr { .. } => "MSR",
-    };
-    format!("{kind} {}", details::human(detail))
+    format!("{} {}", detail.info().singular, details::human(detail))
 }
 
 /// Table of the timeline's figures.

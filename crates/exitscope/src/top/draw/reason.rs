@@ -19,8 +19,11 @@ use std::cmp::Reverse;
 /// From which width on there are two columns.
 const TWO: usize = 116;
 
-/// How many vCPUs, ports and MSRs are listed.
+/// Number of vCPUs and of details that are listed.
 const LISTED: usize = 24;
+
+/// Width of a detail's mean and longest host time.
+const TIMES: usize = 27;
 
 /// How wide words are that have something beside them.
 const LABEL: usize = 13;
@@ -206,7 +209,7 @@ impl Writer<'_> {
         lines
     }
 
-    /// With what KVM_RUN returned, and which ports and MSRs they were about.
+    /// What KVM_RUN returned with, and what the exits were about.
     fn about(&self) -> Lines {
         let mut lines = Vec::new();
         let Some(counters) = self.counters() else { return lines };
@@ -219,19 +222,25 @@ impl Writer<'_> {
             }
         }
         if counters.details.count() > 0 {
-            lines.extend([Line::default(), self.heading("Ports and MSRs")]);
+            let kinds = details::by_kind(&counters.details);
+            let heading = kinds.first().map_or("Details", |(info, _)| info.plural);
+            lines.extend([Line::default(), self.heading(heading)]);
             let all = counters.details.count();
             let most = details::by_frequency(&counters.details);
-            for (detail, count) in most.iter().take(LISTED) {
-                lines.push(self.share(&human(*detail), *count, all));
+            for (detail, of) in most.iter().take(LISTED) {
+                let avg = of.time_ns.checked_div(of.count).filter(|_| of.time_ns > 0);
+                let times = avg.map_or(String::new(), |avg| {
+                    format!(", avg {}, max {}", unit::time(avg), unit::time(of.max_ns))
+                });
+                lines.push(self.share_and(&human(*detail), of.count, all, &times));
             }
-            let rest: u64 = most.iter().skip(LISTED).map(|(_, count)| count).sum();
+            let rest: u64 = most.iter().skip(LISTED).map(|(_, of)| of.count).sum();
             if rest > 0 {
                 let others = unit::counted((most.len() - LISTED) as u64, "other");
                 lines.push(self.share(&others, rest, all));
             }
-            if counters.details.other > 0 {
-                lines.push(self.share("not told apart", counters.details.other, all));
+            if counters.details.other.count > 0 {
+                lines.push(self.share("not told apart", counters.details.other.count, all));
             }
             let help =
                 most.first().and_then(|(detail, _)| reason::known(*detail)).map_or("", |known| known.help);
@@ -240,15 +249,22 @@ impl Writer<'_> {
         lines
     }
 
-    /// A name, a bar, a count and a share.
+    /// A name, a bar, a share and a count.
     fn share(&self, name: &str, count: u64, all: u64) -> Line<'static> {
+        self.share_and(name, count, all, "")
+    }
+
+    /// The same with host times after the count.
+    fn share_and(&self, name: &str, count: u64, all: u64, more: &str) -> Line<'static> {
         let share = float(count) / float(all.max(1));
-        let room = self.width.saturating_sub(2 + 10 + 11 + 8).min(70);
+        let room =
+            self.width.saturating_sub(2 + 10 + 11 + 8 + if more.is_empty() { 0 } else { TIMES }).min(70);
         let (label, bar) = (room * 7 / 10, room - room * 7 / 10);
         Line::from(vec![
             Span::raw(format!("  {} ", text::left(&text::clean(name, label), label))),
             Span::styled(text::left(&paint::gauge(share, bar), bar), self.look.figure()),
             Span::raw(format!(" {:>8} {}", unit::share(share), unit::count(count))),
+            Span::styled(more.to_owned(), self.look.faint()),
         ])
     }
 

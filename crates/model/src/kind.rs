@@ -1,0 +1,255 @@
+//! Registry of detail kinds: everything that views, recordings and filters need to know of a kind stands here once.
+//!
+//! A new kind is one variant and one entry of [`KINDS`]; see CONTRIBUTING.md, "Add a detail kind".
+
+use super::Detail;
+use super::detail::Attributes;
+use std::fmt;
+
+/// Kind of thing that an exit was about. The number is that of `enum detail_kind` (crates/collect/bpf/kinds.bpf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum DetailKind {
+    /// An I/O port.
+    Port = 1,
+    /// A model-specific register.
+    Msr = 2,
+}
+
+/// Words for the direction of an access, first of a read, then of a write.
+#[derive(Clone, Copy, Debug)]
+pub struct Directions {
+    /// After the key: `0x3f8 out`.
+    pub short: [&'static str; 2],
+    /// Before the key, in a sentence: `writes to port 0x3f8`.
+    pub spoken: [&'static str; 2],
+    /// Before the key, in CSV: `out:0x3f8`.
+    pub plain: [&'static str; 2],
+}
+
+/// Description of one kind.
+#[derive(Debug)]
+pub struct KindInfo {
+    /// The kind.
+    pub kind: DetailKind,
+    /// Word that stands for the kind on the command line, in JSON and in recordings.
+    pub word: &'static str,
+    /// Name before a key in text: `port 0x3f8`.
+    pub singular: &'static str,
+    /// Heading of a list of them.
+    pub plural: &'static str,
+    /// Meaning, for help texts and documentation.
+    pub help: &'static str,
+    /// Words for the direction; `None` where there is none.
+    pub directions: Option<Directions>,
+    /// Names of the kind's own attribute flags: bit (16 to 31) and word.
+    pub flags: &'static [(u32, &'static str)],
+    /// Highest key.
+    pub max_key: u64,
+    /// Name of the key in JSON before all kinds had `kind` and `key`.
+    pub json_key: Option<&'static str>,
+    /// True if it is counted without being asked for.
+    pub by_default: bool,
+    key_text: fn(u64) -> String,
+    key_from: fn(&str) -> Option<u64>,
+}
+
+/// Every kind, by number.
+pub const KINDS: &[KindInfo] = &[
+    KindInfo {
+        kind: DetailKind::Port,
+        word: "port",
+        singular: "port",
+        plural: "Ports",
+        help: "I/O port of an I/O instruction",
+        directions: Some(Directions {
+            short: ["in", "out"],
+            spoken: ["reads from port", "writes to port"],
+            plain: ["in", "out"],
+        }),
+        flags: &[],
+        max_key: 0xffff,
+        json_key: Some("port"),
+        by_default: true,
+        key_text: hex,
+        key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::Msr,
+        word: "msr",
+        singular: "MSR",
+        plural: "MSRs",
+        help: "model-specific register",
+        directions: Some(Directions {
+            short: ["read", "written"],
+            spoken: ["reads of MSR", "writes of MSR"],
+            plain: ["rdmsr", "wrmsr"],
+        }),
+        flags: &[],
+        max_key: 0xffff_ffff,
+        json_key: Some("msr"),
+        by_default: true,
+        key_text: hex,
+        key_from: number,
+    },
+];
+
+impl DetailKind {
+    /// Returns the description.
+    pub fn info(self) -> &'static KindInfo {
+        &KINDS[self as usize - 1]
+    }
+
+    /// Returns the kinds that are counted without being asked for.
+    pub fn defaults() -> Vec<DetailKind> {
+        KINDS.iter().filter(|info| info.by_default).map(|info| info.kind).collect()
+    }
+
+    /// Returns the kind of a number on the wire; `None` if no kind has it.
+    pub fn from_number(number: u32) -> Option<DetailKind> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        KINDS.get(at).map(|info| info.kind)
+    }
+
+    /// Returns the kind that a word stands for.
+    pub fn from_word(word: &str) -> Option<DetailKind> {
+        KINDS.iter().find(|info| info.word.eq_ignore_ascii_case(word)).map(|info| info.kind)
+    }
+}
+
+impl KindInfo {
+    /// Writes a key as people read it: `0x3f8`.
+    pub fn key_text(&self, key: u64) -> String {
+        (self.key_text)(key)
+    }
+
+    /// Reads a key that [`KindInfo::key_text`] wrote, or a plain number; `None` if the kind has no such key.
+    pub fn key_from(&self, text: &str) -> Option<u64> {
+        (self.key_from)(text.trim()).filter(|key| *key <= self.max_key)
+    }
+
+    /// Returns the word for a detail's direction out of a pair; empty where the kind has none.
+    fn direction(
+        &self,
+        attributes: Attributes,
+        pair: impl Fn(&Directions) -> [&'static str; 2],
+    ) -> &'static str {
+        self.directions.as_ref().map_or("", |words| pair(words)[usize::from(attributes.is_write())])
+    }
+
+    /// Returns the words of the flags that are set, in the order of their bits.
+    pub fn flag_words(&self, attributes: Attributes) -> impl Iterator<Item = &'static str> {
+        self.flags.iter().filter(move |(bit, _)| attributes.has_flag(*bit)).map(|(_, word)| *word)
+    }
+}
+
+impl Detail {
+    /// Returns the description of its kind.
+    pub fn info(self) -> &'static KindInfo {
+        self.kind.info()
+    }
+
+    /// Returns key and direction, as people read them: `0x3f8 out`.
+    pub fn text(self) -> String {
+        let direction = self.direction();
+        let key = self.info().key_text(self.key);
+        let mut text = if direction.is_empty() { key } else { format!("{key} {direction}") };
+        for word in self.info().flag_words(self.attributes) {
+            text += " ";
+            text += word;
+        }
+        text
+    }
+
+    /// Returns the word for the direction: `out`; empty where the kind has none.
+    pub fn direction(self) -> &'static str {
+        self.info().direction(self.attributes, |words| words.short)
+    }
+
+    /// Returns kind, direction and key in a sentence: `writes to port 0x3f8`.
+    pub fn spoken(self) -> String {
+        let info = self.info();
+        let words = info.direction(self.attributes, |words| words.spoken);
+        let words = if words.is_empty() { info.singular } else { words };
+        format!("{words} {}", info.key_text(self.key))
+    }
+
+    /// Returns direction and key as CSV has them: `out:0x3f8`.
+    pub fn plain(self) -> String {
+        let info = self.info();
+        let word = info.direction(self.attributes, |words| words.plain);
+        let mut text =
+            format!("{}:{}", if word.is_empty() { info.word } else { word }, info.key_text(self.key));
+        for flag in info.flag_words(self.attributes) {
+            text += "+";
+            text += flag;
+        }
+        text
+    }
+}
+
+impl fmt::Display for DetailKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.info().word)
+    }
+}
+
+fn hex(key: u64) -> String {
+    format!("{key:#x}")
+}
+
+/// Reads a decimal number, or a hexadecimal one after `0x`.
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16).ok()
+        }
+        None if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn entries_stand_at_their_numbers_and_their_words_are_unique() {
+        let mut words = HashSet::new();
+        let mut plain = HashSet::new();
+        for (at, info) in (1..).zip(KINDS) {
+            assert_eq!(info.kind as u32, at, "{}", info.word);
+            assert_eq!(DetailKind::from_number(at), Some(info.kind));
+            assert!(words.insert(info.word), "{} twice", info.word);
+            assert!(info.word.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", info.word);
+            assert_eq!(DetailKind::from_word(&info.word.to_uppercase()), Some(info.kind));
+            for word in info.directions.map_or(vec![info.word], |words| words.plain.to_vec()) {
+                assert!(plain.insert(word), "{word} means two things in CSV");
+            }
+            assert!(info.flags.iter().all(|(bit, _)| (16..32).contains(bit)), "{}", info.word);
+        }
+        assert_eq!(DetailKind::from_number(0), None);
+        assert_eq!(DetailKind::from_number(u32::try_from(KINDS.len()).unwrap() + 1), None);
+        assert_eq!(
+            DetailKind::from_word("other"),
+            None,
+            "a recording has this word for what is not told apart"
+        );
+    }
+
+    #[test]
+    fn every_kind_reads_the_keys_that_it_writes() {
+        for info in KINDS {
+            for key in [0, 1, 0x3f8 & info.max_key, info.max_key] {
+                assert_eq!(info.key_from(&info.key_text(key)), Some(key), "{}", info.word);
+            }
+            for text in ["", "x", "0x", "-1", "0x1ffffffffffffffff"] {
+                assert_eq!(info.key_from(text), None, "{}: {text:?}", info.word);
+            }
+            let above = info.max_key.checked_add(1).and_then(|key| info.key_from(&key.to_string()));
+            assert_eq!(above, None, "{}", info.word);
+        }
+        assert_eq!(DetailKind::Port.info().key_from("1016"), Some(0x3f8));
+    }
+}
