@@ -9,6 +9,7 @@
 
 use super::series::{Series, Slice};
 use exitscope_model::{ExitCode, Summary, float};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Number of slices on either side that a slice is compared with.
@@ -95,12 +96,12 @@ impl Spike {
         self.length += next.length;
         self.exits += next.exits;
         self.excess += next.excess;
+        // By code, because a stranger's recording may have as many of them as there are rows.
+        let mut sums: BTreeMap<ExitCode, f64> = std::mem::take(&mut self.reasons).into_iter().collect();
         for (code, more) in next.reasons {
-            match self.reasons.iter_mut().find(|(of, _)| *of == code) {
-                Some((_, sum)) => *sum += more,
-                None => self.reasons.push((code, more)),
-            }
+            *sums.entry(code).or_default() += more;
         }
+        self.reasons = sums.into_iter().collect();
     }
 }
 

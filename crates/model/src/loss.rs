@@ -55,9 +55,9 @@ losses! {
     /// Exits that were counted for their vCPU, but not by reason or time: the table of rows was full.
     no_row: "exits without a reason: the table of rows is full (--max-rows)",
         "Make it larger and count again.";
-    /// Exits that were counted for no vCPU: the table of vCPUs was full.
-    no_vcpu: "exits of vCPUs that found no room: the table of vCPUs is full (--max-vcpus)",
-        "Make it larger and count again.";
+    /// Exits that were counted for no vCPU: the table of vCPUs was full, or only KVM's own sum tells of them.
+    no_vcpu: "exits of vCPUs that are in no row: the table of vCPUs is full (--max-vcpus), or they are not found",
+        "Make it larger and count again; see what is said of the source.";
     /// Entries into a guest that had not exited: an entry failed without a VM exit.
     entry_without_exit: "entries that failed without a VM exit",
         "Counts are right; if there are many, look for KVM's messages in `dmesg`.";

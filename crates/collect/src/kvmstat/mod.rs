@@ -10,6 +10,7 @@ mod live_tests;
 mod track;
 #[cfg(test)]
 mod track_tests;
+mod unknown;
 mod walk;
 mod wire;
 
@@ -20,6 +21,7 @@ use exitscope_model::{Loss, Measured, Sample, Source, VmId};
 use std::collections::HashMap;
 use std::time::SystemTime;
 use track::{Reading, Tracker};
+use unknown::Unknown;
 use walk::{Lost, Walk};
 
 /// Reads KVM's own statistics from [`KvmStat::start`] on.
@@ -30,6 +32,8 @@ pub struct KvmStat {
     /// Identities of VMs, each read once, while the VM lives.
     names: HashMap<VmId, identity::Identity>,
     lost: Lost,
+    /// Exits of vCPUs that are not found; not compared where only whole VMs are.
+    unknown: Option<Unknown>,
     /// Reason why no better source was used.
     because: Option<String>,
 }
@@ -111,9 +115,19 @@ impl KvmStat {
                 .map_err(|cause| kernel("following this process's children", cause))?;
         }
         let tracker = Tracker::new(select, told);
-        let mut stat =
-            KvmStat { layer, tracker, backend, names: HashMap::new(), lost: Lost::default(), because: None };
+        let mut stat = KvmStat {
+            layer,
+            tracker,
+            backend,
+            names: HashMap::new(),
+            lost: Lost::default(),
+            unknown: None,
+            because: None,
+        };
         let readings = stat.look()?;
+        if let Layer::Walk(_) = stat.layer {
+            stat.unknown = Some(Unknown::start(host::debugfs(), &readings));
+        }
         stat.tracker.look(readings, true);
         Ok(stat)
     }
@@ -128,7 +142,11 @@ impl KvmStat {
 
     /// One look at everything, and what was lost up to it.
     fn take_in(&mut self) -> Result<(), Error> {
+        let sum = self.unknown.as_ref().and_then(Unknown::sum);
         let readings = self.look()?;
+        if let Some(unknown) = &mut self.unknown {
+            unknown.compare(sum, &readings);
+        }
         self.tracker.look(readings, false);
         if let Layer::Walk(walk) = &self.layer {
             self.lost = walk.lost().map_err(|cause| kernel("reading what was lost", cause))?;
@@ -216,7 +234,8 @@ impl Collect for KvmStat {
         }
         self.names.retain(|id, _| vms.iter().any(|vm| vm.id == *id && !vm.ended));
         self.tracker.forget_ended();
-        let loss = Loss { unfollowed: self.lost.processes, ..Loss::default() };
+        let no_vcpu = self.unknown.as_ref().map_or(0, Unknown::exits);
+        let loss = Loss { unfollowed: self.lost.processes, no_vcpu, ..Loss::default() };
         Ok(Sample {
             monotonic_ns,
             wall,
@@ -256,6 +275,13 @@ impl Collect for KvmStat {
             notes.push(format!(
                 "what {} VMs did between the last look at them and their end is not counted",
                 self.tracker.cut_off
+            ));
+        }
+        if let Some(unknown) = self.unknown.as_ref().filter(|unknown| unknown.exits() > 0) {
+            notes.push(format!(
+                "at least {} exits are of nobody we know: no process has a descriptor of their vCPUs, as where a VMM \
+                 closes it while the vCPU runs",
+                unknown.exits()
             ));
         }
         if self.lost.changes > 0 {
