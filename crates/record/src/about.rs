@@ -1,4 +1,4 @@
-//! What is kept with a recording beside its intervals.
+//! Facts that a recording keeps beside its intervals.
 
 use exitscope_analysis::boot_report::LeftOut;
 use exitscope_analysis::outcome::{Evidence, Kind, Outcome};
@@ -9,19 +9,20 @@ use std::time::Duration;
 /// Prefix of facts about the host that came after the first ones: `host_clocksource`.
 pub(super) const HOST: &str = "host_";
 
-/// What the one who recorded knew about the numbers, in words that continue a sentence. Untrusted, as all that is read.
+/// Remarks of the recorder on the numbers, in words that continue a sentence. Untrusted, like all that is
+/// read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Why KVM's own count may be smaller without anything being wrong.
+    /// Reason why KVM's own count may be smaller without an error.
     pub kvm_counts_fewer: Option<String>,
-    /// Why KVM's own count could not be read.
+    /// Reason why KVM's own count could not be read.
     pub kvm_missing: Option<String>,
-    /// Why the numbers come from where they come.
+    /// Reason why this source was used.
     pub source: Option<String>,
 }
 
 impl Notes {
-    /// Each with the name of its fact.
+    /// Returns each remark with the name of its fact.
     pub(super) fn facts(&self) -> [(&'static str, Option<&str>); 3] {
         [
             ("note_kvm_counts_fewer", self.kvm_counts_fewer.as_deref()),
@@ -31,7 +32,7 @@ impl Notes {
     }
 }
 
-/// What was left out, each with the name of its fact.
+/// Returns the counts of what was left out, each with the name of its fact.
 pub(super) fn left_out(left_out: LeftOut) -> [(&'static str, u64); 3] {
     [
         ("console_lines_left_out", left_out.lines),
@@ -40,7 +41,7 @@ pub(super) fn left_out(left_out: LeftOut) -> [(&'static str, u64); 3] {
     ]
 }
 
-/// Facts of an outcome. What there is none of is left out.
+/// Returns the facts of an outcome, without those that it has not.
 pub(super) fn outcome_facts(outcome: &Outcome, evidence: &[Evidence]) -> Vec<(&'static str, String)> {
     let ns = |time: Duration| time.as_nanos().to_string();
     let mut facts = vec![

@@ -25,9 +25,9 @@ impl Recording {
             .collect()
     }
 
-    /// What there is to tell of a part; `None` where no interval is in it. Its times are since the beginning of the recording,
-    /// and what stands out does so among all that was recorded. The words for its end, as all else that it says, are as they are in
-    /// the file: untrusted.
+    /// Returns the report of a part; `None` if no interval is in it. Its times are since the beginning of the
+    /// recording, and its spikes stand out among all that was recorded. The words for its end, like all other
+    /// text in it, are as they are in the file: untrusted.
     ///
     /// # Errors
     /// If the recording is damaged, or cannot be read.
@@ -87,7 +87,7 @@ impl Recording {
         Ok(Some(boot))
     }
 
-    /// What it ended with, in words that continue "until", where nobody has said more.
+    /// Returns the end of a recording that has no fact `until`, in words that continue "until".
     fn ended(&self) -> &'static str {
         match self.end() {
             Some(end) if end.starts_with("with the command") => "the command's end",
@@ -96,7 +96,7 @@ impl Recording {
         }
     }
 
-    /// Whether an interval is in a part.
+    /// Returns a predicate that is true for an interval in `part`.
     pub(super) fn holds<'a>(&'a self, part: &'a Part) -> impl Fn(&Moment) -> bool + 'a {
         move |moment| {
             part.holds(moment)

@@ -35,10 +35,10 @@ pub const HEAP: i64 = 48 << 20;
 /// Instructions between two looks at how many there were.
 const STRIDE: i32 = 500;
 
-/// Rows between two looks at how many pages were looked up.
+/// Rows between two readings of the number of pages that were looked up.
 const ROWS: u64 = 16;
 
-/// What was taken so far, and what may be.
+/// Work done so far, and its bounds.
 pub struct Bounds {
     path: PathBuf,
     /// Bytes of the file, its log included, that are stored somewhere.

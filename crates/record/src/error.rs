@@ -1,27 +1,27 @@
-//! What can go wrong with a recording.
+//! Errors of recordings.
 
 use rusqlite::ErrorCode;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a recording could not be written or read.
+/// Cause for which a recording cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is something of that name already.
+    /// A file of that name exists.
     #[error("{} exists already; choose another name, or replace it with --force", .0.display())]
     Exists(PathBuf),
-    /// What is there is nothing that may be replaced.
+    /// The name is that of something else than a file, which is not replaced.
     #[error("{} is no regular file, and will not be replaced; choose another name", .0.display())]
     NotAFile(PathBuf),
-    /// What is to be read is no file.
+    /// The name to be read is that of something else than a file.
     #[error("{} is {found}, and no file; recordings are files that `exitscope record` makes", path.display())]
     NotRegular {
         /// Its name.
         path: PathBuf,
-        /// What it is, with an article.
+        /// Kind of the thing, with an article.
         found: &'static str,
     },
-    /// Reading it would take more than what is in it can need.
+    /// Reading would take more work than a sound recording of this size needs.
     #[error("{} is damaged, or made to harm who reads it: {what}, which no recording of that size does; \
              copy it again from where it was recorded", path.display())]
     Exceeds {
@@ -30,61 +30,61 @@ pub enum Error {
         /// The bound that was met.
         what: String,
     },
-    /// A change of it was cut off, which only who may write it can take back.
+    /// A change was cut off; only a user who may write the file can take it back.
     #[error("{path} has a journal beside it ({path}-journal): a change was cut off; take it back with \
              `sqlite3 {path} 'SELECT 1 FROM facts'` as the user whose file it is", path = .0.display())]
     Journal(PathBuf),
-    /// What is beside it may be another user's.
+    /// Another user can change files that writer and reader depend on.
     #[error("{} {what}, and may stop who reads or writes the recording; {advice}", path.display())]
     Unsafe {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault of the file or folder.
         what: String,
-        /// What to do.
+        /// Remedy.
         advice: &'static str,
     },
     /// The operating system refused.
     #[error("cannot {doing} {}: {cause}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// Action that failed, as a verb.
         doing: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the system.
         cause: io::Error,
     },
-    /// There is no room left.
+    /// No room is left on the disk.
     #[error("no room left on the disk of {}: what was recorded up to now is safe, see it with `exitscope report`; \
              make room, or record to another disk", .0.display())]
     Full(PathBuf),
-    /// It is empty.
+    /// The file is empty.
     #[error("{} is empty: nothing was recorded into it", .0.display())]
     Empty(PathBuf),
-    /// It is no SQLite database at all.
+    /// The file is no SQLite database.
     #[error("{} is no recording: it begins with {found:?} where an SQLite database begins with \"SQLite format 3\"; \
              recordings are made by `exitscope record`", path.display())]
     NotADatabase {
         /// The file.
         path: PathBuf,
-        /// What it begins with.
+        /// First bytes of the file.
         found: String,
     },
-    /// It is another program's database.
+    /// The file is another program's database.
     #[error("{} is no recording: it is an SQLite database of another program (its application_id is {found:#010x}, that \
              of recordings {expected:#010x}); recordings are made by `exitscope record`", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// `application_id` of the file.
         found: i32,
-        /// Whose it should be.
+        /// `application_id` of recordings.
         expected: i32,
     },
-    /// It was killed before it was a recording.
+    /// The recorder was killed before it had made the schema.
     #[error("{} has no schema: exitscope ended before anything was recorded", .0.display())]
     NoSchema(PathBuf),
-    /// It is from a newer exitscope.
+    /// The recording is from a newer exitscope.
     #[error("{} is of schema {found}, and this exitscope ({tool}) knows schemas up to {known}: it was recorded by a newer \
              one; read it with that", path.display())]
     Newer {
@@ -97,35 +97,35 @@ pub enum Error {
         /// This version.
         tool: &'static str,
     },
-    /// A part of it is missing.
+    /// A part of the file is missing.
     #[error("{} is cut off: it has {found} bytes of {expected}; copy it again from where it was recorded", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// How long it is.
+        /// Length of the file, in bytes.
         found: u64,
-        /// How long it should be.
+        /// Length that the file should have, in bytes.
         expected: u64,
     },
-    /// What is in it cannot be.
+    /// The content contradicts the schema or itself.
     #[error("{} is damaged: {what}; copy it again from where it was recorded, or save what is left with \
              `sqlite3 FILE .recover`", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// Fault that was found.
         what: String,
     },
-    /// It was not ended, and cannot be taken up from here.
+    /// The recording was not ended, and its log cannot be taken up here.
     #[error("{path} was not ended, and its last intervals, which are in {path}-wal, cannot be read here ({cause}); copy both \
              into a folder that you can write to, and read it there", path = path.display())]
     NeedsWriting {
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// Message of SQLite.
         cause: String,
     },
-    /// It ended before the first interval was over.
+    /// The recording ended before its first interval was over.
     #[error("{} has no interval: recording ended before the first was over", .0.display())]
     NoInterval(PathBuf),
     /// A figure is greater than SQLite's integers.
@@ -134,17 +134,17 @@ pub enum Error {
     /// Anything else.
     #[error("cannot {doing} {}: {cause}", path.display())]
     Sqlite {
-        /// What was tried, as a verb.
+        /// Action that failed, as a verb.
         doing: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of SQLite.
         cause: rusqlite::Error,
     },
 }
 
 impl Error {
-    /// What SQLite said when this was tried with this file.
+    /// Returns the error for SQLite's failure in an action on a file.
     pub(super) fn sqlite(doing: &'static str, path: &Path, cause: rusqlite::Error) -> Error {
         let path = path.to_owned();
         match cause.sqlite_error_code() {
@@ -163,7 +163,7 @@ impl Error {
     }
 }
 
-/// Whether there is no page left on the disk of a file.
+/// Returns true if the file system of a file has no block left.
 fn is_full(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };

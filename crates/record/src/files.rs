@@ -6,7 +6,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Whether there is something of this name that may be replaced; what may not is refused.
+/// Returns true if there is something of this name that may be replaced.
+///
+/// # Errors
+/// [`Error::Exists`] without `force`; [`Error::NotAFile`] if it is neither a file nor a link.
 pub fn in_the_way(path: &Path, force: bool) -> Result<bool, Error> {
     let found = ["", "-wal", "-journal"].iter().find_map(|suffix| {
         let path = beside(path, suffix);
@@ -65,17 +68,18 @@ pub fn check_beside(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a user is root or this one.
+/// Returns true for root and for the user of this process.
 pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == user().0
 }
 
-/// Whether users other than the owner, and groups other than this user's and root's, can write to a file.
+/// Returns true if users other than the owner, or groups other than this user's and root's, can write to a
+/// file.
 pub fn others_can_write(file: &fs::Metadata) -> bool {
     file.mode() & 0o002 != 0 || (file.mode() & 0o020 != 0 && ![0, user().1].contains(&file.gid()))
 }
 
-/// This process' user and group.
+/// Returns the user and the group of this process.
 fn user() -> (u32, u32) {
     // SAFETY: neither can fail.
     unsafe { (libc::geteuid(), libc::getegid()) }
@@ -92,7 +96,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What SQLite keeps beside a database.
+/// Returns the name of a file that SQLite keeps beside a database.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

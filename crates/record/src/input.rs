@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Once;
 
-/// What is no file that can be read, with an article.
+/// Cause for which something that is no regular file is not opened; it holds the kind, with an article.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {0}, and no file")]
 pub struct NotRegular(pub &'static str);

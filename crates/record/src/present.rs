@@ -21,7 +21,7 @@ pub struct Present<'a> {
     vms: BTreeMap<VmId, &'a VmLife>,
     vcpus: BTreeMap<VcpuId, &'a VcpuLife>,
     by_key: HashMap<i64, VcpuId>,
-    /// Those of which it is known when they go, by that.
+    /// VMs whose last interval is known, by that interval.
     vms_to_go: BTreeSet<(i64, VmId)>,
     vcpus_to_go: BTreeSet<(i64, VcpuId)>,
 }

@@ -1,8 +1,8 @@
 //! A recording into intervals.
 //!
-//! What is read is untrusted: a file may be damaged, or made to do damage. Nothing that it says about lengths and numbers is
-//! believed: SQLite is bounded in what it hands out, rows must come in the order of their keys, which no page can be in
-//! twice, and whatever is added up later fits its type.
+//! A recording is untrusted: it may be damaged, or made to do damage. Nothing that it says about lengths and
+//! numbers is believed: SQLite is bounded in what it hands out, rows must come in the order of their keys, in
+//! which no page can be twice, and whatever is added up later fits its type.
 
 use super::Error;
 use super::about::Notes;
@@ -23,25 +23,25 @@ use std::time::{Duration, SystemTime};
 /// Intervals are not cut: one that is in it at all is in it whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// From when on; `None` from the beginning.
+    /// Moment from which the part goes; `None` from the beginning.
     pub from: Option<When>,
-    /// Until when; `None` to the end.
+    /// Moment to which it goes; `None` to the end.
     pub to: Option<When>,
-    /// In phases of these names; in all, if there are none.
+    /// Names of phases that it has; all, if there are none.
     pub phases: Vec<String>,
 }
 
 /// A moment of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// So long after it began.
+    /// Time since the beginning of the recording.
     After(Duration),
-    /// By the host's clock.
+    /// Time of the host's clock.
     At(SystemTime),
 }
 
 impl Part {
-    /// Whether an interval is in it by its time.
+    /// Returns true if an interval is in the part by its time.
     pub(super) fn holds(&self, moment: &Moment) -> bool {
         self.from.is_none_or(|from| match from {
             When::After(from) => moment.offset + moment.length > from,
@@ -93,32 +93,32 @@ impl Recording {
         Ok(Recording { database: read, about, notes, end, moments, vms, vcpus, reasons, counted, timeline })
     }
 
-    /// Where, with what and how was recorded.
+    /// Returns the description of host, command and tool.
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// What was known about the numbers in the end.
+    /// Returns the recorder's last remarks on the numbers.
     pub fn notes(&self) -> &Notes {
         &self.notes
     }
 
-    /// How it ended, in words; `None` where it is still being written, or was cut off.
+    /// Returns the end of the recording, in words; `None` if it is still being written, or was cut off.
     pub fn end(&self) -> Option<&str> {
         self.end.as_deref()
     }
 
-    /// How many intervals it has.
+    /// Returns the number of intervals.
     pub fn len(&self) -> usize {
         self.moments.len()
     }
 
-    /// Whether it has none.
+    /// Returns true if there is no interval.
     pub fn is_empty(&self) -> bool {
         self.moments.is_empty()
     }
 
-    /// Begin and end by the host's clock, and the length.
+    /// Returns begin and end by the host's clock, and the length.
     ///
     /// # Errors
     /// [`Error::NoInterval`] where there is no interval.
@@ -129,17 +129,17 @@ impl Recording {
         }
     }
 
-    /// Of each interval when it began, since the recording did, and how long it was.
+    /// Returns begin (since that of the recording) and length of each interval.
     pub fn moments(&self) -> impl ExactSizeIterator<Item = (Duration, Duration)> {
         self.moments.iter().map(|moment| (moment.offset, moment.length))
     }
 
-    /// Every VM that was there, by id.
+    /// Returns every VM that was there, by id.
     pub fn vms(&self) -> impl Iterator<Item = &Vm> {
         self.vms.iter().map(|span| &span.vm)
     }
 
-    /// What happened in a part, as one interval; `None` where no interval is in it.
+    /// Returns a part as one interval; `None` if no interval is in it.
     ///
     /// # Errors
     /// If the recording is damaged, or cannot be read.

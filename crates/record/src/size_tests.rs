@@ -1,4 +1,4 @@
-//! How large recordings get.
+//! Sizes of recordings.
 
 use super::tests::{Folder, recorded};
 use super::*;

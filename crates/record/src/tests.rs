@@ -208,7 +208,7 @@ fn vms_and_vcpus_come_and_go() {
     assert_eq!(Recording::open(&path).unwrap().whole(part).unwrap(), Some(intervals[6].clone()));
 }
 
-/// As after `kill -9`, or a power cut in the middle of a write: of the log, any number of bytes is there.
+/// After `kill -9`, or a power cut in the middle of a write, any number of bytes of the log is there.
 #[test]
 fn what_is_cut_off_costs_the_last_interval_at_most() {
     let folder = Folder::new("cut-off");

@@ -1,4 +1,4 @@
-//! What comes with intervals, and what older recordings have.
+//! Events of intervals, and recordings of older versions.
 
 use super::tests::{Folder, about, all, fixture, recorded};
 use super::*;
@@ -148,7 +148,7 @@ fn a_life_is_as_it_was_seen_also_where_it_was_cut_off() {
     assert_eq!(rows("SELECT exits FROM by_mode WHERE mode = 'long, upper half'"), [(5 * high).to_string()]);
 }
 
-/// As the first version of this program wrote them.
+/// The recording is like those of the first version of this program.
 #[test]
 fn a_recording_of_version_1_is_read() {
     let folder = Folder::new("first");

@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-/// So many pages (of 4 KiB) the log beside the file may have before they go into the file.
+/// Pages (of 4 KiB) that the log beside the file may have before they go into the file.
 const LOG_PAGES: u32 = 64;
 
-/// How long another program that uses the file is waited for.
+/// Time to wait for another program that uses the file.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A recording that is being written.
@@ -38,9 +38,9 @@ pub struct Writer {
     keys: Keys,
     notes: Notes,
     left_out: LeftOut,
-    /// How many intervals there are, which is the key of the last.
+    /// Number of intervals, which is the key of the last.
     intervals: i64,
-    /// The length of all of them (ns).
+    /// Length of all intervals (ns).
     offset_ns: u64,
 }
 
@@ -65,10 +65,10 @@ impl Writer {
         })
     }
 
-    /// Whether [`Writer::create`] would refuse this name, to ask early.
+    /// Checks early that [`Writer::create`] would not refuse this name.
     ///
     /// # Errors
-    /// Why it would.
+    /// The error with which it would refuse the name.
     pub fn check(path: &Path, force: bool) -> Result<(), Error> {
         check_place(path)?;
         in_the_way(path, force).map(drop)
@@ -201,19 +201,19 @@ impl Writer {
         self.connection.pragma_update_and_check(None, "max_page_count", pages + 5, |_| Ok(())).unwrap();
     }
 
-    /// How many bytes the recording has on the disk, its log included.
+    /// Returns the bytes that the recording takes on the disk, its log included.
     pub fn size(&self) -> u64 {
         // By name: whoever opens and closes the file itself gives up SQLite's locks on it (fcntl(2)).
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |file| file.len());
         length(self.path.clone()) + length(beside(&self.path, "-wal"))
     }
 
-    /// How many intervals there are.
+    /// Returns the number of intervals.
     pub fn intervals(&self) -> u64 {
         self.intervals.unsigned_abs()
     }
 
-    /// How long all intervals are together.
+    /// Returns the length of all intervals together.
     pub fn length(&self) -> Duration {
         Duration::from_nanos(self.offset_ns)
     }
@@ -347,7 +347,7 @@ fn write_notes(transaction: &Transaction<'_>, notes: &Notes) -> rusqlite::Result
     Ok(())
 }
 
-/// What is taken for the time of a vCPU that has no row in an interval.
+/// Returns the time that is taken for a vCPU that has no row in an interval.
 pub(super) fn no_time(measured: Measured) -> Option<VcpuTime> {
     (measured != Measured::Counts).then(VcpuTime::default)
 }
