@@ -135,9 +135,9 @@ enum kvm_reg___newer {
 extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
 
 /*
- * What bpf_rdonly_cast() can name are types of vmlinux itself, not those of KVM's modules. Of these two, which are fixed
- * by what user space knows of them, one begins with a pointer to the other, and that has a 64-bit number at the offset
- * where a VMCB has EXITCODE (APM vol. 2, appendix B: 070h).
+ * bpf_rdonly_cast() can name types of vmlinux itself, not those of KVM's modules. There are two, fixed by
+ * what user space knows of them, that serve: one begins with a pointer to the other, and that has a 64-bit
+ * number at the offset where a VMCB has EXITCODE (APM vol. 2, appendix B: 070h).
  */
 struct pt_regs {
 	u64 before[14];
@@ -181,7 +181,7 @@ static __always_inline u64 code_at(u64 vcpu, u32 isa)
 	return vcpu + bpf_core_field_offset(struct vcpu_vmx, exit_reason);
 }
 
-/* Whether this kernel lets it be seen which guest a vCPU of this vendor's runs. */
+/* Returns 1 if this kernel shows which guest (L1 or L2) a vCPU of this vendor runs. */
 static __always_inline int knows_levels(u32 isa)
 {
 	return isa == ISA_SVM ? bpf_core_field_exists(struct vcpu_svm, vmcb) &&
@@ -191,9 +191,9 @@ static __always_inline int knows_levels(u32 isa)
 }
 
 /*
- * Whether a vCPU runs a guest of its guest's (L2), or has just left one. KVM keeps a VMCB or VMCS for L2 beside L1's, and
- * changes between them together with is_guest_mode(): svm_switch_vmcb() in arch/x86/kvm/svm/svm.c, vmx_switch_vmcs() in
- * arch/x86/kvm/vmx/nested.c.
+ * Returns 1 if a vCPU runs a guest of its guest's (L2), or has just left one. KVM keeps a VMCB or VMCS for L2
+ * beside L1's, and changes between them together with is_guest_mode(): svm_switch_vmcb() in
+ * arch/x86/kvm/svm/svm.c, vmx_switch_vmcs() in arch/x86/kvm/vmx/nested.c.
  */
 static __always_inline int in_l2(u64 vcpu, u32 isa)
 {

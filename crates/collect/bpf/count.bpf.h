@@ -332,7 +332,7 @@ static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
 	return 0;
 }
 
-/* What KVM had counted before the first exit that we saw, when its count and ours are `kvm_exits` and `ours`. */
+/* Keeps KVM's count before the first exit that we saw; its count and ours are `kvm_exits` and `ours` now. */
 static __always_inline void begin_comparison(struct vcpu_slot *slot, u64 kvm_exits, u64 ours)
 {
 	if (!slot->kvm_known) {

@@ -23,7 +23,7 @@ const char class_names[KVM_CLASSES][CLASS_NAME_BYTES] SEC(".rodata.names") = { K
 #define MAX_FILES 65536
 #define MAX_THREADS 65536
 
-/* Of task_struct's flags. */
+/* Flags of task_struct. */
 #define PF_EXITING 0x4
 #define PF_USER_WORKER 0x4000 /* a kernel's thread in a user's process, e.g. KVM's since 6.15 */
 /* So many threads of that kind a process may have. */
@@ -136,13 +136,13 @@ struct {
 	__type(value, u8);
 } selected SEC(".maps");
 
-/* What happened between two walks; some 1,800 changes fit. */
+/* Changes between two walks; some 1,800 fit. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);
 } changes SEC(".maps");
 
-/* What found no room in the tables above. */
+/* Counts of what found no room in the tables above. */
 u64 lost_changes SEC(".data.lost");
 u64 lost_processes SEC(".data.lost");
 
@@ -246,7 +246,7 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	return report(vcpu, KVMSTAT_ENDED);
 }
 
-/* As in exits.bpf.c. */
+/* The same as in exits.bpf.c. */
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(on_fork, struct task_struct *child)
 {

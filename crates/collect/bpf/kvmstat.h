@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * What KVM's own statistics say about one vCPU, as kvmstat.bpf.c hands it over. Part of wire.h: plain
+ * KVM's own statistics of one vCPU, as kvmstat.bpf.c hands them over. Part of wire.h: plain
  * integers only.
  */
 #ifndef EXITSCOPE_KVMSTAT_H

@@ -20,7 +20,7 @@ static __always_inline u32 half_of(u64 rip)
 	return (s64)rip < 0 ? MODE_LONG_HIGH : MODE_LONG_LOW;
 }
 
-/* Which half of the addresses the guest's instruction pointer is in, as KVM has it. */
+/* Returns the half of the addresses that the guest's instruction pointer is in, as KVM has it. */
 static __always_inline u32 half(struct kvm_vcpu *vcpu)
 {
 	if (bpf_core_field_exists(struct kvm_vcpu___rip, arch.rip))

@@ -23,12 +23,12 @@ struct {
 } vcpu_by_thread SEC(".maps");
 
 /*
- * What a program on a plain tracepoint returns: with 0 the kernel keeps the event from everybody else who counts
- * or records it with perf (trace_call_bpf() in perf_trace_run_bpf_submit(), kernel/trace/bpf_trace.c).
+ * Return value of a program on a plain tracepoint: with 0 the kernel keeps the event from everybody else who
+ * counts or records it with perf (trace_call_bpf() in perf_trace_run_bpf_submit(), kernel/trace/bpf_trace.c).
  */
 enum { PASS = 1 };
 
-/* How many vCPUs of one thread are taken back when the thread ends. */
+/* Number of vCPUs of one thread that are taken back when the thread ends. */
 enum { MAX_VCPUS_OF_THREAD = 64 };
 
 static __always_inline u64 read_field(void *ctx, const volatile struct field *field)

@@ -40,7 +40,7 @@ static __always_inline struct vcpu_slot *slot_of(struct kvm_vcpu *vcpu)
 	return slot->key == (u64)vcpu ? slot : slot_at(find_vcpu((u64)vcpu));
 }
 
-/* How long the thread that runs here has been runnable and off a CPU, since it began. */
+/* Returns the time that the thread that runs here has been runnable and off a CPU, since it began. */
 static __always_inline u64 run_delay(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();

@@ -28,8 +28,8 @@ struct control control SEC(".data.control") = {
 static u16 hints[HINTS];
 
 /*
- * As global data, where finding an element is an addition and not a look-up as in a map of elements. The collector
- * sets the lengths before load.
+ * The tables are global data, where finding an element is an addition and not a look-up as in a map of
+ * elements. The collector sets the lengths before load.
  */
 struct row rows[1] SEC(".bss.rows");
 struct vcpu_slot vcpus[1] SEC(".bss.vcpus");
@@ -134,7 +134,7 @@ static __always_inline u32 take(void *list, u32 *next, u32 size)
 	return index < size ? index : 0;
 }
 
-/* What identifies a VM, and what else the two kinds of program know of it. */
+/* Identity of a VM, and what else the two kinds of program know of it. */
 struct vm_key {
 	u64 key;
 	u64 started_ns;

@@ -1,8 +1,8 @@
-//! What can go wrong between the kernel and a sample.
+//! Errors between the kernel and a sample.
 
 use super::host::{Facts, capability};
 
-/// Why nothing can be counted. The text names the cause, what was found, and what to do.
+/// Cause for which nothing can be counted. The text names it, what was found, and what to do.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// KVM is not there, or nothing that drives it.
@@ -19,9 +19,9 @@ pub enum Error {
     /// The kernel does not let this process load BPF programs.
     #[error("this kernel does not let us load BPF programs ({found}); {advice}")]
     NotPermitted {
-        /// What was refused, and how.
+        /// Permission that is lacking, and the kernel's answer.
         found: String,
-        /// What to do.
+        /// Remedy.
         advice: String,
     },
     /// A source that was asked for does not work here.
@@ -29,20 +29,20 @@ pub enum Error {
     Source {
         /// Its name on the command line.
         source_name: &'static str,
-        /// Why not.
+        /// Cause of the failure.
         cause: String,
     },
     /// A map, a file or a call of the kernel failed.
     #[error("{what}: {cause}")]
     Kernel {
-        /// What was tried.
+        /// Action that failed.
         what: String,
         /// The kernel's answer.
         cause: String,
     },
 }
 
-/// What this kernel must grant to a process that loads BPF programs.
+/// Capabilities that a process needs to load BPF programs.
 const NEEDED: [(u32, &str); 3] = [
     (capability::BPF, "CAP_BPF"),
     (capability::PERFMON, "CAP_PERFMON"),

@@ -4,8 +4,8 @@ use libbpf_rs::libbpf_sys;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// How often the kernel did not run the program of this descriptor, because it was running already on that CPU:
-/// interrupted, or on newer kernels preempted.
+/// Returns how often the kernel did not run the program of this descriptor, because it was running already on
+/// that CPU: interrupted, or on newer kernels preempted.
 pub fn skipped_runs(program: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut size = u32::try_from(size_of_val(&info)).unwrap_or(u32::MAX);

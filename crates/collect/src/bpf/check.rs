@@ -2,9 +2,9 @@
 //! tables, and what KVM counted at the moment in between lies in that range. Our own count is taken for KVM's as far
 //! as the range allows, so that a difference is shown only where there is one.
 //!
-//! What is compared is what both sides know for certain: the exits of a process's vCPUs of one number. In a process
-//! with one VM that is a vCPU; several VMs of a process are compared together. Where the statistics tell only of
-//! whole VMs, all vCPUs of a process are compared together.
+//! The comparison covers what both sides know for certain: the exits of a process's vCPUs of one number. In a
+//! process with one VM that is a vCPU; several VMs of a process are compared together. Where the statistics
+//! tell only of whole VMs, all vCPUs of a process are compared together.
 
 use crate::kvmstat::{Count, End, KvmStat};
 use crate::{Collect, Error, Options};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The comparison; it goes on without one where KVM's count cannot be had.
 pub struct Check {
-    /// Or why there is none.
+    /// KVM's own count; or the reason why there is none.
     stat: Result<KvmStat, String>,
     book: Book,
     before: Vec<Count>,
@@ -52,12 +52,12 @@ impl Check {
         }
     }
 
-    /// What this process starts from now on is no longer compared.
+    /// Stops comparing processes that this process starts from now on.
     pub fn stop_following(&mut self) -> Result<(), Error> {
         self.stat.as_mut().map_or(Ok(()), KvmStat::stop_following)
     }
 
-    /// How the comparison is made, or why not.
+    /// Returns a note on how the comparison is made, or why it is not.
     pub fn note(&self) -> String {
         let stat = match &self.stat {
             Ok(stat) => stat,
@@ -89,12 +89,12 @@ impl Check {
 /// One vCPU in our tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Ours {
-    /// Where it is in the table.
+    /// Index of the vCPU in the table.
     pub slot: u32,
     pub pid: u32,
     pub vcpu: u32,
     pub exits: u64,
-    /// It is about to leave the table.
+    /// The vCPU is about to leave the table.
     pub ended: bool,
 }
 
@@ -105,11 +105,11 @@ type Place = (u32, u32);
 #[derive(Debug, Default)]
 struct Book {
     places: BTreeMap<Place, Sums>,
-    /// What was shown of our vCPUs that are still in their table.
+    /// Values shown of our vCPUs that are still in their table.
     slots: HashMap<u32, Shown>,
-    /// How many VMs or vCPUs there were whose last figures nobody knows.
+    /// Number of VMs or vCPUs whose last figures nobody knows.
     cut_off: u64,
-    /// What KVM counted in places where we never saw a vCPU.
+    /// KVM's count in places where we never saw a vCPU.
     unseen: u64,
     unseen_over: u64,
     /// One figure stands for all vCPUs of a VM.
@@ -120,29 +120,29 @@ struct Book {
 struct Sums {
     /// KVM's vCPUs that exist.
     kvm: BTreeMap<VmId, Kvm>,
-    /// Those that ended.
+    /// KVM's count of vCPUs that ended.
     over: Range,
-    /// In how many samples nobody was here.
+    /// Number of samples in which nobody was here.
     idle: u32,
     /// KVM's count is not known whole.
     unknown: bool,
-    /// Whether KVM, and whether we, ever knew a vCPU here.
+    /// KVM (`known`), and we (`seen`), have ever known a vCPU here.
     known: bool,
     seen: bool,
-    /// How much more than we KVM has been found to count: what was missed once stays missed.
+    /// Exits that KVM was found to count beyond ours: what was missed once stays missed.
     more: i128,
-    /// Of our vCPUs that left their table: their exits, and what was shown as KVM's count of them.
+    /// Exits of our vCPUs that left their table, and what was shown as KVM's count of them.
     gone: u64,
     gone_shown: u64,
 }
 
-/// What KVM counted lies in here.
+/// Bounds between which KVM's count lies.
 #[derive(Clone, Copy, Debug, Default)]
 struct Range {
     low: u64,
     high: u64,
-    /// How many exits may be in one count and not yet in the other: KVM's counter and the tracepoint are passed one
-    /// after the other, in an order that differs between kernels and vendors.
+    /// Number of exits that may be in one count and not yet in the other: KVM's counter and the tracepoint
+    /// are passed one after the other, in an order that differs between kernels and vendors.
     slack: u64,
 }
 
@@ -153,7 +153,7 @@ struct Kvm {
     first: Option<u64>,
     before: u64,
     after: u64,
-    /// It is being destroyed: `after` is an older figure.
+    /// The vCPU is being destroyed: `after` is an older figure.
     vanished: bool,
 }
 
@@ -176,13 +176,13 @@ impl Range {
     }
 }
 
-/// What was said of KVM's count of one of our vCPUs.
+/// Values shown of KVM's count of one of our vCPUs.
 #[derive(Clone, Copy, Debug)]
 struct Shown {
     place: Place,
-    /// It must not shrink.
+    /// Count last shown, which must not shrink.
     last: u64,
-    /// How much more than we it counted.
+    /// Exits that it counted beyond ours.
     more: i128,
 }
 

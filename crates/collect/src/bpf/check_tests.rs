@@ -155,7 +155,7 @@ proptest! {
         }
     }
 
-    /// What really happened is what is shown, however the moments fall: no false alarm.
+    /// The count that is shown is what really happened, however the moments fall: no false alarm.
     #[test]
     fn no_false_alarm(
         steps in proptest::collection::vec((0u64..7, 0u64..7, 0u64..7), 2..40),

@@ -1,4 +1,4 @@
-//! What guests wrote to ports for marks, out of the programs' ring buffer.
+//! Marks that guests wrote to ports, read from the programs' ring buffer.
 
 use super::super::{Error, PortMark, PortMarks};
 use super::object::Loaded;
@@ -8,24 +8,24 @@ use libbpf_rs::{RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Of the ring buffer: room for 16,384 marks, of which a vCPU may make `MAX_MARKS` between two looks.
+/// Size of the ring buffer: room for 16,384 marks, of which a vCPU may make `MAX_MARKS` between two looks.
 pub const BYTES: u32 = 1 << 19;
-/// The least that the kernel takes.
+/// Least size that the kernel takes.
 pub const LEAST_BYTES: u32 = 4096;
 
-/// So many are held until they are taken.
+/// Maximum number of marks that are held until they are taken.
 const MOST: usize = 65_536;
 
 /// The ring buffer, and what came out of it.
 pub struct Marks {
     ring: RingBuffer<'static>,
     held: Rc<RefCell<PortMarks>>,
-    /// How many the programs had lost when these were last taken.
+    /// Number of marks that the programs had lost at the last [`Marks::take`].
     lost: u64,
 }
 
 impl Marks {
-    /// Opens that of the loaded programs.
+    /// Opens the ring buffer of the loaded programs.
     pub fn open(loaded: &Loaded) -> Result<Marks, Error> {
         let held = Rc::new(RefCell::new(PortMarks::default()));
         let (map, into) = (loaded.map("marks")?, Rc::clone(&held));
@@ -46,7 +46,8 @@ impl Marks {
         self.ring.consume().map_err(|error| failed("reading the ring buffer for marks", &error))
     }
 
-    /// What came since this was last called, `lost` being how many the programs have lost since the start.
+    /// Returns the marks since the last call; `lost` is the number that the programs have lost since the
+    /// start.
     pub fn take(&mut self, lost: u64) -> Result<PortMarks, Error> {
         self.read()?;
         let mut taken = self.held.take();

@@ -25,13 +25,13 @@ use table::{Table, peek};
 use tables::{Found, Place, Tables, View};
 use vms::Vms;
 
-/// How many processes of a command can live at the same time and be followed.
+/// Maximum number of a command's processes that are followed at the same time.
 const MAX_FOLLOWED: u32 = 16_384;
 
-/// How many rows and vCPUs there can be: their indices have 16 bits, and the first is nobody's.
+/// Maximum number of rows, and of vCPUs: their indices have 16 bits, and the first is nobody's.
 const MOST: u32 = 65_534;
 
-/// What was said last of a vCPU.
+/// Values last shown of a vCPU.
 #[derive(Default)]
 struct Shown {
     /// KVM's own count, where the programs read it.
@@ -67,7 +67,7 @@ pub struct Bpf {
     free_vcpus: MapHandle,
     free_vms: MapHandle,
     selected: MapHandle,
-    /// What was said last of a slot that must not go back.
+    /// Values last shown of a slot, which must not go back.
     shown: HashMap<u32, Shown>,
     /// VMs without a vCPU that the programs would still find.
     resting: HashSet<u32>,
@@ -76,9 +76,9 @@ pub struct Bpf {
     gone: Loss,
     /// KVM's own count, where the programs do not read it.
     check: Option<Check>,
-    /// Where the guest is looked at.
+    /// Ring buffer of marks, if the guest is looked at.
     marks: Option<Marks>,
-    /// Why it had to be this source, or no more than this measured.
+    /// Reason why no better source was used, or why no more than this is measured.
     because: Option<String>,
     loaded: Loaded,
 }

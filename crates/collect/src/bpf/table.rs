@@ -52,7 +52,7 @@ impl<T: Wire> Table<T> {
         Table { memory, len, of: PhantomData }
     }
 
-    /// Where an element is. The kernel may write it at any time: read it with `read_volatile`.
+    /// Returns the place of an element. The kernel may write it at any time: read it with `read_volatile`.
     ///
     /// # Panics
     /// If there is no such element.
@@ -63,12 +63,12 @@ impl<T: Wire> Table<T> {
         unsafe { self.memory.as_mut_ptr().cast::<T>().add(index) }
     }
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> u32 {
         u32::try_from(self.len).unwrap_or(u32::MAX)
     }
 
-    /// Makes an element all zeros. The kernel must be done with it.
+    /// Fills an element with zeros. The kernel must be done with it.
     pub fn clear(&self, index: u32) {
         // SAFETY: `at` checked the index, and zeros are a value of every wire type.
         unsafe { self.at(index).write_bytes(0, 1) }

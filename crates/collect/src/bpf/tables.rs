@@ -16,7 +16,7 @@ pub struct Tables {
     pub vms: Table<wire::vm_info>,
 }
 
-/// What to look for.
+/// Choice of what a look at the tables reads.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub source: Source,
@@ -25,7 +25,7 @@ pub struct View {
     pub guest: bool,
     /// A reason that has no row will find no room for one.
     pub full: bool,
-    /// The moment (ns).
+    /// Time of the look (`CLOCK_MONOTONIC`, ns).
     pub now: u64,
 }
 

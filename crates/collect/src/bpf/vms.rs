@@ -1,4 +1,4 @@
-//! What is known of the VMs whose vCPUs are in the tables.
+//! VMs whose vCPUs are in the tables.
 
 use super::super::identity;
 use super::table::peek;
@@ -7,36 +7,36 @@ use super::wire;
 use exitscope_model::{Source, Vm, VmId};
 use std::collections::HashMap;
 
-/// Which VM of its process an id stands for is in its upper bits.
+/// First of the upper bits of an id, which number the VMs of its process.
 const NTH: u32 = 40;
 
-/// How vCPUs of one process are put to VMs: the first of each number makes the first VM, and so on.
+/// Assignment of one process's vCPUs to VMs: the first of each number makes the first VM, and so on.
 #[derive(Default)]
 struct Guess {
     /// VMs before this one have ended.
     first: u64,
-    /// Which VM the next vCPU of a number makes.
+    /// Index of the VM that the next vCPU of a number makes.
     next: HashMap<u32, u64>,
 }
 
-/// The VMs.
+/// VMs whose vCPUs are in the tables.
 pub struct Vms {
     source: Source,
     /// By id.
     known: HashMap<VmId, Vm>,
-    /// Which VM of its process a slot belongs to, where the programs cannot tell (see `alias`).
+    /// Index of a slot's VM in its process, where the programs cannot tell (see `alias`).
     aliases: HashMap<u32, u64>,
-    /// What was given out of those, by the programs' id.
+    /// Assignments so far, by the programs' id.
     guesses: HashMap<u64, Guess>,
 }
 
 impl Vms {
-    /// None yet.
+    /// Begins without VMs.
     pub fn new(source: Source) -> Vms {
         Vms { source, known: HashMap::new(), aliases: HashMap::new(), guesses: HashMap::new() }
     }
 
-    /// The VM of a slot, looked at closely when it is new. `None` for one that is nobody's.
+    /// Returns the VM of a slot, looked at closely when it is new; `None` for one that is nobody's.
     pub fn of_slot(&mut self, tables: &Tables, index: u32) -> Option<&Vm> {
         let slot = tables.vcpus.at(index);
         let info = tables.vms.at(peek!(slot, vm));
@@ -74,17 +74,17 @@ impl Vms {
         alias
     }
 
-    /// A slot is no vCPU's any more.
+    /// Forgets a slot that is no vCPU's any more.
     pub fn forget_slot(&mut self, index: u32) {
         self.aliases.remove(&index);
     }
 
-    /// The programs do not know this id any more.
+    /// Forgets an id that the programs do not know any more.
     pub fn forget(&mut self, id: u64) {
         self.guesses.remove(&id);
     }
 
-    /// After a sample: of `vms`, which are all that were in it, lets go of those that ended.
+    /// Forgets VMs that ended, after a sample; `vms` are all that were in it.
     pub fn retain_living<'a>(&mut self, vms: impl Iterator<Item = &'a Vm>) {
         let mut living = HashMap::new();
         for vm in vms {
