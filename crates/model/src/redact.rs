@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What must not be left anywhere.
+    /// Secret that must not be left anywhere.
     const SECRET: &str = "hunter2";
 
     #[test]

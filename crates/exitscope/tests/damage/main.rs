@@ -22,7 +22,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// So many are recorded.
+/// Intervals that are recorded.
 const INTERVALS: u64 = 10;
 
 /// Counts what is allocated.
@@ -72,7 +72,7 @@ impl Seeded {
     }
 }
 
-/// What some of the exits were about.
+/// Returns details of all but 4 of `count` exits, where the reason has some.
 fn details(code: u64, count: u64) -> Details {
     let detail = match code {
         3 => Detail::new(DetailKind::Port, 0x3f8, true),
@@ -83,7 +83,7 @@ fn details(code: u64, count: u64) -> Details {
     Details { counts: BTreeMap::from([(detail, of(count - 4))]), other: of(4) }
 }
 
-/// What came with an interval.
+/// Returns the console lines, marks and phases of an interval.
 fn events(number: u64) -> IntervalEvents {
     let at = |ms| Duration::from_millis(1000 * number + ms);
     let text =
@@ -240,7 +240,7 @@ fn report(path: &Path) -> Result<Option<Read>, Error> {
     }))
 }
 
-/// What is read.
+/// Content that is read from a recording.
 #[derive(Debug, PartialEq)]
 struct Read {
     whole: Interval,
