@@ -65,7 +65,7 @@ fn sample(seconds: u64) -> Sample {
     }
 }
 
-/// After a minute, on this screen.
+/// Returns the state after a minute, on the screen that `keys` lead to.
 fn state(keys: &[KeyCode]) -> State {
     let mut state = State::new(Mode::Live, Duration::from_secs(1));
     let interval = Interval::between(&sample(1), &sample(2)).expect("counters grow");

@@ -114,7 +114,7 @@ fn top(folder: &Folder) -> Command {
     command
 }
 
-/// Nothing that is set on the terminal differs, and nothing of the screen is left.
+/// Asserts that the terminal has its settings of before, and nothing of the screen is left.
 fn assert_given_back(
     before: &rustix::termios::Termios,
     after: &rustix::termios::Termios,

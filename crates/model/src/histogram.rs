@@ -29,12 +29,12 @@ pub const BUCKETS: usize = 38;
 pub struct Histogram {
     /// The first bucket that holds something; 0 where none does.
     first: u8,
-    /// From that one to the last that holds something.
+    /// Counts of the buckets from that one to the last that holds something.
     counts: SmallVec<[u64; 6]>,
 }
 
 impl FromIterator<u64> for Histogram {
-    /// From the counts of all buckets, or of the first so many.
+    /// Builds a histogram from the counts of all buckets, or of the first so many.
     ///
     /// # Panics
     /// If there are more than [`BUCKETS`].
@@ -44,7 +44,7 @@ impl FromIterator<u64> for Histogram {
 }
 
 impl Histogram {
-    /// From the counts of bucket `first` and of those after it.
+    /// Builds a histogram from the counts of bucket `first` and of those after it.
     ///
     /// # Panics
     /// If that goes beyond the last of [`BUCKETS`].

@@ -28,7 +28,7 @@ impl Mode {
 pub struct Modes([u64; Mode::ALL.len()]);
 
 impl Modes {
-    /// From the exits of each mode, in the order of [`Mode::ALL`].
+    /// Builds counts from the exits of each mode, in the order of [`Mode::ALL`].
     pub fn new(exits: [u64; Mode::ALL.len()]) -> Modes {
         Modes(exits)
     }

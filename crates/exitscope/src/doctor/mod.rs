@@ -263,7 +263,7 @@ fn debugfs(facts: &Facts) -> Check {
     }
 }
 
-/// Nothing to say of Debian's KVM, which has none.
+/// Checks the counters of a KVM that counts its own exits; `None` for Debian's KVM, which has none.
 fn counters(facts: &Facts) -> Option<Check> {
     Some(match facts.source.counters? {
         true => fine("counters", "KVM counts its own exits, for the source `kernel`"),

@@ -37,7 +37,7 @@ pub enum Added {
         /// Distance between their farthest ends (ns).
         most: f64,
     },
-    /// They do not: nothing can be said but that it is less than this (ns).
+    /// The middle halves overlap: the cost is less than this (ns), and no more is known.
     Noise(f64),
 }
 

@@ -12,7 +12,7 @@ pub const ENDED: usize = 64;
 pub struct Accumulator {
     /// The last interval.
     pub last: Option<Interval>,
-    /// From the beginning, or the last reset, to the end of the last interval.
+    /// Interval from the beginning, or the last reset, to the end of the last interval.
     pub total: Option<Interval>,
     /// The last minute.
     pub history: History,

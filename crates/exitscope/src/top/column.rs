@@ -24,7 +24,7 @@ pub enum Weight {
     Nothing,
     /// A number: the greatest comes first.
     Number(f64),
-    /// In its order.
+    /// A text, in ascending order.
     Text(String),
 }
 

@@ -1,4 +1,4 @@
-//! From keys and the mouse to what is shown.
+//! Effects of keys and of the mouse on the screen.
 
 use super::column::ORDERS;
 use super::filter::{Filter, Filters, LONGEST};
@@ -188,7 +188,7 @@ fn back(state: &mut State) {
     }
 }
 
-/// To the next of the lists of everything.
+/// Turns to the list of everything that is `by` places after this one.
 fn turn(state: &mut State, by: isize) {
     const LISTS: [List; 3] = [List::Vms, List::Vcpus, List::Reasons];
     let now = match state.pages()[0].view {

@@ -78,9 +78,9 @@ pub struct Prompt {
 /// Source of the intervals.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
-    /// From the host, as they happen.
+    /// Intervals of the host, as they happen.
     Live,
-    /// From a recording.
+    /// Intervals of a recording.
     Replay(Replay),
 }
 
@@ -93,7 +93,7 @@ pub struct Replay {
     pub at: usize,
     /// Number of intervals.
     pub count: usize,
-    /// From its beginning to the end of the interval that is shown.
+    /// Time from the recording's beginning to the end of the interval that is shown.
     pub time: Duration,
     /// Length of the recording.
     pub length: Duration,

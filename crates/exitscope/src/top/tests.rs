@@ -90,7 +90,7 @@ fn screen(state: &mut State, width: u16, height: u16) -> String {
     text(&drawn(state, COLOR, width, height))
 }
 
-/// At the usual size of a terminal, and at a large one.
+/// Compares screens at the usual size of a terminal, and at a large one.
 fn snapshots(name: &str, mut state: State) {
     for (width, height) in [(80, 24), (200, 50)] {
         insta::assert_snapshot!(format!("{name}_{width}"), screen(&mut state, width, height));
@@ -377,7 +377,7 @@ fn a_recording_moves_by_arrows_and_plays() {
     assert!(screen(&mut state, 100, 12).contains('▶'));
 }
 
-/// Anything that can come.
+/// Anything that can happen to the state.
 #[derive(Clone, Debug)]
 enum Input {
     Key(KeyCode, KeyModifiers),

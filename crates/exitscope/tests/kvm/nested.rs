@@ -15,7 +15,7 @@ struct Cost {
     l1_exits: u64,
 }
 
-/// By vCPU, level and reason.
+/// Costs by vCPU, level and reason.
 type Costs = BTreeMap<(u64, u64, String), Cost>;
 
 fn number(value: &Value, key: &str) -> u64 {

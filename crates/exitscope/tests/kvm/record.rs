@@ -100,7 +100,7 @@ fn a_recorder_that_is_killed_loses_the_last_interval_at_most() {
     }
 }
 
-/// On a disk of a few hundred KB.
+/// The disk has a few hundred KB.
 #[test]
 fn a_full_disk_ends_the_recording_and_not_the_command() {
     let folder = std::env::temp_dir().join(format!("exitscope-test-{}-full", std::process::id()));

@@ -24,7 +24,7 @@ const STEPS: u64 = 10;
 const VCPUS: u64 = (POOL + 1 + STEPS) * 4;
 /// Rows of each: four kinds, the write that ends a turn, nested page faults, interrupts, and one to spare.
 const ROWS: u64 = VCPUS * 8;
-/// By how much the memory may differ. What a VM leaves behind, if it does, is some 5 KB (two vCPUs with six rows of
+/// Tolerated difference of the memory. What a VM leaves behind, if it does, is some 5 KB (two vCPUs with six rows of
 /// 430 bytes each), and 130 VMs come and go between the two looks.
 const MEMORY_KB: u64 = 256;
 
@@ -108,7 +108,7 @@ fn number(value: &Value, key: &str) -> u64 {
     value[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {value}"))
 }
 
-/// By VM and vCPU: exits, and those that the guest's program made, by code.
+/// Exits by VM and vCPU, and of these the ones that the guest's program made, by code.
 type Counts = BTreeMap<(u64, u64), (u64, BTreeMap<i64, u64>)>;
 
 /// Returns the exits by what the guest program says.

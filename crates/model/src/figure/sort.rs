@@ -11,11 +11,11 @@ use std::str::FromStr;
 pub struct Sort(&'static Figure);
 
 impl Sort {
-    /// By host time that was not halted, so that idleness does not come first: the default.
+    /// Order by host time that was not halted, so that idleness does not come first: the default.
     pub const BUSY: Sort = Sort(&BUSY_NS);
-    /// By exits.
+    /// Order by exits.
     pub const COUNT: Sort = Sort(&COUNT);
-    /// By the reason's name.
+    /// Order by the reason's name.
     pub const NAME: Sort = Sort(&REASON);
 
     /// Returns all orders: the default, then the other numbers, then names and what identifies.

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 /// Value of a [`Figure`](super::Figure) for some exits.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// There is none: it was not measured, or does not apply.
+    /// No value: it was not measured, or does not apply.
     Nothing,
     /// A VM, by its name, which may be hostile, and the process that tells apart VMs of one name.
     Vm(String, u32),
