@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /*
- * What exits were about, such as a port: counted in lists of the exit's row, when the exit itself is. kinds.bpf.h says
- * which reasons have which kind of detail.
+ * Details of exits, such as a port: counted in lists of the exit's row, when the exit itself is. kinds.bpf.h
+ * says which reasons have which kind of detail.
  *
- * What an exit was about is looked at first when KVM_RUN returns, the vCPU enters again, or it ends. By then KVM has read
- * what VMX keeps in the VMCS, and until then nobody changes the VMCB that the vCPU has, or its registers: only the VMM
- * could, by another ioctl.
+ * An exit's detail is looked at first when KVM_RUN returns, the vCPU enters again, or it ends. By then KVM
+ * has read what VMX keeps in the VMCS, and until then nobody changes the VMCB that the vCPU has, or its
+ * registers: only the VMM could, by another ioctl.
  */
 #ifndef EXITSCOPE_DETAILS_BPF_H
 #define EXITSCOPE_DETAILS_BPF_H
@@ -65,7 +65,7 @@ static __always_inline void read_msr(struct vcpu_slot *slot, struct detail_key *
 		detail->attributes = code == VMX_WRMSR ? DETAIL_WRITE : 0;
 }
 
-/* What the exit that is being handled is about, which its row's kind tells; kind 0 if that cannot be known. */
+/* Returns the detail of the exit that is being handled, by its row's kind; kind 0 if that cannot be known. */
 static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row, struct detail_key *detail)
 {
 	detail->key = 0;

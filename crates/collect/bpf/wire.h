@@ -38,9 +38,9 @@ enum {
 	DETAIL_WRITE = 1,
 	DETAIL_SIZE_SHIFT = 8,
 	DETAIL_FLAG_SHIFT = 16,
-	/* How many bytes written to ports for marks are told of one vCPU between two looks. */
+	/* Maximum number of marks (bytes written to ports) of one vCPU that are told between two looks. */
 	MAX_MARKS = 1024,
-	/* How much of a VMM's command line is kept with the VM, for one that is gone before it was looked at. */
+	/* Bytes of a VMM's command line that are kept with the VM, should the VMM end before it is looked at. */
 	ARGS_BYTES = 1024,
 	COMM_BYTES = 16,
 	/* Where a vCPU was last found. A wrong entry only costs a hash look-up. */
@@ -59,7 +59,7 @@ enum {
 };
 
 /*
- * What a vCPU is doing, as its last event told. Whoever writes what belongs to a vCPU sets VCPU_WRITING before and
+ * State of a vCPU by its last event. Whoever writes what belongs to a vCPU sets VCPU_WRITING before and
  * another state afterwards, so that a reader who finds the same state, exit and turn before and after it has read
  * has read one moment.
  */
@@ -81,7 +81,7 @@ enum vcpu_phase {
 	PHASE_HALTED = 2, /* it waits for an event */
 };
 
-/* Whether a vCPU's guest has guests of its own (L2), as far as it was seen to enter one. */
+/* Knowledge of a vCPU's guest: has it guests of its own (L2), as far as it was seen to enter one? */
 enum vcpu_nests {
 	NESTS_NOT = 0,
 	NESTS = 1,
@@ -105,7 +105,7 @@ struct extremes {
 	u64 max_ns;
 };
 
-/* What an exit was about. Kind 0: that is not known. */
+/* Detail of an exit. Kind 0: it is not known. */
 struct detail_key {
 	u64 key;
 	u32 attributes;
@@ -159,7 +159,7 @@ struct row {
 	u64 l1_ns;    /* ... and after so long, counted from the entry into L1 */
 };
 
-/* How often KVM_RUN returned with one reason while an exit of one row was being handled. Return 0 is nobody's. */
+/* Count of KVM_RUN's returns with one reason, while exits of one row were handled. Return 0 is nobody's. */
 struct user_return {
 	u64 count;
 	int reason; /* KVM_EXIT_*, or a negative error */

@@ -1,4 +1,4 @@
-//! What exits were about: a port, an MSR, an address …
+//! Details of exits: the port, MSR, address and the like that an exit was about.
 
 use super::DetailKind;
 use std::collections::BTreeMap;

@@ -80,7 +80,7 @@ fn split(code: ExitCode, counters: &Counters) -> (Split, Returns) {
     }
 }
 
-/// What exits with this code, with these counters, are about, on AMD.
+/// Returns the details of exits with this code and these counters, on AMD.
 fn details(code: ExitCode, counters: &Counters) -> Details {
     let port = |port, write| Detail::new(DetailKind::Port, port, write);
     let msr = |msr, write| Detail::new(DetailKind::Msr, msr, write);

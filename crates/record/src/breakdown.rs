@@ -1,4 +1,4 @@
-//! What exits were about, and what KVM_RUN returned with, in few bytes.
+//! Counts by what exits were about and by what KVM_RUN returned with, in few bytes.
 //!
 //! Each pair of a reason and such a thing is a *breakdown*, which has a row in the table `breakdowns` once. What a vCPU did in an
 //! interval are two blobs: one of returns and modes, with a count each, and one of details, which have host times too. A blob

@@ -1,4 +1,4 @@
-//! What the rows of a recording refer to by small numbers, and who is there.
+//! Small numbers by which rows of a recording refer to vCPUs, reasons and the like; and the VMs that exist.
 
 use super::breakdown::{self, BreakdownKey};
 use super::{about, text};
@@ -24,28 +24,28 @@ struct KnownVcpu {
 /// The small numbers that stand for vCPUs, reasons and breakdowns.
 #[derive(Default)]
 pub struct Keys {
-    /// Those that are there.
+    /// VMs that were there in the last interval.
     vms: BTreeMap<VmId, Known>,
-    /// How many vCPUs there have been.
+    /// Number of vCPUs so far.
     vcpus: i64,
     reasons: HashMap<(Level, ExitCode), i64>,
     user_reasons: Vec<i32>,
-    /// By reason, and what it was about.
+    /// Numbers of breakdowns, by the number of the reason and by key.
     breakdowns: HashMap<(i64, BreakdownKey), u16>,
 }
 
-/// The same while an interval is written. What is new gets its row here.
+/// The numbers while an interval is written. What is new gets its row here.
 pub struct At<'a> {
-    /// The numbers so far.
+    /// Numbers so far.
     pub keys: &'a mut Keys,
-    /// Where to write.
+    /// Transaction to write in.
     pub transaction: &'a Transaction<'a>,
-    /// Which interval.
+    /// Number of the interval.
     pub interval: i64,
 }
 
 impl At<'_> {
-    /// That of a vCPU, whose VM is there.
+    /// Returns the number of a vCPU, whose VM is there.
     pub fn vcpu(&mut self, vm: VmId, number: u32) -> rusqlite::Result<i64> {
         let known = self.keys.vms.get_mut(&vm).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
         if let Some(vcpu) = known.vcpus.get_mut(&number) {
@@ -64,7 +64,7 @@ impl At<'_> {
         Ok(key)
     }
 
-    /// That of a reason.
+    /// Returns the number of a reason.
     pub fn reason(&mut self, level: Level, code: ExitCode) -> rusqlite::Result<i64> {
         if let Some(key) = self.keys.reasons.get(&(level, code)) {
             return Ok(*key);

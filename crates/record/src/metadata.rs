@@ -21,11 +21,11 @@ pub struct VmLife {
 
 /// A vCPU of the recording, likewise.
 pub struct VcpuLife {
-    /// By what rows call it.
+    /// Number by which rows refer to it.
     pub key: i64,
-    /// Whose it is.
+    /// VM of the vCPU.
     pub vm: VmId,
-    /// Its number there.
+    /// Number of the vCPU in the VM.
     pub number: u32,
     /// From this interval on.
     pub first: i64,
@@ -33,17 +33,17 @@ pub struct VcpuLife {
     pub last: Option<i64>,
 }
 
-/// When an interval was.
+/// Place of an interval in time.
 pub struct Moment {
-    /// By what rows call it: from 1 on, one after the other.
+    /// Number by which rows refer to it: from 1 on, one after the other.
     pub id: i64,
     /// Its begin by the host's clock.
     pub start: SystemTime,
     /// Its end by the host's clock.
     pub end: SystemTime,
-    /// How long after the beginning of the recording it began.
+    /// Time from the beginning of the recording to that of the interval.
     pub offset: Duration,
-    /// How long it was.
+    /// Length of the interval.
     pub length: Duration,
 }
 
@@ -131,7 +131,7 @@ impl Database {
         Ok(facts)
     }
 
-    /// What the facts say of the recording.
+    /// Reads the description of the recording from its facts.
     pub fn about(&self, facts: &BTreeMap<String, String>) -> Result<About, Error> {
         let fact = |name: &str| {
             facts.get(name).cloned().ok_or_else(|| self.damaged(format!("it has no fact {name:?}")))

@@ -21,7 +21,8 @@ const MAX_ROWS: usize = 8_191 * 64;
 /// The most bytes of the name of a loss.
 const MOST_FIGURE: usize = 64;
 
-/// What is added up: each is so small over the whole recording that even two together are no more than 64 bits.
+/// Kind of figure that is added up. Over the whole recording each is so small that two together fit in 64
+/// bits.
 #[derive(Clone, Copy)]
 enum Sum {
     Counts,
@@ -137,9 +138,9 @@ impl<'a> Cursor<'a> {
 /// VMs and vCPUs that an interval has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// All that are there.
+    /// All VMs and vCPUs that exist.
     All,
-    /// Those that have a row.
+    /// Those that have a row in the interval.
     Active,
 }
 

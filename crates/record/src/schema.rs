@@ -1,13 +1,13 @@
-//! How a recording is laid out, by version. `docs/recording.md` describes it for those who query it.
+//! Layout of a recording, by version. `docs/recording.md` describes it for those who query it.
 
 use rusqlite::{Connection, Transaction};
 
-/// `application_id` of a recording: `exsc` in ASCII. By it `file` and this tell it from other databases.
+/// `application_id` of a recording: `exsc` in ASCII. It tells recordings from other databases, to `file` too.
 pub const APPLICATION_ID: i32 = 0x6578_7363;
 
-/// What leads from each version to the next; `user_version` says how many have been done. One that was released is never
-/// changed, and one between releases may be. What a migration takes away, a reader still reads from earlier versions; a view
-/// takes the place of a table that others may query.
+/// Migrations from each version to the next; `user_version` says how many have been done. One that was
+/// released is never changed, and one between releases may be. What a migration takes away, a reader still
+/// reads from earlier versions; a view takes the place of a table that others may query.
 const MIGRATIONS: [&str; 3] = [FIRST, include_str!("second.sql"), include_str!("third.sql")];
 
 /// The newest version.

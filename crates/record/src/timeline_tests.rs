@@ -218,7 +218,7 @@ fn the_outcome_is_kept() {
     }
 }
 
-/// Of details there were counts alone, in one blob with the returns.
+/// A recording of version 2 has details as counts alone, in one blob with the returns.
 #[test]
 fn a_recording_of_version_2_is_read() {
     let folder = Folder::new("second");

@@ -1,4 +1,4 @@
-//! What exits were about, for people and for machines. All that differs between kinds of detail is in
+//! Details of exits, for people and for machines. All that differs between kinds of detail is in
 //! [`exitscope_model::KINDS`].
 
 use super::line::{Kind, Line};

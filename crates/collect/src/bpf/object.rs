@@ -31,17 +31,17 @@ pub struct Sizes {
     pub marks: u32,
 }
 
-/// How long a table for so many elements is: see `config` in bpf/wire.h.
+/// Returns the length of a table for so many elements: see `config` in bpf/wire.h.
 pub fn table_len(elements: u32) -> u32 {
     elements.next_power_of_two()
 }
 
-/// What to count.
+/// Choice of the programs, and of what they count.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
-    /// With which programs.
+    /// Source that the programs belong to.
     pub source: Source,
-    /// What to measure beside the number of exits.
+    /// Level of detail to measure.
     pub measured: Measured,
     /// Count the VMs of selected processes alone.
     pub only_selected: bool,
@@ -58,11 +58,11 @@ pub struct Task {
 /// Runs of programs that the kernel skipped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Skipped {
-    /// Of those that count.
+    /// Runs of programs that count.
     pub counting: u64,
-    /// Of those that only tell apart where host time goes.
+    /// Runs of programs that only tell apart where host time goes.
     pub split: u64,
-    /// Of the one that hears marks.
+    /// Runs of the program that hears marks.
     pub marks: u64,
 }
 
@@ -201,7 +201,7 @@ impl Loaded {
             .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
     }
 
-    /// How often the kernel skipped a program because it was running already on that CPU.
+    /// Returns the runs that the kernel skipped because the program was running already on that CPU.
     pub fn skipped(&self) -> Result<Skipped, Error> {
         let mut skipped = Skipped::default();
         for program in self.object.progs() {
@@ -226,12 +226,12 @@ pub fn give_back(list: &MapHandle, index: u32) -> Result<(), Error> {
         .map_err(|error| kernel("giving a table's place back", &error.to_string()))
 }
 
-/// Whether nothing was given back that the programs have not taken.
+/// Returns true if the programs have taken all that was given back.
 pub fn is_empty(list: &MapHandle) -> bool {
     !matches!(list.lookup(&[], MapFlags::ANY), Ok(Some(_)))
 }
 
-/// The index that the programs have for a key.
+/// Returns the index that the programs have for a key.
 pub fn find(map: &MapHandle, key: u64) -> Result<Option<u32>, Error> {
     let found = map
         .lookup(&key.to_ne_bytes(), MapFlags::ANY)
@@ -251,12 +251,12 @@ pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
 }
 
-/// Whether Intel's module drives KVM.
+/// Returns true if Intel's module drives KVM.
 fn vmx() -> bool {
     host::backend() == host::Backend::Vendor("kvm_intel".to_owned())
 }
 
-/// The name of the program on exits with [`Source::Btf`]: see `Loaded::try_load` for `switches`.
+/// Returns the name of the program on exits with [`Source::Btf`]: see `Loaded::try_load` for `switches`.
 fn on_exit(task: Task, switches: bool) -> String {
     let vendor = match (vmx(), switches) {
         (true, _) => "vmx",
@@ -271,12 +271,12 @@ fn on_exit(task: Task, switches: bool) -> String {
     format!("on_exit_{vendor}{kind}")
 }
 
-/// Whether a program is one of bpf/split.bpf.h.
+/// Returns true for a program of bpf/split.bpf.h.
 fn is_split(program: &str) -> bool {
     ["on_return", "on_run", "on_load", "on_block", "on_wakeup"].contains(&program)
 }
 
-/// The size of a table of elements of this type, with some more after the last.
+/// Returns the size of a table of elements of this type, with some more after the last, in bytes.
 fn bytes<T>(elements: u32, more: u32) -> u32 {
     (table_len(elements) + more).saturating_mul(u32::try_from(size_of::<T>()).unwrap_or(u32::MAX))
 }
@@ -290,7 +290,7 @@ fn bytes_of(config: &wire::config) -> &[u8] {
     unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }
 }
 
-/// What libbpf says while it works, kept instead of printed: its warnings belong to the error they explain.
+/// Keeper of libbpf's messages, which are not printed: its warnings belong to the error they explain.
 struct Said;
 
 static SAID: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());

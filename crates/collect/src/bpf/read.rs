@@ -11,12 +11,12 @@ use std::cell::RefCell;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-/// How often a vCPU is read again because it wrote meanwhile. A reading takes about a microsecond, and so does
-/// the shortest exit: a second try is rare.
+/// Number of times that a vCPU is read again because it wrote meanwhile. A reading takes about a microsecond,
+/// and so does the shortest exit: a second try is rare.
 const TRIES: usize = 1000;
 
-/// How often we sleep after so many tries, and for how long. A vCPU that lost its CPU while it wrote, maybe to us, must
-/// first get one again.
+/// Number and length of the sleeps after so many tries. A vCPU that lost its CPU while it wrote, maybe to us,
+/// must first get one again.
 const PAUSES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -26,26 +26,26 @@ pub struct Reading {
     pub loss: Loss,
 }
 
-/// What belongs to one vCPU, as the programs have it.
+/// Data of one vCPU, copied from the programs' tables.
 #[derive(Default)]
 pub struct Copied {
     slot: wire::vcpu_slot,
     rows: Vec<CopiedRow>,
-    /// Those of the first row, then those of the second, and so on.
+    /// Returns of the first row, then those of the second, and so on.
     returns: Vec<wire::user_return>,
     details: Vec<wire::detail>,
 }
 
 struct CopiedRow {
     row: wire::row,
-    /// How many of these are its own.
+    /// Number of the copied returns, and of the details, that are this row's.
     returns: usize,
     details: usize,
 }
 
-/// What is in a list.
+/// Element of a linked list in a table.
 trait Listed: Wire + Copy {
-    /// The next one's index, 0 at the end.
+    /// Returns the index of the next element, 0 at the end.
     fn next(&self) -> u32;
 }
 
@@ -76,7 +76,7 @@ fn follow<T: Listed>(table: &Table<T>, mut index: u32, most: u32, into: &mut Vec
     into.len() - before
 }
 
-/// What one look at all vCPUs has in common.
+/// Values that all readings of one look have in common.
 pub struct Reader<'a> {
     pub rows: &'a Table<wire::row>,
     pub returns: &'a Table<wire::user_return>,
@@ -157,7 +157,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What it all means, `state` being the vCPU's.
+    /// Decodes the copy of a vCPU in `state`.
     fn decode(&self, copied: &Copied, vm: VmId, state: u32) -> Reading {
         let slot = &copied.slot;
         let isa = if slot.isa == 1 { Isa::Vmx } else { Isa::Svm };
@@ -239,7 +239,7 @@ impl Reader<'_> {
         kvm + u64::from(handling)
     }
 
-    /// What a vCPU did with its time, `over` being what its rows say of exits that are over.
+    /// Returns the time of a vCPU by use; `over` is the sum of its rows, of exits that are over.
     fn time(&self, slot: &wire::vcpu_slot, over: Vcpu, handling: bool) -> VcpuTime {
         let end = match slot.end_ns {
             0 => self.now,
@@ -308,7 +308,7 @@ fn level(l2: u32) -> Level {
     if l2 == 0 { Level::L1 } else { Level::L2 }
 }
 
-/// What the rows of a vCPU add up to.
+/// Sums over the rows of a vCPU.
 #[derive(Clone, Copy, Default)]
 struct Vcpu {
     exits: u64,
@@ -324,7 +324,7 @@ impl Vcpu {
     }
 }
 
-/// As `widen` in bpf/count.bpf.h does.
+/// Does the same as `widen` in bpf/count.bpf.h.
 fn widen(isa: Isa, code: i64) -> i64 {
     let negative = isa == Isa::Svm && code >> 8 == 0x00ff_ffff;
     if negative { code | !0xffff_ffff } else { code }

@@ -1,4 +1,4 @@
-//! What exits were about: as often as the guest did it, and all host time in one of them.
+//! Details of exits: counted as often as the guest made them, and all host time in one of them.
 
 use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_until_counting};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use std::process::Command;
 /// Counts by (is a port, number, written).
 type Counts = BTreeMap<(bool, u64, bool), u64>;
 
-/// So many different ones a row tells apart: MAX_DETAILS of bpf/wire.h.
+/// Number of details that a row tells apart: MAX_DETAILS of bpf/wire.h.
 const MOST: usize = 256;
 
-/// What the guest says that it did.
+/// Returns the accesses that the guest says it made.
 fn done(said: &str) -> Counts {
     let guest: Value = serde_json::from_str(said).unwrap();
     let mut counts = Counts::new();
@@ -157,7 +157,7 @@ fn places_are_given_back() {
     assert_eq!(counted.values().sum::<u64>() + others, expected.values().sum::<u64>());
 }
 
-/// What all intervals in a file say together.
+/// Returns the sums over all intervals in a file.
 fn sums(file: &Scratch) -> (Counts, u64) {
     let (mut all, mut others) = (Counts::new(), 0);
     for line in file.read().lines() {

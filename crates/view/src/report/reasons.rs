@@ -204,7 +204,7 @@ fn times(m: &mut Markup, group: &Group, range: (usize, usize)) {
     });
 }
 
-/// What the exits were about, and what KVM_RUN returned with.
+/// Lists the details of the exits, and what KVM_RUN returned with.
 fn about(m: &mut Markup, group: &Group) {
     let counters = &group.counters;
     let found = details::by_frequency(&counters.details);

@@ -271,7 +271,7 @@ fn vm_row(m: &mut Markup, story: &Story, id: VmId, found: &Group) {
     cell(m, &most.map_or(String::new(), |(code, _)| reason::name(*code).into_owned()));
 }
 
-/// What exits were about; nothing where that was not counted.
+/// Writes a table of details; nothing if they were not counted.
 pub fn ports(m: &mut Markup, story: &Story) {
     let whole = &story.boot.whole;
     let all = Group::total(whole).counters.details;

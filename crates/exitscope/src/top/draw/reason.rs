@@ -16,7 +16,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use std::cmp::Reverse;
 
-/// From which width on there are two columns.
+/// Least width, in cells, at which there are two columns.
 const TWO: usize = 116;
 
 /// Number of vCPUs and of details that are listed.
@@ -25,12 +25,12 @@ const LISTED: usize = 24;
 /// Width of a detail's mean and longest host time.
 const TIMES: usize = 27;
 
-/// How wide words are that have something beside them.
+/// Width of a label that has something beside it, in cells.
 const LABEL: usize = 13;
 
 type Lines = Vec<Line<'static>>;
 
-/// Draws the reason into `area`, from line `top` on; says the greatest sensible `top`.
+/// Draws the reason into `area`, from line `top` on. Returns the greatest sensible `top`.
 pub fn draw(state: &State, scope: Scope, which: Which, look: Look, area: Rect, buf: &mut Buffer) -> usize {
     let width = usize::from(area.width);
     let columns = if width >= TWO {
@@ -73,11 +73,11 @@ pub fn draw(state: &State, scope: Scope, which: Which, look: Look, area: Rect, b
     last
 }
 
-/// What is told of.
+/// Figures of the reason in the scope.
 struct Parts {
-    /// All of the scope together.
+    /// Sum over the scope; `None` if the reason has not occurred.
     row: Option<Row>,
-    /// Each vCPU's, those with most exits first.
+    /// Counters of each vCPU, those with most exits first.
     vcpus: Vec<(exitscope_model::VmId, u32, Counters)>,
 }
 
@@ -123,7 +123,7 @@ impl Writer<'_> {
         self.group().map(|group| &group.counters)
     }
 
-    /// How often, how long, where the time went.
+    /// Returns lines on the rate, the times, and where the time went.
     fn figures(&self) -> Lines {
         let Some(row) = &self.parts.row else {
             return vec![Line::from(format!("{} has not occurred.", reason_name(self.which)))];
@@ -209,7 +209,7 @@ impl Writer<'_> {
         lines
     }
 
-    /// What KVM_RUN returned with, and what the exits were about.
+    /// Returns lines on what KVM_RUN returned with, and on the details of the exits.
     fn about(&self) -> Lines {
         let mut lines = Vec::new();
         let Some(counters) = self.counters() else { return lines };
@@ -268,7 +268,7 @@ impl Writer<'_> {
         ])
     }
 
-    /// Which vCPUs make them.
+    /// Returns a line for each vCPU that has such exits.
     fn vcpus(&self) -> Lines {
         let mut lines = vec![Line::default(), self.heading("vCPUs")];
         let all: u64 = self.parts.vcpus.iter().map(|(.., counters)| counters.count).sum();
@@ -296,7 +296,7 @@ impl Writer<'_> {
         lines
     }
 
-    /// What the reason means, what causes many, what helps.
+    /// Returns the meaning of the reason, what causes many such exits, and what helps.
     fn meaning(&self) -> Lines {
         let mut lines = vec![Line::default(), self.heading("What it means")];
         for modifier in reason::modifiers(self.which.1) {
