@@ -163,6 +163,7 @@ bench-user:
 
 check:
 	@scripts/setup build
+	scripts/check-prose
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	rustfmt --edition 2021 --check kernel/exitscope/exitscope.rs
