@@ -65,7 +65,7 @@ static __always_inline void read_msr(struct vcpu_slot *slot, struct detail_key *
 		detail->attributes = code == VMX_WRMSR ? DETAIL_WRITE : 0;
 }
 
-/* Returns the detail of the exit that is being handled, by its row's kind; kind 0 if that cannot be known. */
+/* Reads the detail of the exit that is being handled, by its row's kind; kind 0 if that cannot be known. */
 static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row, struct detail_key *detail)
 {
 	detail->key = 0;

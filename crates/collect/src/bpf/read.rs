@@ -31,7 +31,7 @@ pub struct Reading {
 pub struct Copied {
     slot: wire::vcpu_slot,
     rows: Vec<CopiedRow>,
-    /// Returns of the first row, then those of the second, and so on.
+    /// User returns of the first row, then those of the second, and so on.
     returns: Vec<wire::user_return>,
     details: Vec<wire::detail>,
 }
