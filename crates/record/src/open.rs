@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// No text, blob or row of a recording is longer: a command line has 64 KiB, which grow sixfold when they are quoted.
-const MAX_LENGTH: i32 = 1 << 20;
+/// No text or blob of a recording is longer: a blob of details has 26 bytes for each of 65,535.
+const MAX_LENGTH: i32 = 2 << 20;
 
 /// No statement of a recording's schema is longer, and no name in it.
 const MAX_SCHEMA_LENGTH: i32 = 32 << 10;

@@ -80,7 +80,7 @@ fn rows_that_share_their_bytes_are_refused() {
     let used = |number: u64| {
         let counts = (0..40_000_u64).flat_map(|key| [(key >> 8), key & 0xff, 1]);
         let counts = [2, 1].into_iter().chain(counts).map(|byte| u8::try_from(byte).unwrap()).collect();
-        vec![int(1 + number / 1000), int(number % 1000), Value::Blob(counts)]
+        vec![int(1 + number / 1000), int(number % 1000), Value::Blob(counts), Value::Blob(Vec::new())]
     };
     type Rows<'a> = (&'a str, Tree, u64, &'a dyn Fn(u64) -> Vec<Value>);
     let all: [Rows<'_>; 6] = [
@@ -89,7 +89,7 @@ fn rows_that_share_their_bytes_are_refused() {
         ("console", Tree::Table, 3000, &console),
         ("marks", Tree::Table, 3000, &marks),
         ("exits", Tree::Index, 6000, &exits),
-        ("used", Tree::Index, 1000, &used),
+        ("breakdown_counts", Tree::Index, 1000, &used),
     ];
     for (table, tree, rows, row) in all {
         let mut forge = Forge::of(&good.0, &file.0, 512, nothing);
@@ -117,7 +117,11 @@ fn trees_without_end_are_refused() {
             Tree::Index,
             vec![int(1), int(0), int(1), int(1), int(1), int(1), int(1), int(1), int(1), int(1)],
         ),
-        ("used", Tree::Index, vec![int(1), int(0), Value::Blob(vec![1, 1, 0, 1])]),
+        (
+            "breakdown_counts",
+            Tree::Index,
+            vec![int(1), int(0), Value::Blob(vec![1, 1, 0, 1]), Value::Blob(vec![])],
+        ),
         ("losses", Tree::Index, vec![int(1), word("torn"), int(1)]),
     ];
     for (table, tree, row) in rows {
