@@ -22,6 +22,8 @@
 # make check  formatting and lints
 # make bench  what watching exits costs: exitscope, perf, bpftrace and trace-cmd side by side, on one kernel (SUITE=trixie
 #             for another), then the speed of what runs in user space. A quarter of an hour on two cores.
+# make fuzz TARGET=console SECONDS=600
+#             one of the fuzz targets in fuzz/fuzz_targets, for that long
 # make docs   writes the parts of the documentation that are made from the registry of figures: the tables of docs/output.md,
 #             docs/json.md and docs/top.md, and docs/stat.schema.json. Tests compare them
 # make build  the release build: target/release/exitscope
@@ -53,7 +55,7 @@ RUN ?= run
 export SUITES
 
 .PHONY: docs build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm \
-	test-first test-second test-shard known-shard list-shards bench bench-exits bench-user check clean
+	test-first test-second test-shard known-shard list-shards bench bench-exits bench-user check fuzz clean
 
 build:
 	@scripts/setup build
@@ -167,6 +169,12 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	rustfmt --edition 2021 --check kernel/exitscope/exitscope.rs
+
+TARGET ?=
+SECONDS ?= 600
+fuzz:
+	@scripts/setup build
+	@scripts/fuzz "$(TARGET)" "$(SECONDS)"
 
 clean:
 	cargo clean

@@ -9,6 +9,9 @@ mod bpf;
 pub use bpf::bench;
 mod choose;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod identity;
 pub mod kernel;

@@ -120,6 +120,18 @@ pub fn from_args(args: &[u8], comm: &str) -> Identity {
     judge(&Evidence { args, comm, ..Evidence::default() })
 }
 
+/// Returns the identity of a process with these properties, for the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn from_evidence(
+    args: &[u8],
+    comm: &str,
+    exe: Option<&[u8]>,
+    cwd: Option<&[u8]>,
+    cgroup: &str,
+) -> Identity {
+    judge(&Evidence { args, comm, exe, cwd, cgroup, pods: None })
+}
+
 /// Finds every process that holds a KVM VM now: that has a descriptor of `anon_inode:kvm-vm`.
 ///
 /// # Errors

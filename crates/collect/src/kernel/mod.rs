@@ -75,6 +75,25 @@ impl Kernel {
     }
 }
 
+/// Returns the vCPUs of the last of these texts, counted since the first, for the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn samples<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<exitscope_model::VcpuSample>, String> {
+    let mut texts = texts.into_iter();
+    let first = Counts::parse(texts.next().unwrap_or_default())?;
+    let mut tracker = Tracker::new(Select::All, std::process::id(), &first);
+    let mut samples = Vec::new();
+    for text in texts {
+        let counts = Counts::parse(text)?;
+        let vmx = counts.vmx;
+        samples = tracker.look(counts).iter().map(|seen| tracker.sample(&seen.vcpu, vmx)).collect();
+        tracker.loss();
+        tracker.unseen();
+    }
+    Ok(samples)
+}
+
 fn read(file: &mut File) -> Result<Counts, String> {
     let mut text = String::new();
     file.rewind()
