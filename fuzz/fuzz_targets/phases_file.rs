@@ -7,19 +7,13 @@ use exitscope_analysis::phase::Rules;
 use exitscope_analysis::phase_detector::PhaseDetector;
 use exitscope_analysis::scanner::Scanner;
 use libfuzzer_sys::fuzz_target;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::Path;
 use std::time::Duration;
-
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| PathBuf::from(format!("/dev/shm/exitscope-fuzz-phases-{}", std::process::id())));
 
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = bytes.splitn(2, |&byte| byte == 0);
     let (table, console) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    std::fs::write(&*FILE, table).expect("/dev/shm is writable");
-    let read = Rules::read(&FILE);
-    std::fs::remove_file(&*FILE).expect("it was written");
+    let read = Rules::parse(&String::from_utf8_lossy(table), Path::new("phases"));
     let rules = match read {
         Ok(rules) => rules,
         Err(error) => return drop(error.to_string()),

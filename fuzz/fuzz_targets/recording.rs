@@ -8,11 +8,17 @@ use exitscope_view::names::Names;
 use exitscope_view::report::{Story, Theme, html, svg};
 use exitscope_view::{self as view, Explanation, Format, Options, text};
 use libfuzzer_sys::fuzz_target;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| PathBuf::from(format!("/dev/shm/exitscope-fuzz-recording-{}", std::process::id())));
+/// File in a folder that is this user's alone, as a recording's has to be.
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = PathBuf::from(format!("/dev/shm/exitscope-fuzz-{}", std::process::id()));
+    DirBuilder::new().mode(0o700).create(&folder).expect("/dev/shm is writable");
+    folder.join("recording")
+});
 
 /// A terminal must do nothing but show this.
 fn check(shown: &str) {
