@@ -13,6 +13,7 @@ use exitscope_record::When;
 use exitscope_view::report;
 use exitscope_view::{self as view, Format};
 use parse::{parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -435,14 +436,20 @@ impl Reasons {
     }
 
     /// The instruction set and the reason that were asked for.
-    pub fn asked(&self) -> (Option<Isa>, Option<&str>) {
+    pub fn asked(&self) -> (Option<Isa>, Option<Cow<'_, str>>) {
         let isa = match self.first.as_deref().map(str::to_ascii_lowercase).as_deref() {
             Some("vmx") => Some(Isa::Vmx),
             Some("svm") => Some(Isa::Svm),
             _ => None,
         };
-        let text = if isa.is_some() { &self.second } else { &self.first };
-        (isa, text.as_deref())
+        let (first, second) = (self.first.as_deref(), self.second.as_deref());
+        let text = match (isa, first, second) {
+            (Some(_), _, second) => second.map(Cow::from),
+            // perf's names have spaces: PF excp.
+            (None, Some(first), Some(second)) => Some(format!("{first} {second}").into()),
+            (None, first, _) => first.map(Cow::from),
+        };
+        (isa, text)
     }
 }
 
@@ -521,6 +528,20 @@ mod tests {
         for info in KINDS {
             assert!(kinds.contains(info.word), "{} is not in {kinds}", info.word);
         }
+    }
+
+    #[test]
+    fn a_reason_may_have_two_words() {
+        let asked = |words: &[&str]| {
+            let words = ["exitscope", "reasons"].iter().chain(words);
+            let Command::Reasons(reasons) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+            let (isa, text) = reasons.asked();
+            (isa, text.map(Cow::into_owned))
+        };
+        assert_eq!(asked(&["PF", "excp"]), (None, Some("PF excp".into())));
+        assert_eq!(asked(&["svm", "PF excp"]), (Some(Isa::Svm), Some("PF excp".into())));
+        assert_eq!(asked(&["48"]), (None, Some("48".into())));
+        assert_eq!(asked(&["vmx"]), (Some(Isa::Vmx), None));
     }
 
     #[test]

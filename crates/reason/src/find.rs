@@ -14,7 +14,7 @@ pub struct Found {
 }
 
 /// Prefixes of the kernel's, the manuals' and other tools' spellings; the longest first.
-const PREFIXES: [&str; 5] = ["VMX_EXIT_REASON_", "EXIT_REASON_", "SVM_EXIT_", "VMEXIT_", "SVM_"];
+const PREFIXES: [&str; 6] = ["VMX_EXIT_REASON_", "EXIT_REASON_", "SVM_EXIT_", "VMEXIT_", "SVM_", "EXIT_"];
 
 /// The longest text that is compared, in characters: longer than any name with all modifiers.
 const LONGEST: usize = 128;

@@ -80,10 +80,12 @@ pub const TABLE: &[Known] = table! {
     0x60c..=0x67f "ACPI PM";
     0x700..=0x73f "SMBus";
     0xa00..=0xa17 "ACPI memory hotplug";
+    0xcd6..=0xcd7 "AMD power management index, data";
     0xcd8..=0xce3 "ACPI CPU hotplug";
     0xcf8 "PCI config" => PCI;
     0xcf9 "reset control";
     0xcfa..=0xcff "PCI config" => PCI;
+    0xd00 "first of PCI's I/O window";
     0x5658..=0x5659 "VMware backdoor" => "Tools of VMware in the guest; `-machine vmport=off` takes it away.";
     0xae00..=0xae17 "ACPI PCI hotplug";
     0xaf00..=0xaf1f "ACPI CPU hotplug";

@@ -85,7 +85,7 @@ fn people_find_what_they_type() {
     for text in ["EPT_VIOLATION", "ept-violation", "EXIT_REASON_EPT_VIOLATION", " ept violation "] {
         assert_eq!(found(None, text), [(vmx, 48)], "{text}");
     }
-    for text in ["npf", "SVM_EXIT_NPF", "VMEXIT_NPF", "svm_exit_npf"] {
+    for text in ["npf", "EXIT_NPF", "SVM_EXIT_NPF", "VMEXIT_NPF", "svm_exit_npf"] {
         assert_eq!(found(None, text), [(svm, 0x400)], "{text}");
     }
     assert_eq!(found(Some(svm), "interrupt"), [(svm, 0x60)]);

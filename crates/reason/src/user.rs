@@ -106,6 +106,25 @@ const ERRORS: &[(i32, &str)] = errors! {
     ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED EOWNERDEAD ENOTRECOVERABLE ERFKILL EHWPOISON
 };
 
+macro_rules! failures {
+    ($($name:ident $what:literal;)*) => { &[$((libc::$name, UserExit { name: stringify!($name), what: $what })),*] };
+}
+
+/// Errors that KVM_RUN returns on x86, by what made it fail: Documentation/virt/kvm/api.rst, "KVM_RUN", and the returns
+/// of vcpu_run() in arch/x86/kvm/x86.c.
+pub const FAILURES: &[(i32, UserExit)] = failures! {
+    EINTR "A signal came for the vCPU's thread; most tools show it as INTR.";
+    EAGAIN "The vCPU waits to be started, or an event cut KVM short: the VMM calls KVM_RUN again.";
+    EFAULT "The guest used memory whose page the VMM's process does not have: unmapped, truncated, or a failed device.";
+    EHWPOISON "The guest used memory that has a hardware error.";
+    ENOMEM "The host has no memory for KVM's page tables.";
+    EINVAL "The state that the VMM gave the vCPU is none.";
+    EIO "The VM is broken: KVM met a bug of its own or of the guest's memory, and runs it no more.";
+    EPERM "The vCPU may not run: a confidential guest's is not ready, or belongs to another process.";
+    ENOEXEC "The vCPU has not been initialized.";
+    ENOSYS "KVM does not offer what the vCPU is set up for.";
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +171,10 @@ mod tests {
             assert!(exit.what.ends_with('.') && exit.what.is_ascii(), "{}: {:?}", exit.name, exit.what);
         }
         assert!(ERRORS.iter().all(|(_, name)| names.insert(name)));
+        for (number, failure) in FAILURES {
+            assert_eq!(name(UserReason(-number)), failure.name);
+            assert!(failure.what.ends_with('.') && failure.what.is_ascii(), "{}", failure.name);
+        }
     }
 
     proptest! {

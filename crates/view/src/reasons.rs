@@ -177,7 +177,7 @@ impl fmt::Display for Undefined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, code) in self.0.iter().enumerate() {
             let near: Vec<String> = reason::neighbours(*code).into_iter().map(numbered_name).collect();
-            let separator = if i > 0 { "\n" } else { "" };
+            let separator = if i > 0 { ". " } else { "" };
             let what = match code.isa {
                 Isa::Vmx | Isa::Svm => {
                     "is reserved: no manual and no kernel header that exitscope knows defines it"

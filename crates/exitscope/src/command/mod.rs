@@ -92,7 +92,7 @@ fn reasons(args: &cli::Reasons) -> anyhow::Result<ExitCode> {
         view::reasons::write_known(&mut out, kind, args.second.as_deref(), width)?;
     } else {
         let (isa, query) = args.asked();
-        view::reasons::write(&mut out, isa, query, width)?;
+        view::reasons::write(&mut out, isa, query.as_deref(), width)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
