@@ -1,5 +1,6 @@
 //! A Linux guest, booted as the original exercise boots it. As root, in the lab's outer VM (`make test`).
 
+mod advice;
 mod boot;
 mod nested;
 // Shared with the other tests on KVM; not all of it is used here.
