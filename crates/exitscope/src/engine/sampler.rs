@@ -63,7 +63,7 @@ impl Sampler {
     ///
     /// # Errors
     /// If the counters cannot be read, or one went backwards.
-    pub fn next(&mut self) -> anyhow::Result<Interval> {
+    pub fn next_interval(&mut self) -> anyhow::Result<Interval> {
         let mut now = self.source.sample().context("cannot read the counters")?;
         if !self.command_lines {
             now.vms.iter_mut().for_each(|vm| vm.command = "".into());

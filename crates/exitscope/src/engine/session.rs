@@ -142,7 +142,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// If the counters cannot be read.
     pub fn begin_here(&mut self) -> anyhow::Result<()> {
-        self.sampler.next()?;
+        self.sampler.next_interval()?;
         self.sampler.take_marks()?;
         self.origin_ns = self.sampler.monotonic_ns();
         Ok(())
@@ -303,7 +303,7 @@ impl<'a> Session<'a> {
     /// Reads the counters. With `complete`, or if a phase or a mark came, what was counted since the last interval is
     /// one.
     fn poll(&mut self, complete: bool, sinks: &mut Sinks<'_>) -> anyhow::Result<()> {
-        let interval = self.sampler.next()?;
+        let interval = self.sampler.next_interval()?;
         self.exits += interval.exits();
         self.time += interval.length;
         Interval::append(&mut self.open, interval);

@@ -79,7 +79,7 @@ pub fn boot(task: &Task<'_>, number: u32, output: &mut Output) -> anyhow::Result
         return Err(error);
     }
 
-    let mut log = BootLog::new();
+    let mut log = BootLog::default();
     let mut sinks = Sinks::default();
     if let Some(recording) = &mut recording {
         sinks = sinks.optional(recording);

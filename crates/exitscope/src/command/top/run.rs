@@ -108,7 +108,7 @@ impl Run {
     fn next_interval(&mut self) -> anyhow::Result<()> {
         match &mut self.source {
             Source::Live(sampler) => {
-                let interval = sampler.next()?;
+                let interval = sampler.next_interval()?;
                 // What is known about the numbers changes as VMs come and go.
                 self.state.explanation = sampler.explanation();
                 self.state.take(interval);

@@ -16,9 +16,9 @@ pub struct BootLog {
     events: IntervalEvents,
 }
 
-impl BootLog {
-    /// Keeps nothing yet.
-    pub fn new() -> BootLog {
+impl Default for BootLog {
+    /// Returns the log of a boot that has not begun.
+    fn default() -> BootLog {
         BootLog {
             series: Series::new(FIRST),
             whole: None,
@@ -26,7 +26,9 @@ impl BootLog {
             events: IntervalEvents::default(),
         }
     }
+}
 
+impl BootLog {
     /// Returns the last line of the console.
     pub fn last_line(&self) -> Option<&Line> {
         self.events.lines.last()
