@@ -399,7 +399,7 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     with("UPDATE vms SET pid = 5000000000");
     said(&["column pid", "5000000000"]);
     with("UPDATE vms SET name = printf('%.*c', 2000000, 'x')");
-    said(&["damaged", "too big"]);
+    said(&["damaged", "column name", "2000000 bytes"]);
 
     std::fs::write(&path, &good[..good.len() - 4096]).unwrap();
     said(&["cut off", &(good.len() - 4096).to_string(), &good.len().to_string()]);
