@@ -3,6 +3,7 @@
 mod advice;
 mod boot;
 mod nested;
+mod outcome;
 // Shared with the other tests on KVM; not all of it is used here.
 #[allow(dead_code)]
 #[path = "../common/mod.rs"]
