@@ -64,6 +64,7 @@ impl Boot {
 
 /// The console of a Linux boot is most of its exits; `quiet`, as the advice says, takes most of them away.
 #[test]
+#[ignore = "long: make test-all"]
 fn a_guest_that_talks_is_told_to_be_quiet() {
     let loud = Boot::new(&[], None);
     let about = loud.about("serial-console");

@@ -47,9 +47,8 @@ fn a_guest_that_panics_has_failed() {
 #[test]
 fn a_guest_that_drops_to_a_shell_has_failed() {
     let shell = "echo 'ALERT!  /dev/vdb does not exist.  Dropping to a shell!'; PS1='(initramfs) ' sh -i";
-    let boot = boot(&[], &["inner", "--name", "drops", "--exec", shell], |boot| {
-        boot["outcome"]["kind"] == "failed"
-    });
+    let boot =
+        boot(&[], &["inner", "--name", "drops", "--exec", shell], |boot| boot["outcome"]["kind"] == "failed");
     assert_eq!(phases(&boot)[3..], ["kernel", "initramfs", "failed"], "{boot}");
     assert_eq!((&boot["outcome"]["cause"], &boot["end"]), (&"initramfs shell".into(), &"the failure".into()));
     let console = boot["console"].as_array().unwrap();
@@ -60,7 +59,8 @@ fn a_guest_that_drops_to_a_shell_has_failed() {
 fn a_guest_that_reboots_three_times_is_counted_each_time() {
     let disk = Scratch::new("reboots");
     let path = disk.as_ref().to_str().unwrap().to_owned();
-    let shell = "read n </dev/vda; echo reboots: $n; [ $n = 3 ] || { echo $((n + 1)) >/dev/vda; sync; reboot -f; }";
+    let shell =
+        "read n </dev/vda; echo reboots: $n; [ $n = 3 ] || { echo $((n + 1)) >/dev/vda; sync; reboot -f; }";
     let guest =
         ["inner", "--name", "reboots", "--disk", &path, "--exec", shell, "--", "-action", "reboot=reset"];
     let whole = |boot: &Value| {
