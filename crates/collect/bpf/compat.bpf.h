@@ -31,7 +31,19 @@ struct task_struct {
 	char comm[COMM_BYTES];
 };
 
-struct kvm;
+struct kvm_arch {
+	u64 vm_type; /* of 8 bytes in some kernels and of one in others */
+};
+
+struct kvm {
+	struct kvm_arch arch;
+};
+
+struct kvm_memory_slot {
+	u64 base_gfn;
+	unsigned long npages;
+	u32 flags;
+};
 
 struct kvm_vcpu_stat_generic {
 	u64 halt_poll_success_ns, halt_poll_fail_ns;
@@ -48,12 +60,14 @@ struct kvm_vcpu_arch {
 	unsigned long cr0;
 	u64 efer;
 	u32 mp_state;
+	u64 mmio_gfn;
 	_Bool guest_state_protected;
 };
 
 struct kvm_vcpu {
 	struct kvm *kvm;
 	int vcpu_id;
+	struct kvm_memory_slot *last_used_slot;
 	struct kvm_vcpu_arch arch;
 	struct kvm_vcpu_stat stat;
 };
@@ -74,6 +88,7 @@ struct vcpu_vmx {
 	struct kvm_vcpu vcpu;
 	union vmx_exit_reason exit_reason;
 	unsigned long exit_qualification;
+	u32 exit_intr_info;
 	struct nested_vmx nested;
 	struct loaded_vmcs *loaded_vmcs;
 };
@@ -82,6 +97,7 @@ struct vcpu_vmx {
 struct vcpu_vt {
 	union vmx_exit_reason exit_reason;
 	unsigned long exit_qualification;
+	u32 exit_intr_info;
 };
 
 struct vcpu_vmx___vt {
@@ -125,10 +141,12 @@ struct kvm_vcpu___rip {
 /* The name, from which the kernel's number is taken: that moves; and the name that newer kernels have for it. */
 enum kvm_reg {
 	VCPU_EXREG_EXIT_INFO_1,
+	VCPU_EXREG_EXIT_INFO_2,
 };
 
 enum kvm_reg___newer {
 	VCPU_REG_EXIT_INFO_1,
+	VCPU_REG_EXIT_INFO_2,
 };
 
 /* Since 6.2: a plain load, where a probe read is a call of some 90 instructions. */
@@ -255,10 +273,30 @@ static __always_inline u64 kept_code_at(u64 code_at, u32 isa)
 	return isa == ISA_SVM ? load_u64((void *)code_at) + VMCB_EXITCODE : code_at;
 }
 
+/*
+ * True if a guest keeps its registers from the host, so that what KVM has in their place, or in that of the exit's
+ * qualification, means something else: SEV-ES, SEV-SNP, TDX. The kind of VM says it where the kernel has that
+ * (KVM_X86_SEV_ES_VM = 3 and later ones, arch/x86/include/uapi/asm/kvm.h); a TD under debug is one of them.
+ */
+static __always_inline int keeps_secrets(u64 vcpu)
+{
+	enum { SEV_ES = 3 };
+	u64 kvm;
+
+	if (bpf_core_field_exists(struct kvm, arch.vm_type)) {
+		kvm = load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, kvm));
+		if ((u8)load_u64((void *)kvm + bpf_core_field_offset(struct kvm, arch.vm_type)) >= SEV_ES)
+			return 1;
+	}
+	return bpf_core_field_exists(struct kvm_vcpu, arch.guest_state_protected) &&
+	       (u8)load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, arch.guest_state_protected));
+}
+
 /* Where a vCPU that was met has what its exits are about: see struct vcpu_slot. */
 static __always_inline void find_details(struct vcpu_slot *slot, u64 vcpu)
 {
 	slot->regs_at = vcpu + bpf_core_field_offset(struct kvm_vcpu, arch.regs);
+	slot->secret = keeps_secrets(vcpu);
 	if (bpf_core_field_exists(struct vcpu_vmx___vt, vt.exit_qualification))
 		slot->qual_at = vcpu + bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_qualification);
 	else if (bpf_core_field_exists(struct vcpu_vmx, exit_qualification))
@@ -271,6 +309,14 @@ static __always_inline void find_details(struct vcpu_slot *slot, u64 vcpu)
 		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg, VCPU_EXREG_EXIT_INFO_1) & 63);
 	else if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_1))
 		slot->avail_bit = 1ull << (bpf_core_enum_value(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_1) & 63);
+	if (bpf_core_field_exists(struct vcpu_vmx___vt, vt.exit_intr_info))
+		slot->intr_at = vcpu + bpf_core_field_offset(struct vcpu_vmx___vt, vt.exit_intr_info);
+	else if (bpf_core_field_exists(struct vcpu_vmx, exit_intr_info))
+		slot->intr_at = vcpu + bpf_core_field_offset(struct vcpu_vmx, exit_intr_info);
+	if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg, VCPU_EXREG_EXIT_INFO_2))
+		slot->intr_bit = 1ull << (bpf_core_enum_value(enum kvm_reg, VCPU_EXREG_EXIT_INFO_2) & 63);
+	else if (slot->avail_at && bpf_core_enum_value_exists(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_2))
+		slot->intr_bit = 1ull << (bpf_core_enum_value(enum kvm_reg___newer, VCPU_REG_EXIT_INFO_2) & 63);
 }
 
 #endif

@@ -21,65 +21,56 @@ static __always_inline u64 guest_register(struct vcpu_slot *slot, u32 number)
 	return load_u64((void *)slot->regs_at + number * sizeof(unsigned long));
 }
 
-/* EXITINFO1 of the VMCB (APM vol. 2, appendix B: 078h). */
-static __always_inline u64 svm_info(struct vcpu_slot *slot)
+/* The address of EXITCODE in the VMCB of a vCPU that runs L1. */
+static __always_inline u64 svm_code_at(struct vcpu_slot *slot)
 {
-	return load_u64((void *)load_u64((void *)slot->code_at) + 0x78);
+	if (slot->nests == NESTS_NOT)
+		return slot->kept_code_at;
+	return load_u64((void *)slot->code_at) + VMCB_EXITCODE;
 }
 
-/* VMX: true if KVM has read the exit qualification of this exit, as vmx_get_exit_qual() (arch/x86/kvm/vmx/vmx.h) does. */
-static __always_inline int has_qualification(struct vcpu_slot *slot)
+/* EXITINFO1 of the VMCB: behind EXITCODE (APM vol. 2, appendix B: 078h). */
+static __always_inline u64 svm_info(struct vcpu_slot *slot)
 {
-	return slot->qual_at && (!slot->avail_bit || load_u64((void *)slot->avail_at) & slot->avail_bit);
+	return load_u64((void *)svm_code_at(slot) + 8);
+}
+
+/* EXITINFO2 (080h). */
+static __always_inline u64 svm_info_2(struct vcpu_slot *slot)
+{
+	return load_u64((void *)svm_code_at(slot) + 16);
 }
 
 /*
- * A port: SVM has it in EXITINFO1, port in bits 31:16 and IN in bit 0 (APM vol. 2, 15.10.2), VMX in the exit qualification,
- * port in bits 31:16 and IN in bit 3 (SDM vol. 3, "Exit Qualification for I/O Instructions").
+ * VMX: reads the exit qualification, if KVM has read that of this exit, as vmx_get_exit_qual() (arch/x86/kvm/vmx/vmx.h)
+ * does. Returns 0, with no kind, if it has not.
  */
-static __always_inline void read_port(struct vcpu_slot *slot, struct detail_key *detail)
+static __always_inline int read_qualification(struct vcpu_slot *slot, struct detail_key *detail, u64 *info)
 {
-	u64 info;
-
-	if (slot->isa == ISA_SVM) {
-		info = svm_info(slot);
-		detail->attributes = info & 1 ? 0 : DETAIL_WRITE;
-	} else {
-		if (!has_qualification(slot)) {
-			detail->kind = KIND_NONE;
-			return;
-		}
-		info = load_u64((void *)slot->qual_at);
-		detail->attributes = info & 8 ? 0 : DETAIL_WRITE;
+	if (!slot->qual_at || (slot->avail_bit && !(load_u64((void *)slot->avail_at) & slot->avail_bit))) {
+		detail->kind = KIND_NONE;
+		return 0;
 	}
-	detail->key = (u16)(info >> 16);
+	*info = load_u64((void *)slot->qual_at);
+	return 1;
 }
 
-/* An MSR: its number is in ECX. That it was written SVM tells in EXITINFO1 (APM vol. 2, 15.11), and VMX by the reason. */
-static __always_inline void read_msr(struct vcpu_slot *slot, struct detail_key *detail, s64 code)
+/* VMX: true if KVM has read the interruption information of this exit, as vmx_get_intr_info() does. */
+static __always_inline int has_interruption(struct vcpu_slot *slot)
 {
-	detail->key = (u32)guest_register(slot, RCX);
-	if (slot->isa == ISA_SVM)
-		detail->attributes = svm_info(slot) & 1;
-	else
-		detail->attributes = code == VMX_WRMSR ? DETAIL_WRITE : 0;
+	return slot->intr_at && (!slot->intr_bit || load_u64((void *)slot->avail_at) & slot->intr_bit);
 }
+
+#include "kinds.bpf.h"
 
 /* Reads the detail of the exit that is being handled, by its row's kind; kind 0 if that cannot be known. */
 static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row, struct detail_key *detail)
 {
 	detail->key = 0;
 	detail->attributes = 0;
-	/* By the entry after an exit of L2's, the registers may be L1's. */
-	detail->kind = slot->l2 ? KIND_NONE : row->kind;
-	switch (detail->kind) {
-	case KIND_PORT:
-		read_port(slot, detail);
-		break;
-	case KIND_MSR:
-		read_msr(slot, detail, row->code);
-		break;
-	}
+	/* By the entry after an exit of L2's, the registers may be L1's; and some guests keep theirs from the host. */
+	detail->kind = slot->l2 || slot->secret ? KIND_NONE : row->kind;
+	read_kind(slot, detail, row->code);
 }
 
 /* A detail that the row has not met: its place, or 0 when there is no room. */
@@ -151,6 +142,7 @@ __noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 		key = slot->noted;
 	else
 		read_detail(slot, row, &key);
+	slot->hooked.kind = KIND_NONE;
 	if (key.kind) {
 		index = row->first_detail;
 		if (!index || !is_detail(index, &key))

@@ -7,6 +7,7 @@
 #include "compat.bpf.h"
 #include "split.bpf.h"
 #include "details.bpf.h"
+#include "hooks.bpf.h"
 #include "marks.bpf.h"
 #include "modes.bpf.h"
 

@@ -95,6 +95,10 @@ static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
 	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
+		/* What finds the kind takes the place apart, and the verifier does not see any more that it is bounded. */
+		barrier_var(direct);
+		if (direct >= DIRECT_ROWS)
+			return index;
 		if (row_at(index)->kind)
 			slot->detailed[direct] = index;
 		else

@@ -229,7 +229,12 @@ struct vcpu_slot {
 	u64 qual_at;   /* VMX: the exit qualification ... */
 	u64 avail_at;  /* ... which is that of this exit if in the bits there ... */
 	u64 avail_bit; /* ... this one is set; 0 if there is nothing that says so */
+	u64 intr_at;   /* VMX: the interruption information ... */
+	u64 intr_bit;  /* ... likewise */
+	struct detail_key hooked; /* what a program of hooks.bpf.h has heard of the exit that is being handled */
 	struct detail_key noted; /* of the exit that is being handled, if KVM_RUN has returned since it */
+	u32 secret;    /* the guest keeps its registers from the host (SEV-ES, SEV-SNP, TDX) */
+	u32 unused_too;
 	u32 mode;      /* enum guest_mode, where that is counted: of the exit that is being handled, or of the last one */
 	u32 marks; /* told since the look that ended the epoch before ... */
 	u64 mark_epoch; /* ... this one */

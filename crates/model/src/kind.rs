@@ -14,6 +14,26 @@ pub enum DetailKind {
     Port = 1,
     /// A model-specific register.
     Msr = 2,
+    /// A guest-physical address: exact of a device's register, of memory that of its 2 MiB.
+    Gpa = 3,
+    /// A leaf of CPUID, and in bits 63:32 its subleaf.
+    Cpuid = 4,
+    /// A hypercall, and in bits 63:32 whose: KVM's (0), Hyper-V's (1), Xen's (2).
+    Hypercall = 5,
+    /// A control register.
+    Cr = 6,
+    /// A debug register.
+    Dr = 7,
+    /// A register of the local APIC by its offset, or, from 0x1000 on, a vector that was ended.
+    Apic = 8,
+    /// The vector of an exception.
+    Vector = 9,
+    /// The vector of an interrupt of the host's.
+    HostVector = 10,
+    /// A performance counter.
+    Pmc = 11,
+    /// The selector of a task.
+    Task = 12,
 }
 
 /// Words for the direction of an access, first of a read, then of a write.
@@ -44,6 +64,10 @@ pub struct KindInfo {
     pub directions: Option<Directions>,
     /// Names of the kind's own attribute flags: bit (16 to 31) and word.
     pub flags: &'static [(u32, &'static str)],
+    /// Attributes with any of which a key has no name: it is that of something else.
+    pub unnamed: u32,
+    /// Bits of a key that decide its name.
+    pub named: u64,
     /// Highest key.
     pub max_key: u64,
     /// Name of the key in JSON before all kinds had `kind` and `key`.
@@ -67,7 +91,9 @@ pub const KINDS: &[KindInfo] = &[
             spoken: ["reads from port", "writes to port"],
             plain: ["in", "out"],
         }),
-        flags: &[],
+        flags: &[(16, "string"), (17, "rep")],
+        unnamed: 0,
+        named: u64::MAX,
         max_key: 0xffff,
         json_key: Some("port"),
         by_default: true,
@@ -86,8 +112,186 @@ pub const KINDS: &[KindInfo] = &[
             plain: ["rdmsr", "wrmsr"],
         }),
         flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
         max_key: 0xffff_ffff,
         json_key: Some("msr"),
+        by_default: true,
+        key_text: hex,
+        key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::Gpa,
+        word: "gpa",
+        singular: "address",
+        plural: "Addresses",
+        help: "guest-physical address: exact of a device's register, of memory that of its 2 MiB",
+        directions: Some(Directions {
+            short: ["read", "written"],
+            spoken: ["reads of address", "writes to address"],
+            plain: ["gpa-read", "gpa-write"],
+        }),
+        flags: &[(16, "memory"), (17, "read-only"), (18, "dirty-logged"), (19, "fetch")],
+        unnamed: 1 << 16,
+        named: u64::MAX,
+        max_key: u64::MAX,
+        json_key: None,
+        by_default: true,
+        key_text: hex,
+        key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::Cpuid,
+        word: "cpuid",
+        singular: "CPUID leaf",
+        plural: "CPUID leaves",
+        help: "leaf and subleaf of CPUID, as 0xd.0x1",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: 0xffff_ffff,
+        max_key: u64::MAX,
+        json_key: None,
+        by_default: false,
+        key_text: leaf_text,
+        key_from: leaf_from,
+    },
+    KindInfo {
+        kind: DetailKind::Hypercall,
+        word: "hypercall",
+        singular: "hypercall",
+        plural: "Hypercalls",
+        help: "number of a hypercall: KVM's as 11, others' as hyperv:0x5c or xen:29",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 0x2_ffff_ffff,
+        json_key: None,
+        by_default: true,
+        key_text: hypercall_text,
+        key_from: hypercall_from,
+    },
+    KindInfo {
+        kind: DetailKind::Cr,
+        word: "cr",
+        singular: "control register",
+        plural: "Control registers",
+        help: "control register",
+        directions: Some(Directions {
+            short: ["read", "written"],
+            spoken: ["reads of", "writes to"],
+            plain: ["cr-read", "cr-write"],
+        }),
+        flags: &[(16, "CLTS"), (17, "LMSW")],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 15,
+        json_key: None,
+        by_default: false,
+        key_text: |key| format!("cr{key}"),
+        key_from: |text| number(text.strip_prefix("cr").unwrap_or(text)),
+    },
+    KindInfo {
+        kind: DetailKind::Dr,
+        word: "dr",
+        singular: "debug register",
+        plural: "Debug registers",
+        help: "debug register",
+        directions: Some(Directions {
+            short: ["read", "written"],
+            spoken: ["reads of", "writes to"],
+            plain: ["dr-read", "dr-write"],
+        }),
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 15,
+        json_key: None,
+        by_default: false,
+        key_text: |key| format!("dr{key}"),
+        key_from: |text| number(text.strip_prefix("dr").unwrap_or(text)),
+    },
+    KindInfo {
+        kind: DetailKind::Apic,
+        word: "apic",
+        singular: "APIC register",
+        plural: "APIC registers",
+        help: "offset of a register of the local APIC, or as eoi:0x31 the vector that was ended",
+        directions: Some(Directions {
+            short: ["read", "written"],
+            spoken: ["reads of APIC register", "writes to APIC register"],
+            plain: ["apic-read", "apic-write"],
+        }),
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 0x10ff,
+        json_key: None,
+        by_default: true,
+        key_text: apic_text,
+        key_from: apic_from,
+    },
+    KindInfo {
+        kind: DetailKind::Vector,
+        word: "vector",
+        singular: "exception",
+        plural: "Exceptions",
+        help: "vector of an exception (Intel; AMD has a reason for each)",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 255,
+        json_key: None,
+        by_default: false,
+        key_text: |key| key.to_string(),
+        key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::HostVector,
+        word: "host-vector",
+        singular: "host's vector",
+        plural: "Host's vectors",
+        help: "vector of the host's interrupt that ended the guest's turn (Intel)",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 255,
+        json_key: None,
+        by_default: false,
+        key_text: hex,
+        key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::Pmc,
+        word: "pmc",
+        singular: "performance counter",
+        plural: "Performance counters",
+        help: "performance counter of RDPMC",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 0xffff_ffff,
+        json_key: None,
+        by_default: false,
+        key_text: hex,
+        key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::Task,
+        word: "task",
+        singular: "task",
+        plural: "Tasks",
+        help: "selector of the task that is switched to",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 0xffff,
+        json_key: None,
         by_default: true,
         key_text: hex,
         key_from: number,
@@ -126,6 +330,11 @@ impl KindInfo {
     /// Reads a key that [`KindInfo::key_text`] wrote, or a plain number; `None` if the kind has no such key.
     pub fn key_from(&self, text: &str) -> Option<u64> {
         (self.key_from)(text.trim()).filter(|key| *key <= self.max_key)
+    }
+
+    /// Returns the part of a key that decides its name: of a CPUID leaf without its subleaf.
+    pub fn named_key(&self, key: u64) -> u64 {
+        key & self.named
     }
 
     /// Returns the word for a detail's direction out of a pair; empty where the kind has none.
@@ -209,6 +418,54 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
+fn leaf_text(key: u64) -> String {
+    let (leaf, subleaf) = (key & 0xffff_ffff, key >> 32);
+    if subleaf == 0 { hex(leaf) } else { format!("{leaf:#x}.{subleaf:#x}") }
+}
+
+fn leaf_from(text: &str) -> Option<u64> {
+    let (leaf, subleaf) = text.split_once('.').unwrap_or((text, "0"));
+    let half = |text: &str| number(text).filter(|number| *number <= 0xffff_ffff);
+    // As one number, too.
+    if text.contains('.') { Some(half(leaf)? | half(subleaf)? << 32) } else { number(leaf) }
+}
+
+/// Whose hypercalls have these numbers in bits 63:32 of their keys.
+const CALLS_OF: [(u64, &str); 2] = [(1, "hyperv:"), (2, "xen:")];
+
+fn hypercall_text(key: u64) -> String {
+    let number = key & 0xffff_ffff;
+    match CALLS_OF.iter().find(|(of, _)| *of == key >> 32) {
+        Some((1, word)) => format!("{word}{number:#x}"),
+        Some((_, word)) => format!("{word}{number}"),
+        None => number.to_string(),
+    }
+}
+
+fn hypercall_from(text: &str) -> Option<u64> {
+    let found = CALLS_OF.iter().find_map(|(of, word)| Some((of, text.strip_prefix(word)?)));
+    match found {
+        Some((of, rest)) => {
+            number(rest).filter(|number| *number <= 0xffff_ffff).map(|number| number | of << 32)
+        }
+        None => number(text),
+    }
+}
+
+/// Keys of APIC registers from here on are vectors.
+const EOI: u64 = 0x1000;
+
+fn apic_text(key: u64) -> String {
+    if key < EOI { hex(key) } else { format!("eoi:{:#x}", key - EOI) }
+}
+
+fn apic_from(text: &str) -> Option<u64> {
+    match text.strip_prefix("eoi:") {
+        Some(vector) => number(vector).filter(|vector| *vector <= 255).map(|vector| vector + EOI),
+        None => number(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,12 +501,21 @@ mod tests {
             for key in [0, 1, 0x3f8 & info.max_key, info.max_key] {
                 assert_eq!(info.key_from(&info.key_text(key)), Some(key), "{}", info.word);
             }
-            for text in ["", "x", "0x", "-1", "0x1ffffffffffffffff"] {
+            for text in ["", "x", "0x", "-1", "0x1ffffffffffffffff", "99999999999999999999"] {
                 assert_eq!(info.key_from(text), None, "{}: {text:?}", info.word);
             }
             let above = info.max_key.checked_add(1).and_then(|key| info.key_from(&key.to_string()));
             assert_eq!(above, None, "{}", info.word);
         }
-        assert_eq!(DetailKind::Port.info().key_from("1016"), Some(0x3f8));
+        let key = |kind: DetailKind, text: &str| kind.info().key_from(text);
+        assert_eq!(key(DetailKind::Port, "1016"), Some(0x3f8));
+        assert_eq!(key(DetailKind::Cpuid, "0xd.1"), Some(0x1_0000_000d));
+        assert_eq!(key(DetailKind::Hypercall, "hyperv:0x5c"), Some(0x1_0000_005c));
+        assert_eq!(key(DetailKind::Hypercall, "11"), Some(11));
+        assert_eq!([key(DetailKind::Cr, "cr4"), key(DetailKind::Cr, "4")], [Some(4); 2]);
+        assert_eq!(
+            [key(DetailKind::Apic, "eoi:0x31"), key(DetailKind::Apic, "eoi:256")],
+            [Some(0x1031), None]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Names of what exits are about, by kind, and remedies for many exits to one thing.
 
-use super::{msrs, ports};
+use super::{addresses, control, hypercalls, leaves, msrs, ports, vectors};
 use exitscope_model::{Detail, DetailKind};
 
 /// A key that has a name, such as a port's number, or several in a row.
@@ -21,6 +21,14 @@ pub fn names(kind: DetailKind) -> &'static [Known] {
     match kind {
         DetailKind::Port => ports::TABLE,
         DetailKind::Msr => msrs::TABLE,
+        DetailKind::Gpa => addresses::TABLE,
+        DetailKind::Cpuid => leaves::TABLE,
+        DetailKind::Hypercall => hypercalls::TABLE,
+        DetailKind::Cr => control::REGISTERS,
+        DetailKind::Apic => control::APIC,
+        DetailKind::Vector => vectors::EXCEPTIONS,
+        DetailKind::HostVector => vectors::HOST,
+        DetailKind::Dr | DetailKind::Pmc | DetailKind::Task => &[],
     }
 }
 
@@ -36,9 +44,12 @@ pub fn names(kind: DetailKind) -> &'static [Known] {
 /// assert!(known(Detail::new(DetailKind::Port, 0xc0e4, true)).is_none());
 /// ```
 pub fn known(detail: Detail) -> Option<&'static Known> {
-    let table = names(detail.kind);
-    let at = table.partition_point(|known| known.last < detail.key);
-    table.get(at).filter(|known| known.first <= detail.key)
+    if detail.attributes.0 & detail.info().unnamed != 0 {
+        return None;
+    }
+    let (table, key) = (names(detail.kind), detail.info().named_key(detail.key));
+    let at = table.partition_point(|known| known.last < key);
+    table.get(at).filter(|known| known.first <= key)
 }
 
 /// A table: number or range, name, and, where there is any, help.
@@ -61,7 +72,7 @@ pub(super) use table;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use exitscope_model::KINDS;
+    use exitscope_model::{Attributes, KINDS};
 
     fn name(detail: Detail) -> Option<&'static str> {
         known(detail).map(|known| known.name)
@@ -101,6 +112,35 @@ mod tests {
             [Some("KVM async page fault"), Some("Hyper-V reference counter")]
         );
         assert_eq!([0xc000_0080, u32::MAX.into()].map(msr), [Some("EFER"), None]);
+    }
+
+    #[test]
+    fn details_of_every_kind_are_named() {
+        let names: Vec<&str> = [
+            (DetailKind::Gpa, 0xfee0_00b0),
+            (DetailKind::Cpuid, 0x2_0000_000d),
+            (DetailKind::Hypercall, 11),
+            (DetailKind::Hypercall, 0x1_0000_005c),
+            (DetailKind::HostVector, 0xec),
+            (DetailKind::Vector, 14),
+            (DetailKind::Apic, 0x1031),
+        ]
+        .into_iter()
+        .map(|(kind, key)| name(Detail::new(kind, key, true)).unwrap())
+        .collect();
+        let expected = [
+            "LAPIC EOI",
+            "XSAVE",
+            "KVM_HC_SCHED_YIELD",
+            "HvPostMessage",
+            "local timer",
+            "#PF page fault",
+            "EOI of a vector",
+        ];
+        assert_eq!(names, expected);
+        // Memory is no device, wherever it is.
+        let memory = Attributes(1 << 16);
+        assert_eq!(known(Detail { kind: DetailKind::Gpa, key: 0xfee0_0000, attributes: memory }), None);
     }
 
     /// KVM's own MSRs are those of the installed header.

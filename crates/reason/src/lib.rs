@@ -3,11 +3,15 @@
 //! The tables are `&'static str` and plain numbers, so that they need no allocation. [`get`] looks up
 //! a code, [`find`] a name or number that somebody typed, and [`name()`] names any code.
 
+mod addresses;
+mod control;
 mod detail;
 mod find;
 #[cfg(test)]
 mod headers;
+mod hypercalls;
 pub mod kvm;
+mod leaves;
 mod msrs;
 mod name;
 mod ports;
@@ -17,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod user;
+mod vectors;
 mod vmx;
 
 pub use detail::{Known, known, names};

@@ -9,6 +9,7 @@
 //! - `guest die WRITES`: ends its process in the middle of the last write to a port;
 //! - `guest refused ROUNDS`: CPUIDs and writes to a port, and then a state that no CPU enters;
 //! - `guest details PORTS ROUNDS`: uses so many ports and 130 MSRs, each a known number of times;
+//! - `guest about`: exits that are about known leaves, hypercalls, addresses and ports;
 //! - `guest nested VCPUS CPUIDS PORTS`: each vCPU runs a guest of its own that does so many CPUIDs and writes to a port
 //!   (SVM alone);
 //! - `guest many VMS EACH [all]`: so many VMs at a time. With each line of standard input each of them runs a turn: so
@@ -22,12 +23,13 @@
 //! look costs is measured with it.
 //!
 //! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), `refused` how it ended
-//! ([`refused::Refused`]), `details` what it used ([`details::Used`]), `nested` what its vCPUs did ([`nested::Done`]). `many` answers a line by
+//! ([`refused::Refused`]), `details` what it used ([`details::Used`]), `about` what its exits were about ([`about::About`]), `nested` what its vCPUs did ([`nested::Done`]). `many` answers a line by
 //! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
 //! answer the line `show` by what each VM did that is there, each on a line of its own, and null. The VMs live until
 //! standard input is closed.
 
 use exitscope_collect::{self as collect, Options};
+use exitscope_testguest::about;
 use exitscope_testguest::churn::{Churn, VmTurns};
 use exitscope_testguest::details;
 use exitscope_testguest::many::{self, Many};
@@ -77,6 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["die", writes] => die(writes.parse()?),
         ["refused", rounds] => print(&refused::run(rounds.parse()?)?),
         ["details", ports, rounds] => print(&details::run(ports.parse()?, rounds.parse()?)?),
+        ["about"] => print(&about::run()?),
         ["nested", vcpus, cpuids, ports] => {
             let work = nested::Work { cpuids: cpuids.parse()?, ports: ports.parse()? };
             print(&nested::run(vcpus.parse()?, work)?)
@@ -89,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["watch"] => watch(),
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | die WRITES | refused ROUNDS | details PORTS ROUNDS | nested VCPUS CPUIDS PORTS | \
+            poll HALTS NS | share NS | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
             many VMS EACH [all] | churn POOL | watch"
             .into()),
     }

@@ -12,6 +12,8 @@
 //! # Ok::<(), exitscope_testguest::Error>(())
 //! ```
 
+#[cfg(feature = "lab-tests")]
+pub mod about;
 mod asm;
 #[cfg(feature = "lab-tests")]
 pub mod churn;

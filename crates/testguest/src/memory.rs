@@ -25,6 +25,12 @@ const LARGE_PAGE: usize = 2 << 20;
 /// The last large page of the first GiB, behind which there is never memory.
 const MMIO: usize = 511 * LARGE_PAGE;
 
+/// A guest-physical address above 4 GiB without memory.
+pub const HIGH_MMIO: u64 = 6 << 30;
+/// The guest's own address of it: the last but one large page of the first GiB.
+#[cfg(feature = "lab-tests")]
+pub const HIGH_MMIO_AT: u32 = 510 << 21;
+
 #[cfg(feature = "lab-tests")]
 /// Where the guest has the same memory once more: in the upper half of the addresses.
 pub const HIGH: u64 = 0xffff_ff80_0000_0000;
@@ -89,6 +95,7 @@ impl Memory {
             for at in (0..size).step_by(LARGE_PAGE).chain([MMIO]) {
                 memory.put(area + DIRECTORY + at / LARGE_PAGE * 8, &(at as u64 | PAGE).to_le_bytes());
             }
+            memory.put(area + DIRECTORY + 510 * 8, &(HIGH_MMIO | PAGE).to_le_bytes());
             memory.put(area + HANDLERS, &asm::handlers());
             for vector in 0..asm::VECTORS {
                 let handler = (area + HANDLERS + vector * asm::HANDLER_SIZE) as u64;

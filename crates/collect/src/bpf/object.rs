@@ -5,7 +5,7 @@ use super::super::host;
 use super::patch;
 use super::wire;
 use crate::skipped::skipped_runs;
-use exitscope_model::{Measured, Source};
+use exitscope_model::{DetailKind, Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -55,6 +55,15 @@ pub struct Task {
     pub kinds: u32,
 }
 
+/// Programs that are loaded where the kernel can.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    /// Those that rely on being told when a vCPU changes its VMCB.
+    switches: bool,
+    /// Those that hear of what an exit is about.
+    hooks: bool,
+}
+
 /// Runs of programs that the kernel skipped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Skipped {
@@ -79,14 +88,19 @@ impl Loaded {
         let said = Said::listen();
         // Without the sign that a vCPU changes its VMCB, which hangs on a function of KVM that the compiler may have made a
         // part of another, each exit asks.
-        let first = Self::try_load(task, sizes, true);
         let asks = task.source == Source::Btf && !vmx();
-        let loaded = if asks { first.or_else(|_| Self::try_load(task, sizes, false)) } else { first };
+        let either = |hooks: bool| {
+            let first = Self::try_load(task, sizes, Parts { switches: true, hooks });
+            let less = Parts { switches: false, hooks };
+            if asks { first.or_else(|_| Self::try_load(task, sizes, less)) } else { first }
+        };
+        // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
+        let loaded = either(true).or_else(|error| either(false).map_err(|_| error));
         loaded.map_err(|(what, error)| said.explain(what, &error))
     }
 
-    /// Loads the programs, with `switches` those that rely on being told when a vCPU changes its VMCB.
-    fn try_load(task: Task, sizes: Sizes, switches: bool) -> Result<Loaded, (String, String)> {
+    fn try_load(task: Task, sizes: Sizes, parts: Parts) -> Result<Loaded, (String, String)> {
+        let Parts { switches, hooks } = parts;
         let Task { source, measured, only_selected, follow, guest, kinds } = task;
         let at = |what: &str| {
             let what = what.to_owned();
@@ -155,6 +169,7 @@ impl Loaded {
             }
         }
         let timed = measured != Measured::Counts;
+        let kinds = config.kinds;
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             let wanted = match name.as_str() {
@@ -168,6 +183,9 @@ impl Loaded {
                 "on_exit" => timed,
                 "on_exit_only" => !timed,
                 name if name.starts_with("on_exit") => name == on_exit(task, switches),
+                name if name.starts_with(HOOK) => {
+                    hooks && hook_is_wanted(name, &program.section().to_string_lossy(), kinds)
+                }
                 name if is_split(name) => measured == Measured::Breakdown,
                 _ => true,
             };
@@ -271,8 +289,29 @@ fn on_exit(task: Task, switches: bool) -> String {
     format!("on_exit_{vendor}{kind}")
 }
 
-/// Returns true for a program of bpf/split.bpf.h.
+/// Beginning of the names of bpf/hooks.bpf.h's programs.
+const HOOK: &str = "hook_";
+
+/// Returns true if a program of bpf/hooks.bpf.h, which hangs on what `section` says, is for one of `kinds` and can be
+/// attached. Its name is `hook_KIND…`, or `hook_vmx_KIND…` where only VMX needs it.
+fn hook_is_wanted(name: &str, section: &str, kinds: u32) -> bool {
+    let rest = name.strip_prefix(HOOK).unwrap_or(name);
+    let (rest, vendor) = rest.strip_prefix("vmx_").map_or((rest, true), |rest| (rest, vmx()));
+    let kind = DetailKind::from_word(rest.split('_').next().unwrap_or(rest));
+    let is_counted = kind.is_some_and(|kind| kinds >> kind as u32 & 1 != 0);
+    // A kernel may be built without it. Where tracefs cannot be read, loading shows.
+    let is_there = match section.split_once("tp_btf/") {
+        Some((_, event)) => host::has_event("kvm", event).unwrap_or(true),
+        None => true,
+    };
+    vendor && is_counted && is_there
+}
+
+/// Returns true if a program only tells apart where host time went, or what an exit was about.
 fn is_split(program: &str) -> bool {
+    if program.starts_with(HOOK) {
+        return true;
+    }
     ["on_return", "on_run", "on_load", "on_block", "on_wakeup"].contains(&program)
 }
 

@@ -8,7 +8,7 @@ mod tracefs;
 pub use facts::{Device, Facts, ModuleBtf, capability, lockdown};
 pub use machine::Machine;
 pub use source::{COUNTERS_SWITCH, SourceFacts, counters};
-pub use tracefs::{TracefsError, debugfs, tracefs, tracepoint_field};
+pub use tracefs::{TracefsError, debugfs, has_event, tracefs, tracepoint_field};
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -54,6 +54,13 @@ pub fn tracepoint_field(event: &str, field: &str) -> Result<(u32, u32), TracefsE
         .ok_or_else(|| TracefsError::NoField { path, field: field.to_owned() })
 }
 
+/// Returns true if there is a tracepoint of this group and name; `None` where tracefs is not mounted or cannot be read.
+pub fn has_event(group: &str, name: &str) -> Option<bool> {
+    let group = tracefs()?.join("events").join(group);
+    fs::read_dir(&group).ok()?;
+    Some(group.join(name).is_dir())
+}
+
 /// Returns the mount point of tracefs: its own, or the place where debugfs mounts it when it is looked at.
 pub fn tracefs() -> Option<PathBuf> {
     let mounts = mounts();

@@ -31,9 +31,6 @@ fn told(report: &Report, under_way: u64) -> Vec<(Counts, u64)> {
     let rows = report.0["rows"].as_array().unwrap().iter();
     let reasons = ["IOIO", "MSR", "IO_INSTRUCTION", "MSR_READ", "MSR_WRITE"];
     let is_about = |row: &&Value| reasons.contains(&row["reason"].as_str().unwrap());
-    for row in report.0["rows"].as_array().unwrap() {
-        assert!(is_about(&row) || row["details"].is_null(), "{row}");
-    }
     rows.filter(is_about)
         .map(|row| {
             let mut counts = Counts::new();
@@ -184,6 +181,121 @@ fn intervals_add_up_while_the_guest_runs() {
     }
     let untold: u64 = done.iter().filter(|(key, _)| !all.contains_key(key)).map(|(_, count)| count).sum();
     assert_eq!(others, untold);
+}
+
+/// Every detail of a report with this kind: by key, direction and size its exits.
+fn of_kind(report: &Report, kind: &str) -> BTreeMap<(u64, bool, u64), u64> {
+    let rows = report.0["rows"].as_array().unwrap().iter();
+    let mut found = BTreeMap::new();
+    for detail in rows.flat_map(|row| row["details"].as_array().into_iter().flatten()) {
+        if detail["kind"] == kind {
+            let key = detail["key"].as_u64().unwrap();
+            let size = detail["size"].as_u64().unwrap_or(0);
+            let count = detail["count"].as_u64().unwrap();
+            *found.entry((key, detail["write"].as_bool().unwrap(), size)).or_default() += count;
+        }
+    }
+    found
+}
+
+/// Exits of all rows of a reason.
+fn rows_of(report: &Report, reason: &str) -> u64 {
+    let rows = report.0["rows"].as_array().unwrap().iter().filter(|row| row["reason"] == reason);
+    rows.map(|row| row["count"].as_u64().unwrap()).sum()
+}
+
+/// What exits for each code are about, whatever the kind: row, details and others add up, in number and in time.
+fn assert_whole(report: &Report) {
+    for row in report.0["rows"].as_array().unwrap() {
+        if row["details"].is_array() {
+            let details = row["details"].as_array().unwrap().iter();
+            let sum: u64 = details.map(|detail| detail["count"].as_u64().unwrap()).sum();
+            assert_eq!(sum + row["details_other"].as_u64().unwrap(), row["count"].as_u64().unwrap(), "{row}");
+            assert_times(row, true);
+        }
+    }
+}
+
+fn all_kinds(guest: &[&str]) -> (String, Report) {
+    let file = Scratch::new("kinds");
+    let mut command = exitscope();
+    command.args(["stat", "-f", "json", "--source", "btf", "--details", "all", "-o"]).arg(&file).arg("--");
+    let said = succeed(command.arg(guest_program()).args(guest));
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert_whole(&report);
+    (said, report)
+}
+
+#[test]
+fn leaves_hypercalls_addresses_and_ports_are_counted_as_often_as_they_were_used() {
+    let (said, report) = all_kinds(&["about"]);
+    let planned: Value = serde_json::from_str(&said).unwrap();
+    let planned = planned.as_array().unwrap();
+    assert!(planned.len() > 10);
+    for about in planned {
+        let of = of_kind(&report, about["kind"].as_str().unwrap());
+        let key = about["key"].as_u64().unwrap();
+        let found = of.get(&(key, about["write"].as_bool().unwrap(), about["size"].as_u64().unwrap()));
+        assert_eq!(found.copied(), about["count"].as_u64(), "{about} in {of:x?}");
+    }
+    // Nothing else, but for memory and the accesses by which KVM learns that there is none.
+    for kind in ["cpuid", "hypercall", "port"] {
+        let of = planned.iter().filter(|about| about["kind"] == kind);
+        let sum: u64 = of.map(|about| about["count"].as_u64().unwrap()).sum();
+        assert_eq!(of_kind(&report, kind).values().sum::<u64>(), sum, "{kind}");
+    }
+    let names = report.0["rows"].to_string();
+    for name in ["KVM_HC_SCHED_YIELD", "XSAVE", "\"flags\":[\"memory\"]"] {
+        assert!(names.contains(name), "no {name} in {names}");
+    }
+}
+
+#[test]
+fn registers_and_vectors_are_counted_as_often_as_they_were_used() {
+    let (said, report) = all_kinds(&["run", "1"]);
+    let vmx = said.contains("hardware: vmx");
+    let made = |kind: &str| -> u64 {
+        let line =
+            said.lines().find(|line| line.starts_with("vCPU 0 code") && line.ends_with(&format!(" {kind}")));
+        line.map_or(0, |line| line.split_whitespace().nth(5).unwrap().parse().unwrap())
+    };
+    let count = |kind: &str, key: u64, write: bool| {
+        of_kind(&report, kind)
+            .iter()
+            .filter(|((k, w, _), _)| (*k, *w) == (key, write))
+            .map(|(_, n)| n)
+            .sum::<u64>()
+    };
+    let mut expected = vec![
+        ("cr", 0, true, made("cr0-write")),
+        ("cr", 4, true, made("cr4-write")),
+        ("cr", 8, true, made("cr8-write")),
+        ("dr", 0, false, made("dr-read")),
+        ("dr", 3, true, made("dr-write")),
+        ("pmc", 0, false, made("rdpmc")),
+        ("cpuid", 0, false, made("cpuid")),
+        ("hypercall", 1, false, made("hypercall")),
+        ("port", 0x510, true, made("port-out")),
+        ("msr", 0x17a, true, made("msr-write")),
+    ];
+    if vmx {
+        expected.push(("cr", 8, false, made("cr8-read")));
+        expected.push(("vector", 3, false, made("breakpoint")));
+        expected.push(("vector", 1, false, made("debug-trap")));
+        expected.push(("vector", 6, false, made("undefined-opcode")));
+    }
+    assert!(expected.iter().filter(|(.., made)| *made > 0).count() > 7, "{said}");
+    // Before its plan the guest finds out what exits here, by so many of each.
+    let probed = 256;
+    for (kind, key, write, made) in expected.into_iter().filter(|(.., made)| *made > 0) {
+        let made = made + probed;
+        assert_eq!(count(kind, key, write), made, "{kind} {key:#x} {write}: {:x?}", of_kind(&report, kind));
+    }
+    if vmx {
+        let (interrupts, told) = (rows_of(&report, "EXTERNAL_INTERRUPT"), of_kind(&report, "host-vector"));
+        assert_eq!(told.values().sum::<u64>(), interrupts, "{told:x?}");
+    }
 }
 
 /// The plain tracepoints do not say it, and without the split it is not asked for.

@@ -19,6 +19,11 @@ pub fn write_known(
 ) -> Result<(), Error> {
     let width = width.max(40);
     let rows: Vec<&Known> = reason::names(kind).iter().filter(|known| fits(kind, query, known)).collect();
+    let info = kind.info();
+    if query.is_none() && rows.is_empty() {
+        let text = format!("{}: {}. None has a name here.", info.word, info.help);
+        return Ok(wrap(out, "", 6, &text, width)?);
+    }
     if rows.is_empty() {
         let query = query.unwrap_or_default().chars().take(40).collect();
         return Err(Error::NoName { kind, query });
@@ -40,7 +45,7 @@ pub fn write_known(
 fn fits(kind: DetailKind, query: Option<&str>, known: &Known) -> bool {
     let Some(query) = query else { return true };
     match kind.info().key_from(query) {
-        Some(key) => (known.first..=known.last).contains(&key),
+        Some(key) => (known.first..=known.last).contains(&kind.info().named_key(key)),
         None if query.trim().is_empty() => false,
         None => known.name.to_ascii_lowercase().contains(&query.trim().to_ascii_lowercase()),
     }

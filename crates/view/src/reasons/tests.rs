@@ -45,9 +45,9 @@ fn ports_and_msrs_are_listed_and_found() {
         write_known(&mut out, kind, query, 60).map(|()| String::from_utf8(out).expect("the table is ASCII"))
     };
     for info in KINDS {
-        let heads = reason::names(info.kind).len();
+        let heads = reason::names(info.kind).len().max(1);
         let all = found(info.kind, None).expect("the list is there");
-        assert_eq!(all.lines().filter(|line| line.starts_with("0x")).count(), heads);
+        assert_eq!(all.lines().filter(|line| !line.starts_with(' ')).count(), heads);
         assert!(all.lines().all(|line| line.len() <= 60), "{all}");
     }
     for query in ["0x3f8", "1021", "com1"] {

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/*
+ * Programs that hear of what an exit is about where nothing tells it any more when the vCPU enters again: handling has
+ * overwritten the guest's registers, or only the VMCS has it. Each is named hook_KIND, or hook_vmx_KIND where only VMX needs
+ * it, and loaded if that kind is counted.
+ */
+#ifndef EXITSCOPE_HOOKS_BPF_H
+#define EXITSCOPE_HOOKS_BPF_H
+
+#include "details.bpf.h"
+#include "split.bpf.h"
+
+static __always_inline int hear(struct vcpu_slot *slot, u32 kind, u64 key, u32 attributes)
+{
+	if (!slot)
+		return 0;
+	slot->hooked.kind = kind;
+	slot->hooked.key = key;
+	slot->hooked.attributes = attributes;
+	return 0;
+}
+
+/* KVM handles an EPT violation or misconfiguration: kvm_mmu_page_fault(), arch/x86/kvm/mmu/mmu.c. */
+SEC("?fentry/kvm_mmu_page_fault")
+int BPF_PROG(hook_vmx_gpa_fault, struct kvm_vcpu *vcpu, u64 gpa, u64 error)
+{
+	return hear(slot_of(vcpu), KIND_GPA, gpa, error);
+}
+
+/* A write to an ioeventfd that the address alone tells: handle_ept_misconfig(), arch/x86/kvm/vmx/vmx.c. */
+SEC("?tp_btf/kvm_fast_mmio")
+int BPF_PROG(hook_vmx_gpa_fast, u64 gpa)
+{
+	enum { WRITE_RESERVED = 2 | 8 };
+
+	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_GPA, gpa, WRITE_RESERVED);
+}
+
+/* The instruction that exited for a device's memory is emulated: a misconfiguration does not say whether it writes. */
+SEC("?tp_btf/kvm_mmio")
+int BPF_PROG(hook_vmx_gpa_access, int type, int len, u64 gpa)
+{
+	enum { TYPE_WRITE = 2, WRITE = 2 }; /* KVM_TRACE_MMIO_WRITE of include/trace/events/kvm.h */
+	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
+
+	if (!slot || slot->hooked.kind != KIND_GPA || slot->hooked.key >> 12 != gpa >> 12)
+		return 0;
+	if (type == TYPE_WRITE)
+		slot->hooked.attributes |= WRITE;
+	return 0;
+}
+
+/* Leaves whose answer depends on the subleaf (SDM vol. 2, CPUID; APM vol. 3, appendix E); others may have anything in ECX. */
+static __always_inline int has_subleaf(u32 leaf)
+{
+	const u64 basic = 1ull << 0x04 | 1ull << 0x07 | 1ull << 0x0b | 1ull << 0x0d | 1ull << 0x0f | 1ull << 0x10 |
+			  1ull << 0x12 | 1ull << 0x14 | 1ull << 0x17 | 1ull << 0x18 | 1ull << 0x1a | 1ull << 0x1b |
+			  1ull << 0x1d | 1ull << 0x1e | 1ull << 0x1f | 1ull << 0x20 | 1ull << 0x23 | 1ull << 0x24;
+
+	if (leaf < 64)
+		return basic >> leaf & 1;
+	return leaf == 0x8000001d || leaf == 0x80000020 || leaf == 0x80000026;
+}
+
+SEC("?tp_btf/kvm_cpuid")
+int BPF_PROG(hook_cpuid, u32 leaf, u32 subleaf)
+{
+	u64 key = leaf | (has_subleaf(leaf) ? (u64)subleaf << 32 : 0);
+
+	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_CPUID, key, 0);
+}
+
+/* Whose a hypercall is, in bits 63:32 of its key. */
+enum { OF_HYPERV = 1, OF_XEN = 2 };
+
+SEC("?tp_btf/kvm_hypercall")
+int BPF_PROG(hook_hypercall_kvm, u64 number)
+{
+	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, (u32)number, 0);
+}
+
+SEC("?tp_btf/kvm_hv_hypercall")
+int BPF_PROG(hook_hypercall_hv, u16 number)
+{
+	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, number | (u64)OF_HYPERV << 32, 0);
+}
+
+SEC("?tp_btf/kvm_xen_hypercall")
+int BPF_PROG(hook_hypercall_xen, u8 cpl, u64 number)
+{
+	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, (u32)number | (u64)OF_XEN << 32, 0);
+}
+
+#endif
