@@ -22,6 +22,7 @@ enum detail_kind {
 	KIND_HOST_VECTOR = 10,
 	KIND_PMC = 11,
 	KIND_TASK = 12,
+	KIND_XCR = 13,
 };
 
 #ifdef __bpf__
@@ -46,6 +47,7 @@ enum {
 	VMX_EOI_INDUCED = 45,
 	VMX_EPT_VIOLATION = 48,
 	VMX_EPT_MISCONFIG = 49,
+	VMX_XSETBV = 55,
 	VMX_APIC_WRITE = 56,
 	SVM_CR_READ = 0x00,
 	SVM_CR_WRITE = 0x10,
@@ -59,6 +61,7 @@ enum {
 	SVM_MSR = 0x7c,
 	SVM_TASK_SWITCH = 0x7d,
 	SVM_VMMCALL = 0x81,
+	SVM_XSETBV = 0x8d,
 	SVM_NPF = 0x400,
 	SVM_AVIC_IPI = 0x401,
 	SVM_AVIC_ACCESS = 0x402,
@@ -96,6 +99,8 @@ static __always_inline u32 kind_of_vmx(u64 code)
 	case VMX_EPT_VIOLATION:
 	case VMX_EPT_MISCONFIG:
 		return KIND_GPA;
+	case VMX_XSETBV:
+		return KIND_XCR;
 	}
 	return KIND_NONE;
 }
@@ -122,6 +127,8 @@ static __always_inline u32 kind_of_svm(u64 code)
 		return KIND_TASK;
 	case SVM_VMMCALL:
 		return KIND_HYPERCALL;
+	case SVM_XSETBV:
+		return KIND_XCR;
 	case SVM_NPF:
 		return KIND_GPA;
 	case SVM_AVIC_IPI:
@@ -366,7 +373,8 @@ static __always_inline void read_kind(struct vcpu_slot *slot, struct detail_key 
 		read_vector(slot, detail);
 		break;
 	case KIND_PMC:
-		/* RDPMC: the number is in ECX, which stays. */
+	case KIND_XCR:
+		/* RDPMC, XSETBV: the number is in ECX, which stays. */
 		detail->key = (u32)guest_register(slot, RCX);
 		break;
 	case KIND_TASK:

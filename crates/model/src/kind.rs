@@ -34,6 +34,8 @@ pub enum DetailKind {
     Pmc = 11,
     /// The selector of a task.
     Task = 12,
+    /// An extended control register.
+    Xcr = 13,
 }
 
 /// Words for the direction of an access, first of a read, then of a write.
@@ -295,6 +297,22 @@ pub const KINDS: &[KindInfo] = &[
         by_default: true,
         key_text: hex,
         key_from: number,
+    },
+    KindInfo {
+        kind: DetailKind::Xcr,
+        word: "xcr",
+        singular: "extended control register",
+        plural: "Extended control registers",
+        help: "extended control register of XSETBV",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        named: u64::MAX,
+        max_key: 0xffff_ffff,
+        json_key: None,
+        by_default: false,
+        key_text: |key| format!("xcr{key}"),
+        key_from: |text| number(text.strip_prefix("xcr").unwrap_or(text)),
     },
 ];
 

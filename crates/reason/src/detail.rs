@@ -28,6 +28,7 @@ pub fn names(kind: DetailKind) -> &'static [Known] {
         DetailKind::Apic => control::APIC,
         DetailKind::Vector => vectors::EXCEPTIONS,
         DetailKind::HostVector => vectors::HOST,
+        DetailKind::Xcr => table! { 0 "states that XSAVE keeps"; },
         DetailKind::Dr | DetailKind::Pmc | DetailKind::Task => &[],
     }
 }

@@ -274,6 +274,7 @@ fn registers_and_vectors_are_counted_as_often_as_they_were_used() {
         ("dr", 0, false, made("dr-read")),
         ("dr", 3, true, made("dr-write")),
         ("pmc", 0, false, made("rdpmc")),
+        ("xcr", 0, false, made("xsetbv")),
         ("cpuid", 0, false, made("cpuid")),
         ("hypercall", 1, false, made("hypercall")),
         ("port", 0x510, true, made("port-out")),
