@@ -448,7 +448,7 @@ fn leaf_from(text: &str) -> Option<u64> {
     if text.contains('.') { Some(half(leaf)? | half(subleaf)? << 32) } else { number(leaf) }
 }
 
-/// Whose hypercalls have these numbers in bits 63:32 of their keys.
+/// Interfaces of hypercalls, by the number in bits 63:32 of their keys.
 const CALLS_OF: [(u64, &str); 2] = [(1, "hyperv:"), (2, "xen:")];
 
 fn hypercall_text(key: u64) -> String {

@@ -204,7 +204,7 @@ fn rows_of(report: &Report, reason: &str) -> u64 {
     rows.map(|row| row["count"].as_u64().unwrap()).sum()
 }
 
-/// What exits for each code are about, whatever the kind: row, details and others add up, in number and in time.
+/// Sums of the exits for each code, of any kind of detail: row, details and others add up, in number and in time.
 fn assert_whole(report: &Report) {
     for row in report.0["rows"].as_array().unwrap() {
         if row["details"].is_array() {
