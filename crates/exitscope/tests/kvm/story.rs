@@ -117,7 +117,11 @@ fn a_boot_recorded_twice_gives_the_same_phases() {
 #[test]
 fn a_recorder_of_a_console_that_is_killed_keeps_what_was_said() {
     let (file, pid) = (Scratch::new("said"), Scratch::new("said-pid"));
-    let end = format!("echo $$ > {}; exec sleep 98753", std::path::Path::new(&pid).display());
+    // What runs as /init may be user space, too; the second line settles that, and until then the phase is kept back.
+    let end = format!(
+        "echo 'Begin: Running /scripts/init-premount ... done.'; echo $$ > {}; exec sleep 98753",
+        std::path::Path::new(&pid).display()
+    );
     let mut command = exitscope();
     command.args(["record", "--console", "-i", "20ms", "-o"]).arg(&file);
     let recorder = Background::start(command.args(["--", "sh", "-c", &machine(&end)]));
