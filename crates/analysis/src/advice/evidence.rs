@@ -3,7 +3,7 @@
 use super::command_line::CommandLine;
 use super::{Host, Sum};
 use exitscope_model::{
-    DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, float,
+    DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, VmId, float,
 };
 use exitscope_reason as reason;
 use std::ops::RangeInclusive;
@@ -19,17 +19,18 @@ pub struct Evidence<'a> {
     pub length: Duration,
     /// Level of detail that was measured.
     pub measured: Measured,
-    rows: Vec<&'a Row>,
-    vcpus: Vec<&'a VcpuSpan>,
+    rows: &'a [Row],
+    vcpus: &'a [VcpuSpan],
     all: Sum,
 }
 
 impl<'a> Evidence<'a> {
     /// Collects the evidence about `vm`.
     pub fn new(interval: &'a Interval, vm: &'a Vm, host: &'a Host) -> Evidence<'a> {
-        let rows: Vec<&Row> = interval.rows.iter().filter(|row| row.vm == vm.id).collect();
+        // Both are sorted by VM, and a host may have hundreds.
+        let rows = of_vm(&interval.rows, vm.id, |row| row.vm);
         let all = rows.iter().map(|row| Sum::from(&row.counters)).sum();
-        let vcpus = interval.vcpus.iter().filter(|span| span.vm == vm.id).collect();
+        let vcpus = of_vm(&interval.vcpus, vm.id, |span| span.vm);
         Evidence { vm, host, length: interval.length, measured: interval.measured, rows, vcpus, all }
     }
 
@@ -90,8 +91,10 @@ impl<'a> Evidence<'a> {
             .map(|row| {
                 let counts = row.counters.details.counts.iter();
                 let mine = counts.filter(|(detail, _)| detail.kind == kind && wanted(detail.key));
-                let exits = mine.map(|(_, of)| of.count).sum();
-                Sum::from(&row.counters).part(exits)
+                let exits: u64 = mine.map(|(_, of)| of.count).fold(0, u64::saturating_add);
+                // An interval may end an exit that an earlier one began, and a stranger's recording may say anything: no
+                // row is asked for more than it has.
+                Sum::from(&row.counters).part(exits.min(row.counters.count))
             })
             .sum()
     }
@@ -105,7 +108,7 @@ impl<'a> Evidence<'a> {
     /// Returns the time of all vCPUs; `None` where it was not measured.
     pub fn time(&self) -> Option<VcpuTime> {
         let mut sum = VcpuTime::default();
-        for span in &self.vcpus {
+        for span in self.vcpus {
             sum.add(&span.time?);
         }
         (!self.vcpus.is_empty()).then_some(sum)
@@ -153,4 +156,11 @@ impl<'a> Evidence<'a> {
         let reads = |ports| self.share(self.ports(ports).exits) >= 0.01;
         (hyper_v || (reads(super::rules::PM_TIMER) && reads(super::rules::RTC))) && !self.is_linux()
     }
+}
+
+/// Returns the part of a list, sorted by VM, that is one VM's.
+fn of_vm<T>(list: &[T], vm: VmId, whose: impl Fn(&T) -> VmId) -> &[T] {
+    let begin = list.partition_point(|item| whose(item) < vm);
+    let end = list.partition_point(|item| whose(item) <= vm);
+    &list[begin..end]
 }

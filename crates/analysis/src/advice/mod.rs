@@ -35,7 +35,7 @@ pub use evidence::Evidence;
 pub use host::Host;
 pub use sum::Sum;
 
-use exitscope_model::{Interval, Source, VmId};
+use exitscope_model::{Interval, Source, Vm, VmId};
 use std::cmp::Reverse;
 
 /// Fewest exits of a VM that any rule speaks about: below, a share is chance.
@@ -88,29 +88,37 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 ///
 /// KVM's own statistics have no reasons, so that there is no advice on them.
 pub fn advise(interval: &Interval, host: &Host) -> Vec<Advice> {
-    if interval.source == Source::KvmStat {
+    let mut all: Vec<Advice> = interval.vms.values().flat_map(|vm| advise_vm(interval, vm, host)).collect();
+    // Stable: VMs and rules keep their order among equals.
+    all.sort_by_key(saves);
+    all
+}
+
+/// Holds all rules against one VM of `interval`. Returns the advice that would save most first.
+pub fn advise_vm(interval: &Interval, vm: &Vm, host: &Host) -> Vec<Advice> {
+    let evidence = Evidence::new(interval, vm, host);
+    if interval.source == Source::KvmStat || evidence.all().exits < MIN_EXITS {
         return Vec::new();
     }
-    let mut all = Vec::new();
-    for vm in interval.vms.values() {
-        let evidence = Evidence::new(interval, vm, host);
-        if evidence.all().exits < MIN_EXITS {
-            continue;
-        }
-        let found: Vec<(&Rule, Finding)> =
-            rules().filter_map(|rule| Some((rule, (rule.check)(&evidence)?))).collect();
-        let replaced: Vec<&str> = found.iter().flat_map(|(rule, _)| rule.replaces.iter().copied()).collect();
-        all.extend(found.into_iter().filter(|(rule, _)| !replaced.contains(&rule.name)).map(
-            |(rule, finding)| Advice {
-                rule: rule.name,
-                vm: vm.id,
-                share: evidence.share(finding.about.exits),
-                finding,
-                source: rule.source,
-            },
-        ));
-    }
-    // Times where there are any; the stable sort keeps the order of VMs and rules among equals.
-    all.sort_by_key(|advice| Reverse((advice.finding.about.busy_ns, advice.finding.about.exits)));
-    all
+    let found: Vec<(&Rule, Finding)> =
+        rules().filter_map(|rule| Some((rule, (rule.check)(&evidence)?))).collect();
+    let replaced: Vec<&str> = found.iter().flat_map(|(rule, _)| rule.replaces.iter().copied()).collect();
+    let mut advice: Vec<Advice> = found
+        .into_iter()
+        .filter(|(rule, _)| !replaced.contains(&rule.name))
+        .map(|(rule, finding)| Advice {
+            rule: rule.name,
+            vm: vm.id,
+            share: evidence.share(finding.about.exits),
+            finding,
+            source: rule.source,
+        })
+        .collect();
+    advice.sort_by_key(saves);
+    advice
+}
+
+/// Order of advice: what would save most first, by time where times are measured.
+fn saves(advice: &Advice) -> Reverse<(u64, u64)> {
+    Reverse((advice.finding.about.busy_ns, advice.finding.about.exits))
 }

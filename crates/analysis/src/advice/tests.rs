@@ -405,6 +405,15 @@ fn what_would_save_most_comes_first() {
     assert_eq!(rules, ["serial-console", "ide-disk", "page-faults"]);
 }
 
+#[test]
+fn details_of_more_exits_than_there_are_make_no_share_above_one() {
+    let lies =
+        Case::svm("").with(exits("IOIO", 9_000).port(0x3f8, true, 5_000_000)).with(exits("NPF", 1_000));
+    let advice = lies.advice();
+    assert_eq!((advice[0].rule, advice[0].finding.about.exits), ("serial-console", 9_000));
+    assert!(advice.iter().all(|advice| advice.share <= 1.0), "{advice:#?}");
+}
+
 /// Public reports, as cases: what somebody would have liked to be told.
 #[test]
 fn public_reports_get_the_advice_that_solved_them() {

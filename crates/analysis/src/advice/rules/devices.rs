@@ -102,7 +102,7 @@ fn fw_cfg(evidence: &Evidence<'_>) -> Option<Finding> {
     let about = evidence.ports(&[0x510..=0x511]);
     let seen = |exits: &str, share: &str| {
         format!(
-            "{exits} ({share}) read fw_cfg byte by byte (port 0x511), as firmware does for kernel and tables."
+            "{exits} ({share}) are for fw_cfg (ports 0x510 and 0x511): firmware reads kernel and tables byte by byte."
         )
     };
     let helps = "Use a firmware that reads fw_cfg by DMA (SeaBIOS 1.9 or later, OVMF), and a machine type that offers it \
