@@ -5,6 +5,7 @@ use super::column::{self, Column, ORDERS};
 use super::filter::{Filter, Filters};
 use super::hits::Hits;
 use super::row::{Id, List, Row, RowInput, Scope, Which};
+use exitscope_analysis::advice::Host;
 use exitscope_model::{Interval, Measured, Vm};
 use exitscope_view::Explanation;
 use exitscope_view::names::Names;
@@ -120,6 +121,8 @@ pub struct State {
     pub delay: Duration,
     /// Remarks about the figures.
     pub explanation: Explanation,
+    /// Facts about the host, for advice.
+    pub host: Host,
     /// Intervals so far.
     pub accumulator: Accumulator,
     /// Intervals up to the moment when the screen was frozen; `None` while it is not.
@@ -153,6 +156,7 @@ impl State {
             mode,
             delay,
             explanation: Explanation::default(),
+            host: Host::default(),
             accumulator: Accumulator::default(),
             frozen: None,
             since_start: false,

@@ -4,12 +4,13 @@ mod replay;
 mod run;
 mod screen;
 
-use super::select;
+use super::{recorder, select};
 use crate::cli;
 use crate::command::choose::Wanted;
 use crate::engine::{Events, Sampler};
 use crate::top::{Mode, Replay, State};
 use anyhow::bail;
+use exitscope_analysis::advice::Host;
 use exitscope_record::Recording;
 use exitscope_view::{Explanation, text};
 use replay::Cursor;
@@ -41,7 +42,8 @@ fn live(args: &cli::Top) -> anyhow::Result<ExitCode> {
     let events = Events::listen()?;
     let Some(sampler) = Sampler::start(&options, &events, true)? else { return Ok(ExitCode::SUCCESS) };
     let delay = args.interval.unwrap_or(DELAY);
-    let state = State::new(Mode::Live, delay);
+    let mut state = State::new(Mode::Live, delay);
+    state.host = Host::from(&recorder::about(&[], delay, &sampler));
     let first = Instant::now() + delay.min(FIRST);
     Run { source: Source::Live(Box::new(sampler)), state, next: Some(first), pace: None }.until_end(&events)
 }
@@ -66,11 +68,13 @@ fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
     let name = file.file_name().map_or(String::new(), |name| text::clean(&name.to_string_lossy(), 60));
     let count = recording.len();
     let notes = recording.notes().clone();
+    let host = Host::from(recording.about());
     let tidy = |words: Option<String>| words.map(|words| text::clean(&words, 400));
     let events = Events::listen()?;
     let (cursor, rates) = Cursor::open(recording, keep)?;
     let replay = Replay { name, count, length, rates, ..Replay::default() };
     let mut state = State::new(Mode::Replay(replay), args.interval.unwrap_or(DELAY));
+    state.host = host;
     state.explanation = Explanation {
         kvm_counts_fewer: tidy(notes.kvm_counts_fewer),
         kvm_missing: tidy(notes.kvm_missing),

@@ -8,6 +8,7 @@ mod reason;
 use super::hits::Hits;
 use super::row::{List, Scope, reason_name};
 use super::state::{Asked, Mode, Replay, State, View};
+use exitscope_analysis::advice::advise_vm;
 use exitscope_model::{Interval, Measured, Source};
 use exitscope_view::prose::{self, Kind};
 use exitscope_view::{text, unit};
@@ -307,7 +308,16 @@ fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
         Source::KvmStat => prose::statistics_only(&state.explanation),
         Source::Btf | Source::Tracepoint | Source::Kernel => prose::check(all, &state.explanation),
     };
-    std::iter::once(first).chain(prose::losses(all)).map(|line| (line.kind, line.text)).collect()
+    let trust = std::iter::once(first).chain(prose::losses(all)).map(|line| (line.kind, line.text));
+    trust.chain(advice(state, all)).collect()
+}
+
+/// Returns the advice that would save the VM most that is open.
+fn advice(state: &State, all: &Interval) -> Option<(Kind, String)> {
+    let View::List(_, Scope { vm: Some(vm), .. }) = state.page().view else { return None };
+    let first = advise_vm(all, all.vms.get(&vm)?, &state.host).into_iter().next()?;
+    let text = format!("What would help most: {} {}", first.finding.seen, first.finding.helps);
+    Some((Kind::Plain, text::clean(&text, 2000)))
 }
 
 /// Draws the prompt, else a message, else the keys. Returns the place of the cursor in the prompt.
