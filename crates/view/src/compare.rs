@@ -97,7 +97,8 @@ fn percent(pair: Pair) -> String {
     }
 }
 
-fn name(row: &Difference) -> String {
+/// Returns the first cell of a row: its reason, and whose exits they are.
+pub(super) fn name(row: &Difference) -> String {
     let Some((level, code)) = row.reason else { return "total".into() };
     let whose = if level == Level::L2 { "L2 " } else { "" };
     format!("{whose}{}", text::clean(&reason::name(code), NAME))

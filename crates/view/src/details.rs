@@ -2,26 +2,15 @@
 //! [`exitscope_model::KINDS`].
 
 use super::line::{Kind, Line};
-use super::names::Names;
 use super::unit;
-use exitscope_model::{
-    Detail, DetailCounters, Details, Group, Interval, KINDS, KindInfo, Measured, VmId, float,
-};
+use exitscope_model::{Detail, DetailCounters, Details, Group, Interval, KINDS, KindInfo, Measured};
 use exitscope_reason as reason;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 /// Number of details of a kind that the sentence under the table names.
 const NAMED: usize = 5;
-
-/// A VM gets advice from this share of its exits on that are about one thing.
-const MIN_SHARE: f64 = 0.25;
-/// A VM gets advice from this number of such exits on.
-const MIN_EXITS: u64 = 1000;
-/// Greatest number of VMs that get advice.
-const MAX_VMS: usize = 3;
 
 /// Returns the details that were met, the most frequent first.
 pub fn by_frequency(details: &Details) -> Vec<(Detail, DetailCounters)> {
@@ -134,56 +123,18 @@ fn most(what: &str, pairs: &[(Detail, DetailCounters)]) -> Option<String> {
     Some(text + ".")
 }
 
-/// Returns advice for the VMs whose exits are mostly about one device, those with the most such exits first.
-pub fn advice(interval: &Interval) -> Vec<String> {
-    let mut exits: BTreeMap<VmId, u64> = BTreeMap::new();
-    for span in &interval.vcpus {
-        *exits.entry(span.vm).or_default() += span.exits;
-    }
-    // By VM and name: exits, details, advice.
-    let mut used: BTreeMap<(VmId, &str), (u64, Details, &str)> = BTreeMap::new();
-    for row in &interval.rows {
-        for (&detail, counters) in &row.counters.details.counts {
-            let Some(known) = reason::known(detail).filter(|known| !known.help.is_empty()) else { continue };
-            let entry = used.entry((row.vm, known.name)).or_default();
-            entry.0 += counters.count;
-            entry.1.counts.entry(detail).or_default().add(counters);
-            entry.2 = known.help;
-        }
-    }
-    let mut said: Vec<_> = used.into_iter().collect();
-    said.sort_by_key(|(key, (count, ..))| (Reverse(*count), *key));
-    let names = Names::of(interval.vms.values());
-    let mut lines = Vec::new();
-    let mut told = Vec::new();
-    for ((vm, name), (count, details, help)) in said {
-        let share = float(count) / float(exits.get(&vm).copied().unwrap_or(0).max(1));
-        if share < MIN_SHARE || count < MIN_EXITS || told.contains(&vm) || lines.len() == MAX_VMS {
-            continue;
-        }
-        told.push(vm);
-        let whose = match interval.vms.get(&vm).filter(|_| interval.vms.len() > 1) {
-            Some(vm) => format!("the exits of {}", names.show(vm)),
-            None => "the exits".into(),
-        };
-        let most = by_frequency(&details).first().map_or(String::new(), |(detail, _)| detail.spoken());
-        let most = if details.counts.len() > 1 {
-            format!("{name}, most of them {most}")
-        } else {
-            format!("{name}: {most}")
-        };
-        lines.push(format!("{} of {whose} are for {most}. {help}", unit::share(share)));
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use exitscope_analysis::advice::{Host, advise};
     use exitscope_model::{DetailKind, fixture};
 
+    fn brief(interval: &Interval) -> Vec<String> {
+        crate::advice::brief(&advise(interval, &Host::default()), interval)
+    }
+
     fn texts(interval: &Interval) -> Vec<String> {
-        lines(interval).into_iter().map(|line| line.text).chain(advice(interval)).collect()
+        lines(interval).into_iter().map(|line| line.text).collect()
     }
 
     #[test]
@@ -198,10 +149,13 @@ mod tests {
     fn advice_is_for_the_vm_that_uses_it() {
         let mut interval = fixture::busy();
         let help =
-            |interval: &Interval| texts(interval).iter().filter(|text| text.contains("console=hvc0")).count();
+            |interval: &Interval| brief(interval).iter().filter(|text| text.contains("console=hvc0")).count();
         assert_eq!(help(&interval), 1);
         // As many exits of the VM's for another reason, and more.
-        interval.vcpus[0].exits += 1_000_000;
+        let mut other = interval.rows[0].clone();
+        (other.vcpu, other.counters.details) = (1, Details::default());
+        other.counters.count += 1_000_000;
+        interval.rows.insert(1, other);
         assert_eq!(help(&interval), 0);
     }
 

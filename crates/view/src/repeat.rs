@@ -1,11 +1,11 @@
 //! Several runs of one command: medians and spread. `docs/json.md` is the contract of the JSON.
 
-use super::compare::{figure_count, figure_time};
+use super::compare::{figure_count, figure_time, name};
 use super::grid::Cells;
-use super::prose::{Kind, Line, NAME};
+use super::prose::{Kind, Line};
 use super::table::Page;
-use super::{json, text, unit};
-use exitscope_model::{Comparison, Difference, Interval, Level, Measured, Summary, compare};
+use super::{json, unit};
+use exitscope_model::{Comparison, Difference, Interval, Measured, Summary, compare};
 use exitscope_reason as reason;
 use serde::Serialize;
 use std::io;
@@ -50,12 +50,6 @@ fn spread(summary: Summary) -> String {
     } else {
         "0.0%".into()
     }
-}
-
-fn name(row: &Difference) -> String {
-    let Some((level, code)) = row.reason else { return "total".into() };
-    let whose = if level == Level::L2 { "L2 " } else { "" };
-    format!("{whose}{}", text::clean(&reason::name(code), NAME))
 }
 
 fn columns(all: &Comparison) -> Vec<Cells> {
