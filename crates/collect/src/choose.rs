@@ -12,7 +12,7 @@ use exitscope_model::{Measured, Source};
 /// A source that was tried and does not work here.
 #[derive(Debug)]
 pub struct Refused {
-    /// Which.
+    /// The source.
     pub source: Source,
     /// Cause of the refusal.
     pub error: Error,

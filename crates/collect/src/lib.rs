@@ -80,7 +80,7 @@ impl Default for Options {
 pub struct PortMark {
     /// When the guest exited for it (`CLOCK_MONOTONIC`, ns), as [`Sample::monotonic_ns`].
     pub monotonic_ns: u64,
-    /// Whose.
+    /// VM of the guest that wrote it.
     pub vm: VmId,
     /// The vCPU's number in the VM.
     pub vcpu: u32,
