@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::command::{show, tool};
+use crate::command::show;
 use crate::doctor::{self, Task};
 use crate::error::Error;
 use crate::initramfs;
@@ -21,10 +21,17 @@ use crate::system::{self, Bus, Image, Loader};
 use crate::{quote, vmlinux};
 
 mod console;
+mod ping;
 mod tap;
 
 pub use console::Outcome;
+use ping::Ping;
 use tap::Tap;
+
+/// Time between two looks at whether QEMU has ended.
+const POLL: Duration = Duration::from_millis(100);
+/// Time for which the answer of a guest that has ended is waited for.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Kernel and disk of an inner VM.
 #[derive(Debug)]
@@ -140,7 +147,7 @@ impl Inner {
             if signal != 0 {
                 return Err(Error::Cancelled(i32::try_from(signal).unwrap_or(i32::MAX)));
             }
-            if let Some(status) = qemu.wait(Duration::from_millis(100))? {
+            if let Some(status) = qemu.wait(POLL)? {
                 break status;
             }
         };
@@ -194,12 +201,12 @@ impl Inner {
         qemu: &mut Process,
         progress: &dyn Fn(&str),
     ) -> Result<Option<bool>, Error> {
-        while qemu.wait(Duration::from_millis(100))?.is_none() && self.stop.load(Ordering::Relaxed) == 0 {
-            let mut ping = tool("busybox")?;
-            ping.args(["ping", "-c", "1", "-W", "1", &tap.guest()])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            if ping.status().map_err(Error::io("busybox ping"))?.success() {
+        let mut ping = Ping::start(&tap.guest())?;
+        let mut running = true;
+        while running && self.stop.load(Ordering::Relaxed) == 0 {
+            running = qemu.ended()?.is_none();
+            // Of a guest that has ended the answer may still be on its way to the program.
+            if ping.wait(if running { POLL } else { LAST_ANSWER })? {
                 progress(&format!("ping {}: ok", tap.guest()));
                 return Ok(Some(true));
             }
