@@ -79,34 +79,6 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 		__sync_fetch_and_add(&control.no_level, 1);
 }
 
-/*
- * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One with
- * a detail gets no place there but in detailed[], if its kind is counted: so it always takes the rare way, and others pay
- * nothing for it.
- */
-static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
-{
-	u32 index;
-
-	if (!slot || direct >= DIRECT_ROWS)
-		return 0;
-	if (slot->isa == ISA_SVM ? direct == SVM_VMRUN : direct == VMX_VMLAUNCH || direct == VMX_VMRESUME)
-		begin_nesting(slot);
-	index = new_row(slot, direct < COMMON_CODES ? direct : direct - COMMON_CODES + NPF_BASE, slot->first_row);
-	if (index) {
-		WRITE_ONCE(slot->first_row, index);
-		/* What finds the kind takes the place apart, and the verifier does not see any more that it is bounded. */
-		barrier_var(direct);
-		if (direct >= DIRECT_ROWS)
-			return index;
-		if (row_at(index)->kind)
-			slot->detailed[direct] = index;
-		else
-			slot->direct[direct] = index;
-	}
-	return index;
-}
-
 #define NO_PLACE (~0ull)
 
 /* Where a code has its place in direct[]; NO_PLACE if it has none. */
@@ -120,6 +92,40 @@ static __always_inline u64 place_of(u64 code)
 		barrier_var(code);
 	}
 	return code;
+}
+
+/* The code that has this place there. */
+static __always_inline s64 code_of_place(u64 place)
+{
+	return place < COMMON_CODES ? place : place - COMMON_CODES + NPF_BASE;
+}
+
+/*
+ * The first exit of this vCPU for a reason that has a place in direct[]: its row, or 0 when there is no room. One with
+ * a detail gets no place there but in detailed[], if its kind is counted: so it always takes the rare way, and others pay
+ * nothing for it.
+ */
+static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
+{
+	u32 index;
+
+	if (!slot || direct >= DIRECT_ROWS)
+		return 0;
+	if (slot->isa == ISA_SVM ? direct == SVM_VMRUN : direct == VMX_VMLAUNCH || direct == VMX_VMRESUME)
+		begin_nesting(slot);
+	index = new_row(slot, code_of_place(direct), slot->first_row);
+	if (index) {
+		WRITE_ONCE(slot->first_row, index);
+		/* What finds the kind takes the place apart, and the verifier does not see any more that it is bounded. */
+		barrier_var(direct);
+		if (direct >= DIRECT_ROWS)
+			return index;
+		if (row_at(index)->kind)
+			slot->detailed[direct] = index;
+		else
+			slot->direct[direct] = index;
+	}
+	return index;
 }
 
 /* In C, clang would copy the slot's address first. */

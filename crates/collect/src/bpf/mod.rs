@@ -6,6 +6,7 @@ mod check;
 mod marks;
 mod object;
 mod patch;
+mod programs;
 mod read;
 mod table;
 mod tables;

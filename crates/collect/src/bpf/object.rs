@@ -3,9 +3,10 @@
 use super::super::Error;
 use super::super::host;
 use super::patch;
+use super::programs::{Choice, Parts, is_split, vmx};
 use super::wire;
 use crate::skipped::skipped_runs;
-use exitscope_model::{DetailKind, Measured, Source};
+use exitscope_model::{Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -55,13 +56,11 @@ pub struct Task {
     pub kinds: u32,
 }
 
-/// Programs that are loaded where the kernel can.
-#[derive(Clone, Copy, Debug)]
-struct Parts {
-    /// Those that rely on being told when a vCPU changes its VMCB.
-    switches: bool,
-    /// Those that hear of what an exit is about.
-    hooks: bool,
+impl Task {
+    /// Returns the kinds of detail that are counted, as [`Task::kinds`] has them.
+    pub fn kinds(&self) -> u32 {
+        if self.source == Source::Btf && self.measured == Measured::Breakdown { self.kinds } else { 0 }
+    }
 }
 
 /// Runs of programs that the kernel skipped.
@@ -100,8 +99,7 @@ impl Loaded {
     }
 
     fn try_load(task: Task, sizes: Sizes, parts: Parts) -> Result<Loaded, (String, String)> {
-        let Parts { switches, hooks } = parts;
-        let Task { source, measured, only_selected, follow, guest, kinds } = task;
+        let Task { source, only_selected, follow, guest, .. } = task;
         let at = |what: &str| {
             let what = what.to_owned();
             move |error: libbpf_rs::Error| (what, format!("{error:#}"))
@@ -113,7 +111,7 @@ impl Loaded {
             max_vms: sizes.vms,
             max_returns: sizes.returns,
             max_details: sizes.details,
-            kinds: if source == Source::Btf && measured == Measured::Breakdown { kinds } else { 0 },
+            kinds: task.kinds(),
             guest: guest.into(),
             ..wire::config::default()
         };
@@ -168,27 +166,10 @@ impl Loaded {
                 map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
             }
         }
-        let timed = measured != Measured::Counts;
-        let kinds = config.kinds;
+        let choice = Choice::new(task, parts);
         for mut program in open.progs_mut() {
-            let name = program.name().to_string_lossy().into_owned();
-            let wanted = match name.as_str() {
-                "on_fork" => follow,
-                // The plain source learns from it that a vCPU ended; the other has a better sign for that.
-                "on_leave" => follow || source == Source::Tracepoint,
-                "on_entry" => timed && !guest,
-                "on_entry_guest" => guest,
-                "on_pio" => guest,
-                "on_switch" => !vmx() && switches,
-                "on_exit" => timed,
-                "on_exit_only" => !timed,
-                name if name.starts_with("on_exit") => name == on_exit(task, switches),
-                name if name.starts_with(HOOK) => {
-                    hooks && hook_is_wanted(name, &program.section().to_string_lossy(), kinds)
-                }
-                name if is_split(name) => measured == Measured::Breakdown,
-                _ => true,
-            };
+            let wanted =
+                choice.loads(&program.name().to_string_lossy(), &program.section().to_string_lossy());
             program.set_autoload(wanted);
         }
         let object = open.load().map_err(at("loading the BPF programs"))?;
@@ -267,52 +248,6 @@ pub fn select(selected: &MapHandle, pid: u32) -> Result<(), Error> {
 /// Takes a process back out of those.
 pub fn deselect(selected: &MapHandle, pid: u32) -> Result<(), Error> {
     selected.delete(&pid.to_ne_bytes()).map_err(|error| kernel("letting go of a process", &error.to_string()))
-}
-
-/// Returns true if Intel's module drives KVM.
-fn vmx() -> bool {
-    host::backend() == host::Backend::Vendor("kvm_intel".to_owned())
-}
-
-/// Returns the name of the program on exits with [`Source::Btf`]: see `Loaded::try_load` for `switches`.
-fn on_exit(task: Task, switches: bool) -> String {
-    let vendor = match (vmx(), switches) {
-        (true, _) => "vmx",
-        (false, true) => "svm",
-        (false, false) => "svm_moving",
-    };
-    let kind = match task {
-        Task { measured: Measured::Counts, .. } => "_only",
-        Task { guest: true, .. } => "_guest",
-        Task { .. } => "",
-    };
-    format!("on_exit_{vendor}{kind}")
-}
-
-/// Beginning of the names of bpf/hooks.bpf.h's programs.
-const HOOK: &str = "hook_";
-
-/// Returns true if a program of bpf/hooks.bpf.h, which hangs on what `section` says, is for one of `kinds` and can be
-/// attached. Its name is `hook_KIND…`, or `hook_vmx_KIND…` where only VMX needs it.
-fn hook_is_wanted(name: &str, section: &str, kinds: u32) -> bool {
-    let rest = name.strip_prefix(HOOK).unwrap_or(name);
-    let (rest, vendor) = rest.strip_prefix("vmx_").map_or((rest, true), |rest| (rest, vmx()));
-    let kind = DetailKind::from_word(rest.split('_').next().unwrap_or(rest));
-    let is_counted = kind.is_some_and(|kind| kinds >> kind as u32 & 1 != 0);
-    // A kernel may be built without it. Where tracefs cannot be read, loading shows.
-    let is_there = match section.split_once("tp_btf/") {
-        Some((_, event)) => host::has_event("kvm", event).unwrap_or(true),
-        None => true,
-    };
-    vendor && is_counted && is_there
-}
-
-/// Returns true if a program only tells apart where host time went, or what an exit was about.
-fn is_split(program: &str) -> bool {
-    if program.starts_with(HOOK) {
-        return true;
-    }
-    ["on_return", "on_run", "on_load", "on_block", "on_wakeup"].contains(&program)
 }
 
 /// Returns the size of a table of elements of this type, with some more after the last, in bytes.

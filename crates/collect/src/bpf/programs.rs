@@ -1,0 +1,94 @@
+//! Choice of the programs that are loaded.
+
+use super::object::Task;
+use crate::host;
+use exitscope_model::{DetailKind, Measured, Source};
+
+/// Programs that are loaded where the kernel can.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// Those that rely on being told when a vCPU changes its VMCB.
+    pub switches: bool,
+    /// Those that hear of what an exit is about.
+    pub hooks: bool,
+}
+
+/// Choice of the programs for a task.
+pub struct Choice {
+    task: Task,
+    parts: Parts,
+}
+
+impl Choice {
+    pub fn new(task: Task, parts: Parts) -> Choice {
+        Choice { task, parts }
+    }
+
+    /// Returns true if a program is to be loaded, which hangs on what `section` says.
+    pub fn loads(&self, program: &str, section: &str) -> bool {
+        let Task { source, measured, follow, guest, .. } = self.task;
+        let Parts { switches, hooks } = self.parts;
+        let timed = measured != Measured::Counts;
+        match program {
+            "on_fork" => follow,
+            // The plain source learns from it that a vCPU ended; the other has a better sign for that.
+            "on_leave" => follow || source == Source::Tracepoint,
+            "on_entry" => timed && !guest,
+            "on_entry_guest" => guest,
+            "on_pio" => guest,
+            "on_switch" => !vmx() && switches,
+            "on_exit" => timed,
+            "on_exit_only" => !timed,
+            name if name.starts_with("on_exit") => name == self.on_exit(),
+            name if name.starts_with(HOOK) => hooks && hook_is_wanted(name, section, self.task.kinds()),
+            name if is_split(name) => measured == Measured::Breakdown,
+            _ => true,
+        }
+    }
+
+    /// Returns the name of the program on exits with [`Source::Btf`].
+    fn on_exit(&self) -> String {
+        let vendor = match (vmx(), self.parts.switches) {
+            (true, _) => "vmx",
+            (false, true) => "svm",
+            (false, false) => "svm_moving",
+        };
+        let kind = match self.task {
+            Task { measured: Measured::Counts, .. } => "_only",
+            Task { guest: true, .. } => "_guest",
+            Task { .. } => "",
+        };
+        format!("on_exit_{vendor}{kind}")
+    }
+}
+
+/// Returns true if Intel's module drives KVM.
+pub fn vmx() -> bool {
+    host::backend() == host::Backend::Vendor("kvm_intel".to_owned())
+}
+
+/// Beginning of the names of bpf/hooks.bpf.h's programs.
+const HOOK: &str = "hook_";
+
+/// Returns true if a program of bpf/hooks.bpf.h, which hangs on what `section` says, is for one of `kinds` and can be
+/// attached. Its name is `hook_KIND…`, or `hook_vmx_KIND…` where only VMX needs it.
+fn hook_is_wanted(name: &str, section: &str, kinds: u32) -> bool {
+    let rest = name.strip_prefix(HOOK).unwrap_or(name);
+    let (rest, vendor) = rest.strip_prefix("vmx_").map_or((rest, true), |rest| (rest, vmx()));
+    let kind = DetailKind::from_word(rest.split('_').next().unwrap_or(rest));
+    let is_counted = kind.is_some_and(|kind| kinds >> kind as u32 & 1 != 0);
+    // A kernel may be built without it. Where tracefs cannot be read, loading shows.
+    let is_there = match section.split_once("tp_btf/") {
+        Some((_, event)) => host::has_event("kvm", event).unwrap_or(true),
+        None => true,
+    };
+    vendor && is_counted && is_there
+}
+
+/// Returns true if a program only tells apart where host time went, or what an exit was about.
+pub fn is_split(program: &str) -> bool {
+    if program.starts_with(HOOK) {
+        return true;
+    }
+    ["on_return", "on_run", "on_load", "on_block", "on_wakeup"].contains(&program)
+}
