@@ -5,7 +5,7 @@
 
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// Name of the phase before anything is known.
 pub const FIRST: &str = "start";
@@ -78,13 +78,15 @@ pub struct Marker {
 }
 
 /// Phases in the order in which a machine goes through them, and their markers.
+///
+/// Clones share the expressions and their caches, which take milliseconds to build.
 #[derive(Clone, Debug)]
 pub struct Rules {
     phases: Vec<String>,
-    markers: Vec<Marker>,
-    ended: RegexSet,
+    markers: Arc<[Marker]>,
+    ended: Arc<RegexSet>,
     /// Those that are held against lines that have not ended, and their places.
-    unfinished: RegexSet,
+    unfinished: Arc<RegexSet>,
     prompts: Vec<usize>,
 }
 
@@ -189,12 +191,13 @@ impl Rules {
                 .size_limit(16 << 20)
                 .dfa_size_limit(16 << 20)
                 .build()
+                .map(Arc::new)
                 .map_err(|error| Error::Together(file.into(), Box::new(error)))
         };
         let ended = together(&markers.iter().collect::<Vec<_>>())?;
         let prompts: Vec<usize> = (0..markers.len()).filter(|&place| markers[place].prompt).collect();
         let unfinished = together(&prompts.iter().map(|&place| &markers[place]).collect::<Vec<_>>())?;
-        Ok(Rules { phases, markers, ended, unfinished, prompts })
+        Ok(Rules { phases, markers: markers.into(), ended, unfinished, prompts })
     }
 
     /// Finds the markers in a line, in their order. Of those that match at one place the first of the table counts, beside
