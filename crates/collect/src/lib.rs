@@ -118,6 +118,7 @@ pub struct PortMarks {
 ///             measured: self.measured(),
 ///             vms: Vec::new(),
 ///             vcpus: Vec::new(),
+///             workers: Vec::new(),
 ///             loss: Loss::default(),
 ///         })
 ///     }

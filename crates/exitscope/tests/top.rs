@@ -100,6 +100,7 @@ fn record(path: &Path) {
             vms: [vm(0, "web-1"), vm(1, "\x1b[2Jevil\u{202e}\n字")].map(|vm| (vm.id, vm)).into(),
             vcpus: vec![span(0, second * 1000), span(1, 7)],
             rows,
+            workers: Vec::new(),
             loss: Loss::default(),
         };
         writer.write(&interval, &Notes::default()).unwrap();

@@ -157,6 +157,7 @@ mod tests {
             vms: Default::default(),
             vcpus: vec![VcpuSpan { vm, vcpu: 0, exits, kvm_exits: None, time: None }],
             rows: rows.iter().map(row).collect(),
+            workers: Vec::new(),
             loss: Loss::default(),
         }
     }

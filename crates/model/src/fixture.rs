@@ -3,7 +3,7 @@
 use crate::{
     About, BUCKETS, Counters, Detail, DetailCounters, DetailKind, Details, ExitCode, Extremes, Histogram,
     Interval, Isa, Level, Loss, Measured, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan,
-    VcpuTime, Vm, VmId,
+    VcpuTime, Vm, VmId, WorkerSpan, WorkerTimes,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -157,8 +157,28 @@ fn interval(isa: Isa, names: &[&str], cells: &[(u64, u32, i64, u64, u64)]) -> In
         vms: vms.collect(),
         vcpus,
         rows,
+        workers: workers(names.len() as u64),
         loss: Loss::default(),
     }
+}
+
+/// Workers of VMs in ten seconds: the main loop of the first VM is busy, and another waits for vhost's worker.
+fn workers(vms: u64) -> Vec<WorkerSpan> {
+    const MS: u64 = 1_000_000;
+    let of = |vm: u64| WorkerTimes {
+        span_ns: 10_000 * MS,
+        main_cpu_ns: 4_120 * MS / (vm * 40 + 1),
+        main_waiting_ns: 31 * MS / (vm + 1),
+        io_cpu_ns: vm * 212 * MS,
+        io_waiting_ns: vm * 7 * MS,
+        other_cpu_ns: 3 * MS + vm,
+        other_waiting_ns: 0,
+        vhost_cpu_ns: vm * vm * 970 * MS,
+        vhost_waiting_ns: vm * 14 * MS,
+        kvm_cpu_ns: 0,
+        kvm_waiting_ns: 0,
+    };
+    (0..vms).map(|vm| WorkerSpan { vm: VmId(vm), times: of(vm) }).collect()
 }
 
 /// Time of a vCPU in ten seconds; its rows say how much of that was out of the guest.

@@ -285,6 +285,7 @@ mod tests {
                     counters,
                 })
                 .collect(),
+            workers: Vec::new(),
             loss: Loss::default(),
         }
     }

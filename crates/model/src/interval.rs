@@ -1,6 +1,9 @@
 //! Difference of two samples.
 
-use super::{Counters, ExitCode, Level, Loss, Measured, Sample, Source, VcpuSample, VcpuTime, Vm, VmId};
+use super::{
+    Counters, ExitCode, Level, Loss, Measured, Sample, Source, VcpuSample, VcpuTime, Vm, VmId, WorkerSpan,
+    WorkerTimes,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
@@ -74,6 +77,7 @@ impl VcpuSpan {
 ///         measured: Measured::Counts,
 ///         vms: Vec::new(),
 ///         vcpus: vec![vcpu],
+///         workers: Vec::new(),
 ///         loss: Loss::default(),
 ///     }
 /// }
@@ -102,6 +106,8 @@ pub struct Interval {
     pub vms: BTreeMap<VmId, Vm>,
     /// The vCPUs that were there, by VM and number, also those without an exit.
     pub vcpus: Vec<VcpuSpan>,
+    /// Threads that work for VMs beside their vCPUs, by VM; those VMs of which they are known.
+    pub workers: Vec<WorkerSpan>,
     /// Reasons that occurred, by VM, vCPU, level and code.
     pub rows: Vec<Row>,
     /// Losses.
@@ -164,6 +170,16 @@ impl Interval {
         }
         vcpus.sort_by_key(|span| (span.vm, span.vcpu));
         rows.sort_by_key(Row::key);
+        let mut workers = Vec::with_capacity(now.workers.len());
+        for WorkerSpan { vm, times } in &now.workers {
+            let then = last.workers.binary_search_by_key(vm, |then| then.vm);
+            let then = then.map_or_else(|_| WorkerTimes::default(), |at| last.workers[at].times);
+            let times = times.since(&then).ok_or_else(|| WentBackwards {
+                what: format!("the workers' time of process {}", pid_of(now, *vm)),
+            })?;
+            workers.push(WorkerSpan { vm: *vm, times });
+        }
+        workers.sort_by_key(|span| span.vm);
         let loss = now.loss.since(&last.loss).ok_or(WentBackwards { what: "loss".into() })?;
         Ok(Interval {
             start: last.wall,
@@ -173,6 +189,7 @@ impl Interval {
             measured: now.measured,
             vms: now.vms.iter().map(|vm| (vm.id, vm.clone())).collect(),
             vcpus,
+            workers,
             rows,
             loss,
         })
@@ -196,6 +213,13 @@ impl Interval {
         }
         if self.vcpus.len() > known {
             self.vcpus.sort_by_key(|span| (span.vm, span.vcpu));
+        }
+
+        for span in &next.workers {
+            match self.workers.binary_search_by_key(&span.vm, |mine| mine.vm) {
+                Ok(at) => self.workers[at].times.add(&span.times),
+                Err(at) => self.workers.insert(at, *span),
+            }
         }
 
         let known = self.rows.len();
@@ -246,6 +270,7 @@ impl Interval {
         self.rows.retain(|row| keeps(&row.vm, row.vcpu));
         let left: BTreeSet<VmId> = self.vcpus.iter().map(|span| span.vm).collect();
         self.vms.retain(|id, _| left.contains(id));
+        self.workers.retain(|span| left.contains(&span.vm));
     }
 }
 
@@ -348,6 +373,7 @@ mod tests {
             measured: Measured::Breakdown,
             vms,
             vcpus: vcpus.into_values().collect(),
+            workers: Vec::new(),
             loss: Loss::default(),
         }
     }

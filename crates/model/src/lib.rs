@@ -23,6 +23,7 @@ pub mod redact;
 mod sample;
 mod statistics;
 mod time;
+mod worker;
 
 pub use about::About;
 pub use compare::{Comparison, Difference, Pair, compare};
@@ -40,6 +41,7 @@ pub use nested::Level;
 pub use sample::{ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
 pub use statistics::Summary;
 pub use time::{Measured, Returns, UserReason, VcpuTime};
+pub use worker::{WORKERS, Worker, WorkerFigure, WorkerSpan, WorkerTimes};
 
 /// Numbering that an exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,6 @@
 //! All counters at one moment.
 
-use super::{Counters, ExitCode, Labels, Level, Loss, Measured, VcpuTime};
+use super::{Counters, ExitCode, Labels, Level, Loss, Measured, VcpuTime, WorkerSpan};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -113,6 +113,8 @@ pub struct Sample {
     pub vms: Vec<Vm>,
     /// Every vCPU, by VM and number. A vCPU of a VM that ended is in one sample after that, then gone.
     pub vcpus: Vec<VcpuSample>,
+    /// Threads that work for VMs beside their vCPUs, by VM; those VMs of which they are known.
+    pub workers: Vec<WorkerSpan>,
     /// Losses since the watching began.
     pub loss: Loss,
 }

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Prefix of facts about the host that came after the first ones: `host_clocksource`.
 pub(super) const HOST: &str = "host_";
 
+/// Key among a VM's labels of the witness that gave it its name.
+pub(super) const NAMED_BY: &str = "named_by";
+
 /// Remarks of the recorder on the numbers, in words that continue a sentence. Untrusted, like all that is
 /// read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

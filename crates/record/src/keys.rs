@@ -156,6 +156,7 @@ impl At<'_> {
                 id,
                 vm.ended
             ])?;
+            write_labels(transaction, vm)?;
         }
         Ok(())
     }
@@ -179,4 +180,18 @@ impl At<'_> {
         vms.retain(|_, known| !known.vm.ended && known.seen == id);
         Ok(())
     }
+}
+
+/// Writes the labels of a VM in place of those that it had.
+fn write_labels(transaction: &Transaction<'_>, vm: &Vm) -> rusqlite::Result<()> {
+    let id = vm.id.0.cast_signed();
+    transaction.prepare_cached("DELETE FROM labels WHERE vm = ?")?.execute([id])?;
+    let mut statement = transaction.prepare_cached("INSERT INTO labels VALUES (?, ?, ?)")?;
+    statement.execute(params![id, about::NAMED_BY, vm.labels.witness.word()])?;
+    for (key, label) in vm.labels.pairs() {
+        if let Some(label) = label {
+            statement.execute(params![id, key, label])?;
+        }
+    }
+    Ok(())
 }

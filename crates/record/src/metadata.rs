@@ -5,8 +5,9 @@ use super::breakdown::{self, BreakdownKey};
 use super::columns::{Columns, Order};
 use super::open::Database;
 use super::{Error, schema, text};
-use exitscope_model::{About, ExitCode, Level, Source, Vm, VmId};
+use exitscope_model::{About, ExitCode, Level, Source, Vm, VmId, Witness};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A VM of the recording, and in which intervals it was there.
@@ -227,6 +228,30 @@ impl Database {
         })?;
         vms.sort_by_key(|span| span.first);
         Ok(vms)
+    }
+
+    /// Reads the labels of VMs, in a recording of version 4 or later. A key that a later program has written is left out.
+    pub fn labels(&self, vms: &mut [VmLife]) -> Result<(), Error> {
+        let by_id: HashMap<i64, usize> =
+            (0..).zip(vms.iter()).map(|(at, life)| (life.vm.id.0.cast_signed(), at)).collect();
+        let mut order = Order::new();
+        self.rows("SELECT vm, key, value FROM labels INDEXED BY sqlite_autoindex_labels_1", |row| {
+            let (id, key, value) = (row.int(0)?, row.text(1, most::WORD)?, row.text(2, most::NAME)?);
+            order.next((id, key.clone())).map_err(|()| self.damaged("its labels are not in order"))?;
+            let life = by_id.get(&id).and_then(|at| vms.get_mut(*at));
+            let life =
+                life.ok_or_else(|| self.damaged(format!("it has a label of VM {id}, which is none")))?;
+            let labels = Arc::make_mut(&mut life.vm.labels);
+            if key == about::NAMED_BY {
+                let witness = Witness::ALL.into_iter().find(|witness| witness.word() == value);
+                labels.witness = witness.ok_or_else(|| {
+                    self.damaged(format!("VM {id} is named by {value:?}, which is no witness"))
+                })?;
+            } else {
+                labels.set(&key, value);
+            }
+            Ok(())
+        })
     }
 
     /// All vCPUs, by when they came.

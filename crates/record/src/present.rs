@@ -106,6 +106,11 @@ impl<'a> Present<'a> {
         self.vms.iter().map(|(&id, life)| (id, life.at(self.now)))
     }
 
+    /// Returns true if a VM is there.
+    pub fn has(&self, id: VmId) -> bool {
+        self.vms.contains_key(&id)
+    }
+
     /// One VM.
     pub fn vm(&self, id: VmId) -> Option<(VmId, Vm)> {
         self.vms.get(&id).map(|life| (id, life.at(self.now)))

@@ -64,6 +64,7 @@ pub struct Recording {
     vcpus: Vec<VcpuLife>,
     reasons: HashMap<i64, (Level, ExitCode)>,
     counted: Counted,
+    version: usize,
     pub(super) timeline: Timeline,
 }
 
@@ -84,13 +85,29 @@ impl Recording {
             source: note("note_source"),
         };
         let end = note("end");
-        let (moments, vms, vcpus, reasons) = (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
+        let (moments, mut vms, vcpus, reasons) =
+            (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
+        if version >= 4 {
+            read.labels(&mut vms)?;
+        }
         let (counted, timeline) = match version {
             1 => (Counted::Returns, Timeline::default()),
             2 => (Counted::Second(read.breakdowns(version)?), Timeline::read(&read, &facts)?),
             _ => (Counted::Breakdowns(read.breakdowns(version)?), Timeline::read(&read, &facts)?),
         };
-        Ok(Recording { database: read, about, notes, end, moments, vms, vcpus, reasons, counted, timeline })
+        Ok(Recording {
+            database: read,
+            about,
+            notes,
+            end,
+            moments,
+            vms,
+            vcpus,
+            reasons,
+            counted,
+            version,
+            timeline,
+        })
     }
 
     /// Returns the description of host, command and tool.
@@ -210,8 +227,10 @@ impl Recording {
             let query = database.said(table.query(database.connection()))?;
             Ok((table, database.said(database.connection().prepare(&query))?))
         };
-        let mut statements =
-            Table::of(&self.counted).into_iter().map(prepare).collect::<Result<Vec<_>, Error>>()?;
+        let mut statements = Table::of(&self.counted, self.version)
+            .into_iter()
+            .map(prepare)
+            .collect::<Result<Vec<_>, Error>>()?;
         let (reasons, counted) = (&self.reasons, &self.counted);
         let mut rows = Rows::new(database, &mut statements, first.id, &self.about, reasons, counted)?;
         let mut present = Present::new(database.path(), &self.vms, &self.vcpus);

@@ -9,7 +9,7 @@ use super::present::{Present, VcpuId};
 use super::writer::no_time;
 use exitscope_model::{
     About, Counter, Counters, ExitCode, Extremes, Interval, Level, Loss, Measured, Nested, Row, Source,
-    Split, Unit, UserReason, VcpuSpan, VcpuTime, VmId,
+    Split, Unit, UserReason, VcpuSpan, VcpuTime, VmId, WorkerSpan, WorkerTimes,
 };
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
 use rusqlite::{Connection, Statement};
@@ -37,6 +37,7 @@ enum Sum {
     Exits,
     KvmExits,
     VcpuTimes,
+    Workers,
     Losses,
 }
 
@@ -59,18 +60,23 @@ pub enum Table {
     Returns,
     Used,
     Breakdowns,
+    Workers,
     Losses,
 }
 
 impl Table {
     /// Returns those that a recording has.
-    pub fn of(counted: &Counted) -> [Table; 5] {
+    pub fn of(counted: &Counted, version: usize) -> Vec<Table> {
         let what = match counted {
             Counted::Returns => Table::Returns,
             Counted::Second(_) => Table::Used,
             Counted::Breakdowns(_) => Table::Breakdowns,
         };
-        [Table::Spans, Table::Exits, Table::Nested, what, Table::Losses]
+        let mut tables = vec![Table::Spans, Table::Exits, Table::Nested, what, Table::Losses];
+        if version >= 4 {
+            tables.push(Table::Workers);
+        }
+        tables
     }
 
     /// Reads the rows from an interval on, in the order of the primary key, by which they lie in the file: so nothing is
@@ -96,6 +102,10 @@ impl Table {
             Table::Returns => ("returns", "vcpu, reason, user_reason, count".to_owned()),
             Table::Used => ("used", "vcpu, counts, x''".to_owned()),
             Table::Breakdowns => ("breakdown_counts", "vcpu, counts, details".to_owned()),
+            Table::Workers => {
+                let keys: Vec<&str> = WorkerTimes::FIGURES.iter().map(|figure| figure.key).collect();
+                ("workers", format!("vm, {}", keys.join(", ")))
+            }
             Table::Losses => ("losses", "figure, count".to_owned()),
         };
         Ok(format!(
@@ -218,6 +228,7 @@ impl<'a> Rows<'a> {
             measured: self.measured,
             vms,
             vcpus: vcpus.into_values().collect(),
+            workers: self.workers(moment.id, present)?,
             rows,
             loss: self.losses(moment.id)?,
         })
@@ -420,6 +431,28 @@ impl<'a> Rows<'a> {
             }
             Ok(vcpu)
         })
+    }
+
+    /// The workers of those VMs that have a row.
+    fn workers(&mut self, interval: i64, present: &Present<'_>) -> Result<Vec<WorkerSpan>, Error> {
+        let mut workers = Vec::new();
+        self.each(Table::Workers, interval, |rows, row| {
+            let key = row.int(0)?;
+            let vm = VmId(key.cast_unsigned());
+            if !present.has(vm) {
+                return Err(
+                    rows.damaged(format!("interval {interval} has workers of VM {key}, which was not there"))
+                );
+            }
+            let mut times = WorkerTimes::default();
+            for (column, figure) in (1..).zip(WorkerTimes::FIGURES) {
+                *figure.ns_mut(&mut times) = rows.sum(Sum::Workers, row.number(column)?)?;
+            }
+            workers.push(WorkerSpan { vm, times });
+            Ok(key)
+        })?;
+        workers.sort_by_key(|span| span.vm);
+        Ok(workers)
     }
 
     fn losses(&mut self, interval: i64) -> Result<Loss, Error> {

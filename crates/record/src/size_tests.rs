@@ -4,7 +4,8 @@ use super::tests::{Folder, recorded};
 use super::*;
 use exitscope_model::{
     Counters, Detail, DetailCounters, DetailKind, Details, ExitCode, Extremes, Histogram, Interval, Isa,
-    Level, Loss, Measured, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    Level, Loss, Measured, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId, WorkerSpan,
+    WorkerTimes,
 };
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -126,7 +127,24 @@ fn busy_second(second: u64, seeded: &mut Seeded) -> Interval {
         vms: BTreeMap::from([(id, vm)]),
         vcpus,
         rows,
+        workers: vec![WorkerSpan { vm: id, times: workers(seeded) }],
         loss: Loss::default(),
+    }
+}
+
+/// Times of a VMM that is neither idle nor busy, with vhost.
+fn workers(seeded: &mut Seeded) -> WorkerTimes {
+    WorkerTimes {
+        span_ns: 1_000_000_000 + seeded.below(20_000),
+        main_cpu_ns: 30_000_000 + seeded.below(9_000_000),
+        main_waiting_ns: seeded.below(2_000_000),
+        io_cpu_ns: 70_000_000 + seeded.below(9_000_000),
+        io_waiting_ns: seeded.below(2_000_000),
+        other_cpu_ns: seeded.below(900_000),
+        other_waiting_ns: seeded.below(20_000),
+        vhost_cpu_ns: 200_000_000 + seeded.below(90_000_000),
+        vhost_waiting_ns: seeded.below(2_000_000),
+        ..WorkerTimes::default()
     }
 }
 
@@ -211,6 +229,7 @@ fn an_hour_of_a_busy_vm_is_less_than_11_mb() {
     assert_eq!(number("SELECT sum(kernel_ns) FROM exit_rows"), kernel);
     assert_eq!(number("SELECT count(*) FROM exit_rows WHERE reason = 'CPUID' AND vcpu = 2"), 3600);
     assert_eq!(number("SELECT count(*) FROM by_vcpu"), 4);
+    assert_eq!(number("SELECT vhost_cpu_ns FROM by_worker"), whole.workers[0].times.vhost_cpu_ns);
     let text: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(text, "ok");
 }

@@ -2,7 +2,7 @@ use super::files::beside;
 use super::*;
 use exitscope_model::fixture as whole;
 pub use exitscope_model::fixture::about;
-use exitscope_model::{Counters, Interval, Row, VcpuSpan, VcpuTime, Vm, VmId};
+use exitscope_model::{Counters, Interval, Row, VcpuSpan, VcpuTime, Vm, VmId, Witness, WorkerSpan};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +96,10 @@ fn what_is_recorded_is_what_was_sampled() {
         let mut vm_named = interval.clone();
         for vm in vm_named.vms.values_mut() {
             vm.command = "qemu\0-name\0a \"b\",\u{1b}\0".into();
+            let labels = std::sync::Arc::make_mut(&mut vm.labels);
+            labels.witness = Witness::Machine;
+            labels.set("uuid", "6d7e3b9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b".into());
+            labels.set("pod", "=1+2;\u{202e}".into());
         }
         let intervals = [vm_named.clone(), vm_named.clone(), vm_named.clone()];
         let notes = Notes { source: Some("because".into()), ..Notes::default() };
@@ -173,6 +177,8 @@ fn visitors(vms: &[(u64, &[u32], bool)]) -> Interval {
     let vcpus = || vms.iter().flat_map(|(id, vcpus, _)| vcpus.iter().map(|vcpu| (VmId(*id), *vcpu)));
     interval.vcpus = vcpus().map(|(vm, vcpu)| VcpuSpan { vm, vcpu, ..span }).collect();
     interval.rows = vcpus().map(|(vm, vcpu)| Row { vm, vcpu, ..row.clone() }).collect();
+    let workers = interval.workers[0];
+    interval.workers = interval.vms.keys().map(|vm| WorkerSpan { vm: *vm, ..workers }).collect();
     interval
 }
 
@@ -206,6 +212,34 @@ fn vms_and_vcpus_come_and_go() {
     let after = |seconds| Some(When::After(Duration::from_secs(seconds)));
     let part = Part { from: after(60), to: after(70), ..Part::default() };
     assert_eq!(Recording::open(&path).unwrap().whole(part).unwrap(), Some(intervals[6].clone()));
+}
+
+#[test]
+fn labels_and_workers_of_nobody_are_damage() {
+    let folder = Folder::new("nobody");
+    let path = folder.file("x");
+    recorded(&path, &[fixture::single()]).finish("as asked").unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let with = |change: &str| {
+        std::fs::write(&path, &good).unwrap();
+        Connection::open(&path).unwrap().execute_batch(change).unwrap();
+        let read = Recording::open(&path).and_then(|recording| recording.whole(Part::default()));
+        read.map(Option::unwrap).map_err(|error| error.to_string())
+    };
+    for (change, words) in [
+        ("INSERT INTO labels VALUES (7, 'pod', 'x')", "a label of VM 7, which is none"),
+        ("UPDATE labels SET value = 'me' WHERE key = 'named_by'", "named by \"me\", which is no witness"),
+        ("UPDATE labels SET value = hex(zeroblob(200))", "a text of 400 bytes"),
+        ("UPDATE workers SET vm = 7", "workers of VM 7, which was not there"),
+        ("UPDATE workers SET kvm_cpu_ns = 9223372036854775807, span_ns = 9223372036854775807", "too large"),
+        ("UPDATE workers SET io_cpu_ns = -1", "instead of a number of at least 0"),
+    ] {
+        let error = with(change).unwrap_err();
+        assert!(error.contains(words), "{change}: {error}");
+    }
+    // A later program may know more labels.
+    let later = with("INSERT INTO labels SELECT vm, 'zone', 'x' FROM labels").unwrap();
+    assert_eq!(later, fixture::single());
 }
 
 /// After `kill -9`, or a power cut in the middle of a write, any number of bytes of the log is there.
@@ -347,7 +381,7 @@ fn what_is_no_recording_is_told_with_what_it_is() {
         Connection::open(&path).unwrap().execute_batch(change).unwrap();
     };
     with("PRAGMA user_version = 99");
-    said(&["schema 99", "up to 3", "newer", env!("CARGO_PKG_VERSION")]);
+    said(&["schema 99", &format!("up to {VERSION}"), "newer", env!("CARGO_PKG_VERSION")]);
     with("PRAGMA user_version = -3");
     said(&["damaged", "-3"]);
     with("PRAGMA application_id = 7");

@@ -154,6 +154,7 @@ fn a_recording_of_version_1_is_read() {
     let folder = Folder::new("first");
     let (new, old) = (folder.file("new"), folder.file("old"));
     let mut interval = fixture::busy();
+    interval.workers.clear();
     for row in &mut interval.rows {
         (row.counters.details, row.counters.modes) = (Details::default(), Modes::default());
     }
@@ -251,6 +252,7 @@ fn a_recording_of_version_2_is_read() {
     drop(connection);
 
     for interval in &mut intervals {
+        interval.workers.clear();
         for row in &mut interval.rows {
             let details = &mut row.counters.details;
             for of in details.counts.values_mut().chain([&mut details.other]) {

@@ -9,7 +9,9 @@ use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::outcome::{Evidence, Outcome};
 use exitscope_analysis::phase_detector::PhaseStart;
-use exitscope_model::{About, Counter, Counters, Interval, Measured, Nested, Split, VcpuSpan, VcpuTime};
+use exitscope_model::{
+    About, Counter, Counters, Interval, Measured, Nested, Split, VcpuSpan, VcpuTime, WorkerSpan, WorkerTimes,
+};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter};
 use std::collections::BTreeMap;
@@ -174,6 +176,9 @@ impl Writer {
             let mut statement =
                 transaction.prepare_cached("INSERT INTO breakdown_counts VALUES (?, ?, ?, ?)")?;
             statement.execute(params![id, vcpu, counts, details])?;
+        }
+        for span in &interval.workers {
+            write_workers(&transaction, id, span)?;
         }
         for (figure, count) in interval.loss.figures() {
             if count > 0 {
@@ -350,6 +355,18 @@ fn write_notes(transaction: &Transaction<'_>, notes: &Notes) -> rusqlite::Result
 /// Returns the time that is taken for a vCPU that has no row in an interval.
 pub(super) fn no_time(measured: Measured) -> Option<VcpuTime> {
     (measured != Measured::Counts).then(VcpuTime::default)
+}
+
+/// Writes the times of a VM's workers.
+fn write_workers(transaction: &Transaction<'_>, id: i64, span: &WorkerSpan) -> rusqlite::Result<()> {
+    let figures = WorkerTimes::FIGURES.iter().map(|figure| int(figure.ns(&span.times)));
+    let values: Vec<i64> =
+        [Ok(id), Ok(span.vm.0.cast_signed())].into_iter().chain(figures).collect::<Result<_, _>>()?;
+    let places = vec!["?"; values.len()].join(", ");
+    transaction
+        .prepare_cached(&format!("INSERT INTO workers VALUES ({places})"))?
+        .execute(params_from_iter(values))?;
+    Ok(())
 }
 
 fn write_span(

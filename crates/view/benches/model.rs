@@ -74,6 +74,7 @@ fn sample(times: u64) -> Sample {
         measured: Measured::Breakdown,
         vms: (0..VMS).map(vm).collect(),
         vcpus: (0..VMS).flat_map(|id| (0..VCPUS).map(move |number| vcpu(id, number))).collect(),
+        workers: Vec::new(),
         loss: Loss::default(),
     }
 }

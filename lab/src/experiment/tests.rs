@@ -59,6 +59,7 @@ fn interval(second: u64, rows: &[(ExitCode, u64, u64)]) -> Interval {
         vms: BTreeMap::from([(vm, named)]),
         vcpus: vec![VcpuSpan { vm, vcpu: 0, exits, kvm_exits: Some(exits), time: None }],
         rows: rows.iter().map(row).collect(),
+        workers: Vec::new(),
         loss: Loss::default(),
     }
 }

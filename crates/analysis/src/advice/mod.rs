@@ -17,6 +17,7 @@
 //!     measured: Measured::Breakdown,
 //!     vms: Default::default(),
 //!     vcpus: Vec::new(),
+//!     workers: Vec::new(),
 //!     rows: Vec::new(),
 //!     loss: Loss::default(),
 //! };

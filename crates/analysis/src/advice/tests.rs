@@ -97,6 +97,7 @@ impl Case {
             vms: [(vm.id, vm)].into(),
             vcpus: Vec::new(),
             rows: Vec::new(),
+            workers: Vec::new(),
             loss: Loss::default(),
         };
         Case { isa, interval, host: Host::default() }.vcpu(0)

@@ -281,6 +281,7 @@ impl Collect for Bpf {
             measured,
             vms: vms.into_values().collect(),
             vcpus,
+            workers: Vec::new(),
             loss,
         })
     }

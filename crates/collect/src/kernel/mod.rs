@@ -135,6 +135,7 @@ impl Collect for Kernel {
             measured: Measured::Counts,
             vms,
             vcpus,
+            workers: Vec::new(),
             loss,
         })
     }

@@ -243,6 +243,7 @@ impl Collect for KvmStat {
             measured: Measured::Counts,
             vms,
             vcpus,
+            workers: Vec::new(),
             loss,
         })
     }

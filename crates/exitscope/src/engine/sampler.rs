@@ -54,6 +54,7 @@ impl Sampler {
             measured: source.measured(),
             vms: Vec::new(),
             vcpus: Vec::new(),
+            workers: Vec::new(),
             loss: Loss::default(),
         };
         Sampler { source, last, command_lines: true }

@@ -83,6 +83,7 @@ impl Collect for MadeUp {
             measured: Measured::Counts,
             vms: vec![vm],
             vcpus: vec![vcpu],
+            workers: Vec::new(),
             loss: Loss::default(),
         })
     }

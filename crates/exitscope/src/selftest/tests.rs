@@ -53,6 +53,7 @@ fn interval(isa: Isa, vcpus: &[&[(i64, u64)]]) -> Interval {
         vms: [(id, vm)].into(),
         vcpus: spans,
         rows,
+        workers: Vec::new(),
         loss: Loss::default(),
     }
 }

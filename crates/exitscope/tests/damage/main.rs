@@ -164,6 +164,7 @@ fn interval(number: u64) -> Interval {
         vms: BTreeMap::from([vm(1), vm(2)]),
         vcpus,
         rows,
+        workers: Vec::new(),
         loss: Loss { torn: number % 3, ..Loss::default() },
     }
 }

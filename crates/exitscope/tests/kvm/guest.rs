@@ -50,6 +50,7 @@ fn interval(isa: Isa, vcpus: u32, counts: &[(u32, i64, u64)]) -> Interval {
         vms: [(VM, vm)].into(),
         vcpus: (0..vcpus).map(span).collect(),
         rows: counts.iter().map(row).collect(),
+        workers: Vec::new(),
         loss: Loss::default(),
     }
 }

@@ -14,6 +14,7 @@ fn nothing() -> Sample {
         measured: Measured::Breakdown,
         vms: Vec::new(),
         vcpus: Vec::new(),
+        workers: Vec::new(),
         loss: Default::default(),
     }
 }
