@@ -22,6 +22,7 @@ mod nested;
 pub mod redact;
 mod sample;
 mod statistics;
+mod sum;
 mod time;
 mod worker;
 
@@ -40,6 +41,7 @@ pub use mode::{Mode, Modes};
 pub use nested::Level;
 pub use sample::{ReasonCount, Sample, Source, VcpuSample, Vm, VmId};
 pub use statistics::Summary;
+pub use sum::Sum;
 pub use time::{Measured, Returns, UserReason, VcpuTime};
 pub use worker::{WORKERS, Worker, WorkerFigure, WorkerSpan, WorkerTimes};
 

@@ -1,7 +1,7 @@
 //! Accumulated intervals: the last one, the sum of all, and the last minute.
 
 use super::history::History;
-use exitscope_model::{Interval, VmId};
+use exitscope_model::{Interval, Sum, VmId};
 use std::collections::VecDeque;
 
 /// Number of VMs that ended and are kept; the one that ended first goes first.
@@ -22,30 +22,62 @@ pub struct Accumulator {
     pub forgotten: u64,
 }
 
-impl Accumulator {
+/// An accumulator that is being added to: each interval costs what it has, however much there is already.
+#[derive(Clone, Debug)]
+pub struct Adding {
+    /// Everything but the total.
+    accumulator: Accumulator,
+    total: Sum,
+}
+
+impl Adding {
     /// Adds the interval that follows the last one.
     pub fn take(&mut self, interval: Interval) {
-        self.history.take(&interval);
-        match &mut self.total {
-            Some(all) => all.extend(&interval),
-            None => self.total = Some(interval.clone()),
-        }
-        let Some(all) = &mut self.total else { return };
-        for id in all.vms.keys() {
-            let gone = interval.vms.get(id).is_none_or(|vm| vm.ended);
-            if gone && !self.ended.contains(id) {
-                self.ended.push_back(*id);
+        let seen = &mut self.accumulator;
+        seen.history.take(&interval);
+        self.total.add(interval.clone());
+        for id in self.total.vms() {
+            let gone = interval.vms.get(&id).is_none_or(|vm| vm.ended);
+            if gone && !seen.ended.contains(&id) {
+                seen.ended.push_back(id);
             }
         }
         // One that is there again was never gone.
-        self.ended.retain(|id| interval.vms.get(id).is_none_or(|vm| vm.ended));
-        let over = self.ended.len().saturating_sub(ENDED);
-        if over > 0 {
-            let forget: Vec<VmId> = self.ended.drain(..over).collect();
-            self.forgotten += forget.len() as u64;
-            all.retain(|vm, _| !forget.contains(&vm.id));
+        seen.ended.retain(|id| interval.vms.get(id).is_none_or(|vm| vm.ended));
+        let over = seen.ended.len().saturating_sub(ENDED);
+        for id in seen.ended.drain(..over) {
+            seen.forgotten += 1;
+            self.total.forget(id);
         }
-        self.last = Some(interval);
+        seen.last = Some(interval);
+    }
+
+    /// Returns the number of rows of the total.
+    pub fn rows(&self) -> usize {
+        self.total.rows()
+    }
+
+    /// Ends it.
+    pub fn finish(self) -> Accumulator {
+        Accumulator { total: self.total.into_interval(), ..self.accumulator }
+    }
+}
+
+impl Accumulator {
+    /// Begins to add to it.
+    pub fn adding(mut self) -> Adding {
+        let mut total = Sum::default();
+        if let Some(whole) = self.total.take() {
+            total.add(whole);
+        }
+        Adding { accumulator: self, total }
+    }
+
+    /// Adds the interval that follows the last one.
+    pub fn take(&mut self, interval: Interval) {
+        let mut adding = std::mem::take(self).adding();
+        adding.take(interval);
+        *self = adding.finish();
     }
 
     /// Returns true if a VM is no more.

@@ -15,7 +15,7 @@ mod keys;
 mod row;
 mod state;
 
-pub use accumulator::{Accumulator, ENDED};
+pub use accumulator::{Accumulator, Adding, ENDED};
 pub use draw::draw;
 pub use draw::paint::Look;
 pub use history::Key;

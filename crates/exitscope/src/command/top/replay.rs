@@ -1,13 +1,13 @@
 //! A recording as a source of intervals, in either direction.
 
-use crate::top::{Accumulator, Mode, Replay, State};
+use crate::top::{Accumulator, Adding, Mode, Replay, State};
 use exitscope_model::{Interval, Vm};
 use exitscope_record::{self as record, Part, Recording};
 use std::time::Duration;
 
 /// Largest number of saved states, from which one goes back quickly, and of rows in all of them.
 const MAX_SAVED: usize = 32;
-const MAX_SAVED_ROWS: usize = 200_000;
+const MAX_SAVED_ROWS: usize = 50_000;
 
 /// A recording, and a place in it.
 pub struct Cursor {
@@ -64,12 +64,12 @@ impl Cursor {
             // The last one saved before that place.
             let state_before = self.saved.iter().rev().find(|(at, _)| *at <= to);
             let ahead = seen && to > self.at && state_before.is_none_or(|(at, _)| *at <= self.at);
-            let (from, mut now) = match state_before {
+            let (from, seen) = match state_before {
                 _ if ahead => (self.at + 1, std::mem::take(&mut state.accumulator)),
                 Some((at, seen)) => (at + 1, seen.clone()),
                 None => (0, Accumulator::default()),
             };
-            let mut number = from;
+            let (mut number, mut now) = (from, seen.adding());
             let (recording, keep) = (&self.recording, &self.keep);
             let (saved, stride) = (&mut self.saved, &mut self.stride);
             recording.each_of(from..to + 1, |mut interval: Interval| {
@@ -80,7 +80,7 @@ impl Cursor {
                 Ok::<_, record::Error>(())
             })?;
             self.at = to;
-            state.show(now);
+            state.show(now.finish());
         }
         if let Mode::Replay(replay) = &mut state.mode {
             self.place(replay);
@@ -96,11 +96,11 @@ impl Cursor {
 }
 
 /// Saves the state after this interval if that is due. Where it gets too much, every other one is dropped.
-fn save_here(saved: &mut Vec<(usize, Accumulator)>, stride: &mut usize, number: usize, now: &Accumulator) {
+fn save_here(saved: &mut Vec<(usize, Accumulator)>, stride: &mut usize, number: usize, now: &Adding) {
     if !number.is_multiple_of(*stride) || saved.last().is_some_and(|(last, _)| *last >= number) {
         return;
     }
-    saved.push((number, now.clone()));
+    saved.push((number, now.clone().finish()));
     let rows: usize =
         saved.iter().filter_map(|(_, seen)| seen.total.as_ref()).map(|all| all.rows.len()).sum();
     if saved.len() > MAX_SAVED || rows > MAX_SAVED_ROWS {
