@@ -2,7 +2,7 @@
 
 use super::chart::Chart;
 use super::markup::{Markup, at};
-use super::timeline::{Drawing, NARROW, Shape, WIDE};
+use super::timeline::{Drawing, MOST_MARKS, MOST_PHASES, NARROW, Shape, WIDE};
 use super::{Story, console, facts, reasons, tables, theme, vcpus};
 use crate::{answers, prose, text, unit};
 use exitscope_analysis::outcome::Kind;
@@ -173,6 +173,14 @@ fn explain(m: &mut Markup, story: &Story, chart: &Chart) {
     }
     if boot.series.stretches().len() > 1 {
         m.text("Shades are phases. ");
+    }
+    for (all, most, what) in
+        [(boot.series.stretches().len(), MOST_PHASES, "phases"), (boot.marks.len(), MOST_MARKS, "marks")]
+    {
+        if all > most {
+            let all = unit::count(all as u64);
+            m.format(format_args!("There are {all} {what}, of which the first {most} are drawn. "));
+        }
     }
     if !boot.console.is_empty() {
         m.text("The strokes below show when the machine said something. ");

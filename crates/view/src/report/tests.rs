@@ -433,3 +433,25 @@ fn a_picture_in_pixels_has_the_colours_of_the_drawing() {
     assert!(count([0x1b, 0x1f, 0x24]) > 500, "no text is drawn");
     assert!(count([0xff, 0xff, 0xff]) > pixels.pixels().len() / 2);
 }
+
+#[test]
+fn of_thousands_of_phases_and_marks_the_first_are_drawn() {
+    let mut boot = boot_report(fixture::single());
+    for n in 0..5_000 {
+        boot.series.begin(&format!("phase {n}"));
+        boot.series.add(&tenth(&[(0x72, 1)]));
+        boot.marks.push(Mark {
+            at: Duration::from_millis(n),
+            origin: Origin::Hand,
+            text: format!("mark {n}"),
+        });
+    }
+    let page = page(&boot);
+    assert!(page.len() < 1 << 20, "{} bytes", page.len());
+    for told in
+        ["5,004 phases, of which the first 200 are drawn", "5,002 marks, of which the first 500 are drawn"]
+    {
+        assert!(page.contains(told), "{told}");
+    }
+    assert!(picture(&boot).len() < 1 << 18);
+}

@@ -46,6 +46,10 @@ const LINE: f64 = 16.0;
 const NAME: usize = 28;
 /// Number of spikes that are numbered.
 const NUMBERED: usize = 30;
+/// Number of phases that are drawn: no drawing has room for more, and a console chooses how many there are.
+pub const MOST_PHASES: usize = 200;
+/// Number of marks that are drawn, likewise.
+pub const MOST_MARKS: usize = 500;
 
 impl Shape {
     /// Number of columns that are drawn: one for each two pixels.
@@ -97,12 +101,12 @@ impl<'a> Drawing<'a> {
         let (left, right) = (shape.left(), shape.right());
         let time = Scale::between(chart.start.as_secs_f64(), chart.end.as_secs_f64(), left, right);
         let x = |at: Duration| time.at(at.as_secs_f64());
-        let phases = boot.series.stretches().iter().map(|stretch| {
+        let phases = boot.series.stretches().iter().take(MOST_PHASES).map(|stretch| {
             let name = text::clean(&stretch.name, NAME);
             (x(stretch.whole.at), x(stretch.whole.end()), name)
         });
         let phases = place(phases, right, shape.lines);
-        let marks = boot.marks.iter().enumerate().map(|(number, mark)| {
+        let marks = boot.marks.iter().take(MOST_MARKS).enumerate().map(|(number, mark)| {
             // Of several alike the first has the name.
             let again = number > 0 && boot.marks[number - 1].text == mark.text;
             (x(mark.at), x(mark.at), if again { String::new() } else { text::clean(&mark.text, NAME) })
