@@ -61,6 +61,8 @@ mod most {
     pub const FACT: usize = 1 << 20;
     /// Command lines of VMs: 64 KiB, each byte of which may be written as six.
     pub const COMMAND: usize = 6 * (64 << 10) + 16;
+    /// Number of reasons: a processor has some 200 codes, for each of two levels.
+    pub const REASONS: usize = 2_048;
 }
 
 impl Database {
@@ -283,6 +285,10 @@ impl Database {
         self.rows("SELECT id, level, isa, code FROM reasons NOT INDEXED", |row| {
             let (id, level, isa) = (row.int(0)?, row.int(1)?, row.text(2, most::WORD)?);
             order.next(id).map_err(|()| self.damaged("its reasons are not in order"))?;
+            if reasons.len() == most::REASONS {
+                let most = most::REASONS;
+                return Err(self.damaged(format!("it has more than {most} reasons, which no processor has")));
+            }
             let wrong = |what: String| self.damaged(format!("reason {id} has {what}"));
             let level = about::value(&about::LEVELS, &level)
                 .ok_or_else(|| wrong(format!("the level {level}, there are 1 and 2")))?;

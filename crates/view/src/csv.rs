@@ -5,7 +5,7 @@ use super::{Options, text, value};
 use exitscope_model::figure::{Context, FIGURES};
 use exitscope_model::{Interval, group, sort};
 use exitscope_reason as reason;
-use std::io;
+use std::io::{self, Write};
 
 /// Columns that say the same on each row of an interval: key and meaning.
 pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
@@ -22,9 +22,9 @@ pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
     ("lost", "exits that happened and are missing from the rows; 0 is the rule"),
 ];
 
-/// The interval's rows, after the header if it is the first.
-pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
+/// Writes the interval's rows, after the header if it is the first.
+pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
     let columns = || FIGURES.iter().filter(|figure| figure.is_machine(options.by));
     if options.first {
         let keys = INTERVAL_COLUMNS.iter().map(|(key, _)| *key);
@@ -46,7 +46,7 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         let cells = columns().map(|figure| text::escape(&value::plain(&figure.value(&context, group))));
         writer.write_record(same.iter().cloned().chain(cells)).map_err(io_error)?;
     }
-    writer.into_inner().map_err(|error| error.into_error())
+    writer.flush()
 }
 
 fn io_error(error: csv::Error) -> io::Error {
@@ -63,7 +63,9 @@ mod tests {
     use exitscope_model::fixture;
 
     fn text(interval: &Interval, options: &Options) -> String {
-        String::from_utf8(render(interval, options).unwrap()).unwrap()
+        let mut bytes = Vec::new();
+        render(interval, options, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     #[test]

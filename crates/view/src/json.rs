@@ -8,14 +8,14 @@ use exitscope_model::{By, Group, Interval, Measured, VcpuSpan, Vm, group, sort};
 use exitscope_reason as reason;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use std::io;
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 /// The format's version; `docs/json.md` tells what may change within one.
 pub const VERSION: u32 = 1;
 
-/// The interval as one line of JSON, ending with a newline.
-pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
+/// Writes the interval as one line of JSON, ending with a newline.
+pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let context = Context::new(interval);
     let mut groups = group(interval, options.by);
     sort(&mut groups, options.sort, &context, reason::name);
@@ -33,14 +33,18 @@ pub fn render(interval: &Interval, options: &Options) -> io::Result<Vec<u8>> {
         vcpus: Vcpus(interval),
         vms: Vms(interval),
     };
-    line(&object)
+    write_line(&object, out)
+}
+
+fn write_line(object: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    object.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Harmless))?;
+    out.write_all(b"\n")
 }
 
 /// An object as one line of JSON, ending with a newline.
 pub fn line(object: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    object.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Harmless))?;
-    bytes.push(b'\n');
+    write_line(object, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -195,8 +199,14 @@ mod tests {
     use exitscope_model::fixture;
     use serde_json::Value;
 
+    fn rendered(interval: &Interval, options: &Options) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        render(interval, options, &mut bytes).unwrap();
+        bytes
+    }
+
     fn parsed(interval: &Interval, options: &Options) -> Value {
-        let bytes = render(interval, options).unwrap();
+        let bytes = rendered(interval, options);
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1, "one line per interval");
         let text = String::from_utf8(bytes).unwrap();
         assert!(!text.trim_end().chars().any(is_unsafe), "{text}");
@@ -309,7 +319,7 @@ mod tests {
 
     #[test]
     fn one_line() {
-        let text = String::from_utf8(render(&fixture::hostile(), &Options::default()).unwrap()).unwrap();
+        let text = String::from_utf8(rendered(&fixture::hostile(), &Options::default())).unwrap();
         insta::assert_snapshot!(text);
     }
 

@@ -31,7 +31,7 @@ mod vcpus;
 use exitscope_analysis::advice::Host;
 use exitscope_model::{By, Interval, Sort};
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::str::FromStr;
 
 /// Format of an interval.
@@ -129,18 +129,21 @@ impl Default for Options {
     }
 }
 
-/// Writes an interval, in one piece.
+/// Bytes that are written in one piece. What has more is not held whole, because it may be a stranger's.
+const PIECE: usize = 1 << 20;
+
+/// Writes an interval, in one piece if it has no more than 1 MiB.
 ///
 /// # Errors
 /// Those of `out`, unchanged: a broken pipe is [`io::ErrorKind::BrokenPipe`].
 pub fn write(interval: &Interval, options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    let bytes = match options.format {
-        Format::Table => table::render(interval, options).into_bytes(),
-        Format::Json => json::render(interval, options)?,
-        Format::Csv => csv::render(interval, options)?,
-        Format::Kmsg => kmsg::render(interval),
-    };
-    out.write_all(&bytes)?;
+    let mut out = BufWriter::with_capacity(PIECE, out);
+    match options.format {
+        Format::Table => out.write_all(table::render(interval, options).as_bytes())?,
+        Format::Json => json::render(interval, options, &mut out)?,
+        Format::Csv => csv::render(interval, options, &mut out)?,
+        Format::Kmsg => out.write_all(&kmsg::render(interval))?,
+    }
     out.flush()
 }
 

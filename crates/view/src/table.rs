@@ -3,11 +3,14 @@
 use super::grid::{Cells, Grid};
 use super::names::Names;
 use super::prose::{self, Kind, Line, NAME};
-use super::{Options, text, value, vcpus};
+use super::{Options, text, unit, value, vcpus};
 use anstyle::{AnsiColor, Style};
 use exitscope_model::figure::{self, Context, FIGURES, Figure, Value};
 use exitscope_model::{By, Group, Interval, Source, group, sort};
 use exitscope_reason as reason;
+
+/// Most rows of a table: nobody reads so many, and whoever made a recording chooses how many there are.
+const MOST_ROWS: usize = 10_000;
 
 /// The interval as a table with what is to be said about it, ending with a newline.
 pub fn render(interval: &Interval, options: &Options) -> String {
@@ -18,7 +21,12 @@ pub fn render(interval: &Interval, options: &Options) -> String {
     page.prose(&prose::heading(interval));
     if !interval.is_idle() {
         page.out.push('\n');
-        page.grid(columns(interval, options), has_total(interval, options));
+        let (columns, more) = columns(interval, options);
+        page.grid(columns, has_total(interval, options));
+        if more > 0 {
+            let rows = unit::counted(more as u64, "more row");
+            page.prose(&Line { kind: Kind::Aside, text: format!("{rows}: `-f csv` has all of them.") });
+        }
         if let Some(columns) = vcpus::columns(interval) {
             page.out.push('\n');
             page.prose(&Line { kind: Kind::Plain, text: "What the vCPUs did with their time:".into() });
@@ -94,11 +102,13 @@ fn has_total(interval: &Interval, options: &Options) -> bool {
     shown_by(interval, options) != By::NOTHING
 }
 
-/// The table's columns, filled.
-fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
+/// The table's columns, filled, and the number of rows that are not shown.
+fn columns(interval: &Interval, options: &Options) -> (Vec<Cells>, usize) {
     let context = Context::new(interval);
     let mut groups = group(interval, options.by);
     sort(&mut groups, options.sort, &context, reason::name);
+    let more = groups.len().saturating_sub(MOST_ROWS);
+    groups.truncate(MOST_ROWS);
     let by = shown_by(interval, options);
     let names = Names::of(interval.vms.values());
     let mut columns: Vec<Cells> = FIGURES
@@ -113,7 +123,7 @@ fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
     if let Some(first) = columns.first_mut().filter(|_| by != By::NOTHING) {
         first.total = "total".into();
     }
-    columns
+    (columns, more)
 }
 
 fn cells(figure: &Figure, rank: u8, context: &Context, names: &Names, groups: &[Group]) -> Cells {

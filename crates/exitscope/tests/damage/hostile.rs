@@ -2,7 +2,9 @@
 
 use super::forge::{Forge, Tree, Value, text};
 use super::{ALONE, MOST, NOW, Scratch, WORK, recorded, report};
-use exitscope_record::Error;
+use exitscope::top::Accumulator;
+use exitscope_model::Row;
+use exitscope_record::{Error, Part, Recording};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -14,7 +16,7 @@ const MEMORY: usize = 64 << 20;
 const WORK_PER_BYTE: usize = 400;
 const WORK_OF_ANY: usize = 256 << 20;
 
-/// Reports a file, and checks what that took; the error, if it was refused.
+/// Reports a file of so many bytes, unpacked, and checks what that took; the error, if it was refused.
 fn bounded(name: &str, path: &Path, length: u64) -> Option<Error> {
     let length = usize::try_from(length).unwrap();
     let before = NOW.load(Ordering::Relaxed);
@@ -161,4 +163,62 @@ fn many_that_do_nothing_cost_no_more_than_they_say() {
     };
     let length = Forge::of(&good.0, &file.0, 4096, change).save();
     assert!(bounded("idle", &file.0, length).is_none());
+}
+
+#[test]
+fn many_rows_take_memory_as_their_file_does() {
+    let _alone = ALONE.lock();
+    let (good, file) = (good(), Scratch::new("many"));
+    let reasons = |file: &Connection| {
+        let made = "
+            WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 60000)
+                INSERT INTO reasons SELECT n, 1, 'svm', n, 'x' FROM n;
+            INSERT INTO exits SELECT 1, 0, id, 1, 1, 1, 1, 0, 0, 0, 0, 0, x'0001' FROM reasons WHERE id >= 100;";
+        file.execute_batch(made).unwrap();
+    };
+    let length = Forge::of(&good.0, &file.0, 4096, reasons).save();
+    refused("reasons", &file.0, length, "more than 2048 reasons");
+    let vcpus = |file: &Connection| {
+        let made = "
+            WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 6099)
+                INSERT INTO vcpus SELECT n, 1, n, 1, NULL FROM n;
+            INSERT INTO exits SELECT 1, vcpus.id, reasons.id, 1, 1, 1, 1, 0, 0, 0, 0, 0, x'0001'
+                FROM vcpus, reasons WHERE vcpus.id >= 100 AND reasons.id < 10;";
+        file.execute_batch(made).unwrap();
+    };
+    let length = Forge::of(&good.0, &file.0, 4096, vcpus).save();
+    // 10 rows of each.
+    let unpacked = length + 60_000 * u64::try_from(size_of::<Row>()).unwrap();
+    assert!(bounded("vcpus", &file.0, unpacked).is_none());
+}
+
+#[test]
+fn steps_forward_cost_what_they_bring() {
+    let _alone = ALONE.lock();
+    let (good, file) = (good(), Scratch::new("steps"));
+    // 3,000 intervals, each of which has a row of a vCPU that no other has.
+    let change = |file: &Connection| {
+        let made = "
+            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+                INSERT INTO intervals SELECT n, 0, 0, (SELECT sum(length_ns) FROM intervals), 0 FROM n;
+            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+                INSERT INTO vcpus SELECT n + 100, 1, n + 100, n, n FROM n;
+            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+                INSERT INTO exits SELECT n, n + 100, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, x'0001' FROM n;";
+        file.execute_batch(made).unwrap();
+    };
+    let length = usize::try_from(Forge::of(&good.0, &file.0, 4096, change).save()).unwrap();
+    let recording = Recording::open(&file.0).unwrap();
+    let mut seen = Accumulator::default().adding();
+    let before = WORK.load(Ordering::Relaxed);
+    recording
+        .each(Part::default(), |interval| {
+            seen.take(interval);
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    let work = WORK.load(Ordering::Relaxed) - before;
+    println!("steps: {length} bytes, {work} in all");
+    assert_eq!(seen.rows(), 3000 - 10 + 30);
+    assert!(work < WORK_PER_BYTE * length, "{work} bytes in all, for {length}");
 }
