@@ -21,7 +21,7 @@ mod skipped;
 pub use choose::{Choice, Refused, candidates, choose};
 pub use error::Error;
 
-use exitscope_model::{DetailKind, Measured, Sample, Source, VmId};
+use exitscope_model::{DetailKind, Filter, Measured, Sample, Source, VmId};
 
 /// Choice of the VMs that are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Options {
     pub command_lines: bool,
     /// Kinds of detail to count, with [`Source::Btf`] and [`Measured::Breakdown`].
     pub details: Vec<DetailKind>,
+    /// Exits that are asked for. A source may spare itself the details of others; [`Filter::apply`] leaves them out.
+    pub filter: Filter,
     /// Maximum number of rows (vCPU and reason); `None` for a figure that fits this host.
     pub max_rows: Option<u32>,
     /// Maximum number of vCPUs; `None` for a figure that fits this host.
@@ -67,6 +69,7 @@ impl Default for Options {
             guest: false,
             command_lines: true,
             details: DetailKind::defaults(),
+            filter: Filter::default(),
             max_rows: None,
             max_vcpus: None,
         }

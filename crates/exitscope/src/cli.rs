@@ -3,16 +3,16 @@
 mod parse;
 mod watch;
 
-pub use parse::{Kinds, Numbers};
-pub use watch::{SourceChoice, Watch};
+pub use parse::{Columns, Kinds, Numbers};
+pub use watch::{Choose, SourceChoice, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use exitscope_model::figure::Needs;
+use exitscope_model::figure::{FIGURES, Needs};
 use exitscope_model::{By, DetailKind, Isa, Sort};
 use exitscope_record::When;
 use exitscope_view::report;
 use exitscope_view::{self as view, Format};
-use parse::{parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
+use parse::{column_word, parse_columns, parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -124,16 +124,25 @@ pub enum Command {
 /// Options of a printed report.
 #[derive(Args, Debug)]
 pub struct Print {
-    /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason [default: vm,level,reason; all for json and csv]
+    /// Tell rows apart by these, separated by commas: vm, vcpu, level, reason, detail [default: vm,level,reason; for json
+    /// and csv vm,vcpu,level,reason]
     ///
     /// The level is whose exits they are: the VM's own (L1), or those of guests that it runs itself (L2). A table has it only
-    /// where there are any of L2.
+    /// where there are any of L2. The detail is what they were about, such as a port: such a row has count, host time and the
+    /// longest, and nothing else. With --detail a table has details without being asked.
     #[arg(long, value_name = "KEYS")]
     pub by: Option<By>,
     // Its help is made from the registry of figures.
     #[allow(missing_docs)]
-    #[arg(short, long, default_value_t, value_name = "KEY", help = sort_help(), long_help = sort_long_help())]
-    pub sort: Sort,
+    #[arg(short, long, value_name = "KEY", help = sort_help(), long_help = sort_long_help())]
+    pub sort: Option<Sort>,
+    /// Print at most N rows of a table, and one for all others; 0 for no limit [default: 40 on a terminal, else 0]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    // Its help is made from the registry of figures.
+    #[allow(missing_docs)]
+    #[arg(long, value_name = "COLUMNS", value_parser = parse_columns, help = columns_help())]
+    pub columns: Option<Columns>,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -147,7 +156,13 @@ fn sort_help() -> String {
             format!("{sort}{default}")
         })
         .collect();
-    format!("Sort rows by: {}", words.join(", "))
+    format!("Sort rows by: {} [default: busy; with details time]", words.join(", "))
+}
+
+/// Help on `--columns`.
+fn columns_help() -> String {
+    let words: Vec<String> = FIGURES.iter().map(|figure| column_word(figure)).collect();
+    format!("Print these columns of a table or CSV, separated by commas: {}", words.join(", "))
 }
 
 /// More help on `--sort`: the orders that take more than counts.
@@ -168,10 +183,20 @@ fn sort_long_help() -> String {
 }
 
 impl Print {
-    /// The same for the view.
-    pub fn options(&self, format: Format) -> view::Options {
-        let by = self.by.unwrap_or(if format == Format::Table { By::default() } else { By::ALL });
-        view::Options { format, by, sort: self.sort, ..view::Options::default() }
+    /// The same for the view, of exits that are chosen like this.
+    pub fn options(&self, format: Format, choose: &Choose) -> view::Options {
+        let by = self.by.unwrap_or(match format {
+            Format::Table => By { detail: !choose.detail.is_empty(), ..By::default() },
+            _ => By::ALL,
+        });
+        view::Options {
+            format,
+            by,
+            sort: self.sort.unwrap_or(if by.detail { Sort::TIME } else { Sort::default() }),
+            columns: self.columns.clone().map_or_else(Vec::new, |columns| columns.0),
+            limit: self.limit,
+            ..view::Options::default()
+        }
     }
 }
 
@@ -181,6 +206,9 @@ pub struct Stat {
     /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
+    /// Exits to count or show.
+    #[command(flatten)]
+    pub choose: Choose,
     /// Watch only these vCPUs, by number, e.g. 0,2-3.
     #[arg(long, value_name = "LIST", value_parser = parse_numbers)]
     pub vcpu: Option<Numbers>,
@@ -284,6 +312,9 @@ pub struct Record {
     /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
+    /// Exits to count or show.
+    #[command(flatten)]
+    pub choose: Choose,
     /// Record into this file
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -326,6 +357,13 @@ pub struct Report {
     /// Only these phases, by name, separated by commas: kernel,"user space"
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub phase: Vec<String>,
+    /// Exits to show.
+    #[command(flatten)]
+    pub choose: Choose,
+    // Its help is made from the registry of kinds.
+    #[allow(missing_docs)]
+    #[arg(long, value_name = "KINDS", value_parser = parse::parse_kinds, help = watch::help_of_listed())]
+    pub details: Option<Kinds>,
     /// table, json (one object a line), csv, or kmsg (as in the kernel log); html, a page with everything; svg or png, its
     /// timeline alone
     #[arg(short, long, default_value_t)]
@@ -374,6 +412,9 @@ pub struct Top {
     /// VMs to watch, and the source.
     #[command(flatten)]
     pub watch: Watch,
+    /// Exits to count or show.
+    #[command(flatten)]
+    pub choose: Choose,
     /// Look this often, from 100ms to 1h [default: 1s; of a recording, as it was recorded, at most 1s]
     #[arg(short, long, value_name = "TIME", value_parser = parse_delay)]
     pub interval: Option<Duration>,

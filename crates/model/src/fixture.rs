@@ -352,6 +352,7 @@ pub fn lossy() -> Interval {
         torn: 2,
         unfollowed: 1,
         no_level: 1,
+        filtered: 0,
     };
     interval.vcpus[1].exits += 1_200;
     interval.vcpus[2].kvm_exits = None;

@@ -1,7 +1,7 @@
 //! Rows of an [`Interval`] added up by VM, vCPU, level, reason, or any of them together.
 
 use super::figure::{Context, Sort, Value};
-use super::{Counters, ExitCode, Interval, Level, VmId};
+use super::{Counters, Detail, DetailCounters, Details, ExitCode, Interval, Level, VmId};
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,11 +19,13 @@ pub enum Key {
     Level,
     /// The reason.
     Reason,
+    /// The detail: what exits were about.
+    Detail,
 }
 
 impl Key {
     /// All of them, in the order of a table's columns.
-    pub const ALL: [Key; 4] = [Key::Vm, Key::Vcpu, Key::Level, Key::Reason];
+    pub const ALL: [Key; 5] = [Key::Vm, Key::Vcpu, Key::Level, Key::Reason, Key::Detail];
 
     /// Returns the word that chooses it.
     pub fn word(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Key {
             Key::Vcpu => "vcpu",
             Key::Level => "level",
             Key::Reason => "reason",
+            Key::Detail => "detail",
         }
     }
 }
@@ -47,13 +50,15 @@ pub struct By {
     pub level: bool,
     /// Tell reasons apart.
     pub reason: bool,
+    /// Tell details apart, of exits that have any.
+    pub detail: bool,
 }
 
 impl By {
-    /// Every vCPU's reasons: nothing is added up.
-    pub const ALL: By = By { vm: true, vcpu: true, level: true, reason: true };
+    /// Every vCPU's reasons, as they are counted; a row has the details of its reason.
+    pub const ALL: By = By { vm: true, vcpu: true, level: true, reason: true, detail: false };
     /// Nothing is told apart: all is added up.
-    pub const NOTHING: By = By { vm: false, vcpu: false, level: false, reason: false };
+    pub const NOTHING: By = By { vm: false, vcpu: false, level: false, reason: false, detail: false };
 
     /// Returns true if rows are told apart by `key`.
     pub fn has(mut self, key: Key) -> bool {
@@ -66,13 +71,14 @@ impl By {
             Key::Vcpu => &mut self.vcpu,
             Key::Level => &mut self.level,
             Key::Reason => &mut self.reason,
+            Key::Detail => &mut self.detail,
         }
     }
 }
 
 impl Default for By {
     fn default() -> Self {
-        By { vm: true, vcpu: false, level: true, reason: true }
+        By { vm: true, vcpu: false, level: true, reason: true, detail: false }
     }
 }
 
@@ -116,6 +122,15 @@ impl FromStr for By {
     }
 }
 
+/// Subject of exits, where details are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// This one.
+    Detail(Detail),
+    /// Others, which are not told apart.
+    Other,
+}
+
 /// Exits added up; a key is `None` where it was not told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -127,6 +142,8 @@ pub struct Group {
     pub level: Option<Level>,
     /// The reason.
     pub code: Option<ExitCode>,
+    /// The subject; `None` also of exits that have no details. Of a subject there are count, host time and the longest.
+    pub subject: Option<Subject>,
     /// The counters, added up.
     pub counters: Counters,
 }
@@ -134,13 +151,71 @@ pub struct Group {
 impl Group {
     /// All exits of an interval.
     pub fn total(interval: &Interval) -> Group {
-        let none = Group { vm: None, vcpu: None, level: None, code: None, counters: Counters::default() };
-        group(interval, By::NOTHING).pop().unwrap_or(none)
+        group(interval, By::NOTHING).pop().unwrap_or_else(|| Group::of(Counters::default()))
+    }
+
+    /// Exits that are told apart by nothing.
+    pub fn of(counters: Counters) -> Group {
+        Group { vm: None, vcpu: None, level: None, code: None, subject: None, counters }
+    }
+
+    /// Adds up groups. Their sum has a subject if any of them has.
+    pub fn sum<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Group {
+        let mut sum = Group::of(Counters::default());
+        for group in groups {
+            sum.counters.add(&group.counters);
+            sum.subject = sum.subject.or(group.subject.map(|_| Subject::Other));
+        }
+        sum
+    }
+
+    /// Splits it into a group for each of its details and one for all others; together they have its count and time. As it
+    /// is where it has no details.
+    fn by_subject(self) -> Vec<Group> {
+        let details = &self.counters.details;
+        if details.count() == 0 {
+            return vec![self];
+        }
+        let of = |subject: Subject, found: DetailCounters, details: Details| Group {
+            subject: Some(subject),
+            counters: Counters { count: found.count, time_ns: found.time_ns, details, ..Counters::default() },
+            ..self
+        };
+        // A recording of schema 2 has counts alone.
+        let time_ns = if details.time_ns() > 0 { self.counters.time_ns } else { 0 };
+        let mut rest = DetailCounters { count: self.counters.count, time_ns, max_ns: details.other.max_ns };
+        let mut groups = Vec::with_capacity(details.counts.len() + 1);
+        for (detail, found) in &details.counts {
+            rest.count = rest.count.saturating_sub(found.count);
+            rest.time_ns = rest.time_ns.saturating_sub(found.time_ns);
+            let alone = Details { counts: [(*detail, *found)].into(), other: DetailCounters::default() };
+            groups.push(of(Subject::Detail(*detail), *found, alone));
+        }
+        if rest.count > 0 {
+            groups.push(of(Subject::Other, rest, Details { other: rest, ..Details::default() }));
+        }
+        groups
+    }
+
+    /// Host time in all (ns); `None` of a subject whose time is not known.
+    pub fn time_ns(&self) -> Option<u64> {
+        Some(self.counters.time_ns).filter(|time_ns| self.subject.is_none() || *time_ns > 0)
     }
 
     /// Mean host time (ns) of the exits that have entered again; `None` where none has.
     pub fn avg_ns(&self) -> Option<u64> {
-        self.counters.time_ns.checked_div(self.counters.histogram.count())
+        let exits =
+            if self.subject.is_some() { self.counters.count } else { self.counters.histogram.count() };
+        self.time_ns()?.checked_div(exits)
+    }
+
+    /// Longest host time of an exit (ns); `None` where none has entered again.
+    pub fn max_ns(&self) -> Option<u64> {
+        if self.subject.is_none() {
+            return self.counters.extremes.map(|extremes| extremes.max_ns);
+        }
+        let Details { counts, other } = &self.counters.details;
+        counts.values().chain([other]).map(|found| found.max_ns).max().filter(|max| *max > 0)
     }
 
     /// The host time (ns) that a share `q` of the exits did not exceed, estimated from the
@@ -153,7 +228,7 @@ impl Group {
 
 type Place = (Option<VmId>, Option<u32>, Option<Level>, Option<ExitCode>);
 
-/// Adds up an interval's rows, in the order of VM, vCPU, level and code.
+/// Adds up an interval's rows, in the order of VM, vCPU, level, code and subject.
 ///
 /// Where reasons are not told apart, `counters.count` is the count of the vCPUs, which is whole
 /// also where a reason found no row and where rows overlap ([`super::Source::KvmStat`]); vCPUs
@@ -184,11 +259,13 @@ pub fn group(interval: &Interval, by: By) -> Vec<Group> {
             rest.count = rest.count.saturating_sub(count);
         }
     }
-    let group = |((vm, vcpu, level, code), counters)| Group { vm, vcpu, level, code, counters };
-    groups.into_iter().map(group).collect()
+    let group =
+        |((vm, vcpu, level, code), counters)| Group { vm, vcpu, level, code, subject: None, counters };
+    let groups = groups.into_iter().map(group);
+    if by.detail { groups.flat_map(Group::by_subject).collect() } else { groups.collect() }
 }
 
-/// Sorts groups of one interval by a figure; equal ones by count, then by VM, vCPU, level and code, so that
+/// Sorts groups of one interval by a figure; equal ones by count, then by VM, vCPU, level, code and subject, so that
 /// the order is always the same. Groups without the figure come last; where none has it, the count decides.
 /// `name` names reasons.
 pub fn sort(
@@ -202,7 +279,7 @@ pub fn sort(
         .map(|group| (order.figure().value(context, &group), group))
         .collect();
     valued.sort_by(|(a, x), (b, y)| {
-        let rest = |g: &Group| (Reverse(g.counters.count), g.vm, g.vcpu, g.level, g.code);
+        let rest = |g: &Group| (Reverse(g.counters.count), g.vm, g.vcpu, g.level, g.code, g.subject);
         a.order(b, &name).then_with(|| rest(x).cmp(&rest(y)))
     });
     groups.extend(valued.into_iter().map(|(_, group)| group));
@@ -294,21 +371,27 @@ mod tests {
         #[test]
         fn grouping_keeps_every_exit_and_sorting_is_one_order(
             cells in proptest::collection::vec((0u8..4, 0u8..3, 0u8..5, 0u64..1 << 40), 0..60),
-            (vm, vcpu, level, reason) in any::<(bool, bool, bool, bool)>(),
+            (vm, vcpu, level, reason, detail) in any::<(bool, bool, bool, bool, bool)>(),
             order in proptest::sample::select(Sort::all().collect::<Vec<_>>()),
         ) {
             let interval = interval(&cells);
-            let by = By { vm, vcpu, level, reason };
+            let by = By { vm, vcpu, level, reason, detail };
             let mut groups = group(&interval, by);
-            let mut all = Counters::default();
-            groups.iter().for_each(|group| all.add(&group.counters));
-            prop_assert_eq!(&all, &Group::total(&interval).counters);
+            let all = Group::sum(&groups).counters;
+            if !detail {
+                prop_assert_eq!(&all, &Group::total(&interval).counters);
+            }
+            prop_assert_eq!(&all.details, &Group::total(&interval).counters.details);
             prop_assert_eq!(all.count, cells.len() as u64);
             prop_assert_eq!(all.time_ns, cells.iter().map(|cell| cell.3).sum::<u64>());
             prop_assert_eq!(all.returns.values().sum::<u64>(), all.split.user_exits);
-            prop_assert_eq!(all.details.count(), all.histogram.count());
+            prop_assert_eq!(all.details.count(), all.count);
             prop_assert_eq!(all.details.time_ns(), all.time_ns);
-            for g in &groups {
+            if detail {
+                let is_told = |group: &Group| group.subject.is_some() && group.avg_ns().is_some();
+                prop_assert!(groups.iter().all(|group| group.counters.count == 0 || is_told(group)));
+            }
+            for g in groups.iter().filter(|group| group.subject.is_none()) {
                 let (counters, split) = (&g.counters, &g.counters.split);
                 let parts = split.kernel_ns(counters.time_ns) + split.user_ns + split.halted_ns + split.waiting_ns;
                 prop_assert_eq!(parts, counters.time_ns);
@@ -382,13 +465,14 @@ mod tests {
     fn words_are_read_and_written() {
         assert_eq!("reason, level, vm".parse(), Ok(By::default()));
         assert_eq!(By::ALL.to_string(), "vm,vcpu,level,reason");
+        assert_eq!("detail, vm".parse::<By>().map(|by| by.to_string()), Ok("vm,detail".into()));
         for order in Sort::all() {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         let error = "vm,cpu".parse::<By>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no grouping by \"cpu\"; choose from vm, vcpu, level, reason, separated by commas"
+            "there is no grouping by \"cpu\"; choose from vm, vcpu, level, reason, detail, separated by commas"
         );
         assert!("".parse::<By>().is_err());
         assert!(

@@ -68,6 +68,8 @@ pub struct KindInfo {
     pub flags: &'static [(u32, &'static str)],
     /// Attributes with any of which a key has no name: it is that of something else.
     pub unnamed: u32,
+    /// Number of keys that one with such attributes stands for.
+    block: u64,
     /// Bits of a key that decide its name.
     pub named: u64,
     /// Highest key.
@@ -95,6 +97,7 @@ pub const KINDS: &[KindInfo] = &[
         }),
         flags: &[(16, "string"), (17, "rep")],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0xffff,
         json_key: Some("port"),
@@ -115,6 +118,7 @@ pub const KINDS: &[KindInfo] = &[
         }),
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0xffff_ffff,
         json_key: Some("msr"),
@@ -135,6 +139,7 @@ pub const KINDS: &[KindInfo] = &[
         }),
         flags: &[(16, "memory"), (17, "read-only"), (18, "dirty-logged"), (19, "fetch")],
         unnamed: 1 << 16,
+        block: 2 << 20,
         named: u64::MAX,
         max_key: u64::MAX,
         json_key: None,
@@ -151,6 +156,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: 0xffff_ffff,
         max_key: u64::MAX,
         json_key: None,
@@ -167,6 +173,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0x2_ffff_ffff,
         json_key: None,
@@ -187,6 +194,7 @@ pub const KINDS: &[KindInfo] = &[
         }),
         flags: &[(16, "CLTS"), (17, "LMSW")],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 15,
         json_key: None,
@@ -207,6 +215,7 @@ pub const KINDS: &[KindInfo] = &[
         }),
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 15,
         json_key: None,
@@ -227,6 +236,7 @@ pub const KINDS: &[KindInfo] = &[
         }),
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0x10ff,
         json_key: None,
@@ -243,6 +253,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 255,
         json_key: None,
@@ -259,6 +270,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 255,
         json_key: None,
@@ -275,6 +287,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0xffff_ffff,
         json_key: None,
@@ -291,6 +304,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0xffff,
         json_key: None,
@@ -307,6 +321,7 @@ pub const KINDS: &[KindInfo] = &[
         directions: None,
         flags: &[],
         unnamed: 0,
+        block: 1,
         named: u64::MAX,
         max_key: 0xffff_ffff,
         json_key: None,
@@ -353,6 +368,11 @@ impl KindInfo {
     /// Returns the part of a key that decides its name: of a CPUID leaf without its subleaf.
     pub fn named_key(&self, key: u64) -> u64 {
         key & self.named
+    }
+
+    /// Returns the number of keys, from its own on, that a detail with these attributes stands for.
+    pub fn block_of(&self, attributes: Attributes) -> u64 {
+        if attributes.0 & self.unnamed != 0 { self.block } else { 1 }
     }
 
     /// Returns the word for a detail's direction out of a pair; empty where the kind has none.

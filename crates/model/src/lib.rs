@@ -9,6 +9,7 @@ mod detail;
 #[cfg(any(test, feature = "test-util"))]
 pub mod docs;
 pub mod figure;
+mod filter;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fixture;
 mod group;
@@ -31,7 +32,8 @@ pub use compare::{Comparison, Difference, Pair, compare};
 pub use counters::{Counter, Counters, Extremes, Nested, Split, Unit};
 pub use detail::{Attributes, Detail, DetailCounters, Details};
 pub use figure::Sort;
-pub use group::{By, Group, Key, UnknownWord, group, sort};
+pub use filter::{Filter, Keys};
+pub use group::{By, Group, Key, Subject, UnknownWord, group, sort};
 pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
 pub use kind::{DetailKind, Directions, KINDS, KindInfo};

@@ -10,6 +10,8 @@ pub struct LossFigure {
     pub meaning: &'static str,
     /// Consequence for the other figures, and remedy.
     pub advice: &'static str,
+    /// True if it was asked for, and is no loss.
+    pub asked_for: bool,
     get: fn(&Loss) -> u64,
     get_mut: fn(&mut Loss) -> &mut u64,
 }
@@ -28,10 +30,12 @@ impl LossFigure {
 
 /// Defines [`Loss`] and the list of its figures.
 macro_rules! losses {
-    ($($(#[$doc:meta])* $field:ident: $meaning:literal, $advice:literal;)*) => {
+    (@asked_for) => { false };
+    (@asked_for asked_for) => { true };
+    ($($(#[$doc:meta])* $field:ident: $meaning:literal, $advice:literal $(, $asked:ident)?;)*) => {
         accumulated! {
-            /// Exits, and parts of them, that were not counted as they should be. All zero is the rule; anything else is
-            /// shown.
+            /// Exits, and parts of them, that were not counted as they should be, or were not asked for. All zero is the
+            /// rule; anything else is shown.
             #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
             pub struct Loss {
                 $($(#[$doc])* pub $field: u64,)*
@@ -44,6 +48,7 @@ macro_rules! losses {
                 key: stringify!($field),
                 meaning: $meaning,
                 advice: $advice,
+                asked_for: losses!(@asked_for $($asked)?),
                 get: |loss| loss.$field,
                 get_mut: |loss| &mut loss.$field,
             },)*];
@@ -82,6 +87,9 @@ losses! {
     /// vCPUs whose guests run guests of their own, where the exits of these cannot be told from its own.
     no_level: "vCPUs whose guest runs guests itself (L2): their exits are counted as its own",
         "Everything else is right; only the source btf tells them apart (`exitscope doctor`).";
+    /// Exits that were left out because others were asked for.
+    filtered: "exits left out by --reason or --detail",
+        "No other figure of exits has them; the vCPUs' times do.", asked_for;
 }
 
 impl Loss {
@@ -97,6 +105,6 @@ impl Loss {
 
     /// Returns true if nothing was missed.
     pub fn is_none(&self) -> bool {
-        *self == Loss::default()
+        self.figures().all(|(figure, number)| number == 0 || figure.asked_for)
     }
 }

@@ -12,7 +12,7 @@ use super::present::Present;
 use super::rows::{Counted, Rows, Table, Who};
 use super::timeline::Timeline;
 use super::total::Total;
-use exitscope_model::{About, ExitCode, Interval, Level, Vm};
+use exitscope_model::{About, ExitCode, Filter, Interval, Level, Vm};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -65,6 +65,7 @@ pub struct Recording {
     reasons: HashMap<i64, (Level, ExitCode)>,
     counted: Counted,
     version: usize,
+    filter: Filter,
     pub(super) timeline: Timeline,
 }
 
@@ -95,6 +96,7 @@ impl Recording {
             2 => (Counted::Second(read.breakdowns(version)?), Timeline::read(&read, &facts)?),
             _ => (Counted::Breakdowns(read.breakdowns(version)?), Timeline::read(&read, &facts)?),
         };
+        let filter = Filter::default();
         Ok(Recording {
             database: read,
             about,
@@ -106,8 +108,14 @@ impl Recording {
             reasons,
             counted,
             version,
+            filter,
             timeline,
         })
+    }
+
+    /// Leaves exits out of all intervals that are read from now on ([`Filter::apply`]).
+    pub fn choose(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     /// Returns the description of host, command and tool.
@@ -237,7 +245,9 @@ impl Recording {
         for moment in &self.moments {
             present.advance(moment.id)?;
             if wanted(moment) {
-                take(moment, rows.interval(moment, &present, who)?)?;
+                let mut interval = rows.interval(moment, &present, who)?;
+                self.filter.apply(&mut interval);
+                take(moment, interval)?;
             }
         }
         Ok(())

@@ -28,11 +28,11 @@ pub fn answers(boot: &BootReport) -> Vec<String> {
     let end = boot.end.replace('`', "'");
     let mut answers: Vec<String> = boot.outcome.as_ref().map(|one| outcome(boot, one)).into_iter().collect();
     if whole.exits == 0 {
-        answers.push(format!(
-            "There was no exit in {} until {}: did the command start a VM?",
-            unit::duration(whole.length),
-            end
-        ));
+        let length = unit::duration(whole.length);
+        answers.push(match boot.whole.loss.filtered {
+            0 => format!("There was no exit in {length} until {end}: did the command start a VM?"),
+            _ => format!("There was no such exit in {length} until {end}."),
+        });
         return answers;
     }
     answers.push(format!(

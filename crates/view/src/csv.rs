@@ -2,7 +2,7 @@
 
 use super::json::{measured, seconds};
 use super::{Options, text, value};
-use exitscope_model::figure::{Context, FIGURES};
+use exitscope_model::figure::{Context, FIGURES, Figure};
 use exitscope_model::{Interval, group, sort};
 use exitscope_reason as reason;
 use std::io::{self, Write};
@@ -25,10 +25,10 @@ pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
 /// Writes the interval's rows, after the header if it is the first.
 pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
-    let columns = || FIGURES.iter().filter(|figure| figure.is_machine(options.by));
+    let columns = columns(options);
     if options.first {
         let keys = INTERVAL_COLUMNS.iter().map(|(key, _)| *key);
-        writer.write_record(keys.chain(columns().map(|figure| figure.key))).map_err(io_error)?;
+        writer.write_record(keys.chain(columns.iter().map(|figure| figure.key))).map_err(io_error)?;
     }
     let context = Context::new(interval);
     let mut groups = group(interval, options.by);
@@ -43,10 +43,18 @@ pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io
         interval.loss.lost().to_string(),
     ];
     for group in &groups {
-        let cells = columns().map(|figure| text::escape(&value::plain(&figure.value(&context, group))));
+        let cells = columns.iter().map(|figure| text::escape(&value::plain(&figure.value(&context, group))));
         writer.write_record(same.iter().cloned().chain(cells)).map_err(io_error)?;
     }
     writer.flush()
+}
+
+/// Figures that a row has.
+fn columns(options: &Options) -> Vec<&'static Figure> {
+    if !options.columns.is_empty() {
+        return options.columns.clone();
+    }
+    FIGURES.iter().copied().filter(|figure| figure.is_machine(options.by)).collect()
 }
 
 fn io_error(error: csv::Error) -> io::Error {

@@ -1,9 +1,12 @@
 //! Details of exits, for people and for machines. All that differs between kinds of detail is in
 //! [`exitscope_model::KINDS`].
 
+use super::grid::Cells;
 use super::line::{Kind, Line};
-use super::unit;
-use exitscope_model::{Detail, DetailCounters, Details, Group, Interval, KINDS, KindInfo, Measured};
+use super::{Options, unit};
+use exitscope_model::{
+    Detail, DetailCounters, Details, Group, Interval, KINDS, KindInfo, Measured, Sort, float,
+};
 use exitscope_reason as reason;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -90,15 +93,72 @@ pub fn serialize<S: Serializer>(details: &Details, serializer: S) -> Result<S::O
         .collect_seq(by_frequency(details).into_iter().map(|(detail, counters)| Entry(detail, counters)))
 }
 
-/// Returns what stands under the table: of each kind the details that were met most.
-pub fn lines(interval: &Interval) -> Vec<Line> {
+/// Returns a table of each kind that is to be listed and occurs: its details in the order of `options`, by time or by
+/// count, and the kind's sum.
+pub fn tables(interval: &Interval, options: &Options) -> Vec<(&'static KindInfo, Vec<Cells>)> {
+    if options.details.is_empty() {
+        return Vec::new();
+    }
+    let all = Group::total(interval).counters.details;
+    let kinds = by_kind(&all).into_iter().filter(|(info, _)| options.details.contains(&info.kind));
+    kinds.map(|(info, found)| (info, table(info, found, interval, options))).collect()
+}
+
+/// Returns the columns of a table of one kind.
+fn table(
+    info: &KindInfo,
+    mut found: Vec<(Detail, DetailCounters)>,
+    interval: &Interval,
+    options: &Options,
+) -> Vec<Cells> {
+    if options.sort != Sort::COUNT {
+        found.sort_by_key(|(detail, counters)| (Reverse(counters.time_ns), *detail));
+    }
+    let sum = |found: &[(Detail, DetailCounters)]| {
+        let mut sum = DetailCounters::default();
+        found.iter().for_each(|(_, counters)| sum.add(counters));
+        sum
+    };
+    let total = sum(&found);
+    let shown = options.limit.filter(|limit| found.len() > limit + 1).unwrap_or(found.len());
+    let mut rows: Vec<(String, DetailCounters)> =
+        found.iter().take(shown).map(|(detail, counters)| (human(*detail), *counters)).collect();
+    let others = found.get(shown..).unwrap_or_default();
+    if !others.is_empty() {
+        rows.push((unit::counted(others.len() as u64, "other"), sum(others)));
+    }
+    let column = |heading: &str, show: &dyn Fn(&DetailCounters) -> String| {
+        let rows = rows.iter().map(|(_, counters)| show(counters)).collect();
+        Cells::new(heading, true, 0, rows).with_total(show(&total))
+    };
+    let share = |part: u64, whole: u64| unit::share(float(part) / float(whole.max(1)));
+    let names = rows.iter().map(|(name, _)| name.clone()).collect();
+    let mut columns = vec![
+        Cells::new(info.singular, false, 0, names).with_total("total".into()),
+        column("exits", &|found| unit::count(found.count)),
+        column("exits %", &|found| share(found.count, interval.exits())),
+    ];
+    // A recording of schema 2 has counts alone.
+    if total.time_ns > 0 {
+        columns.extend([
+            column("time", &|found| unit::time(found.time_ns)),
+            column("avg", &|found| unit::time(found.time_ns.checked_div(found.count).unwrap_or(0))),
+            column("max", &|found| unit::time(found.max_ns)),
+        ]);
+    }
+    columns
+}
+
+/// Returns what stands under the table: of each kind the details that were met most, unless they are listed in full.
+pub fn lines(interval: &Interval, listed: bool) -> Vec<Line> {
     if interval.measured != Measured::Breakdown {
         return Vec::new();
     }
     let all = Group::total(interval).counters.details;
     let plain = |text: String| Line { kind: Kind::Plain, text };
+    let kinds = if listed { Vec::new() } else { by_kind(&all) };
     let mut lines: Vec<Line> =
-        by_kind(&all).iter().filter_map(|(info, pairs)| most(info.plural, pairs)).map(plain).collect();
+        kinds.iter().filter_map(|(info, pairs)| most(info.plural, pairs)).map(plain).collect();
     if all.other.count > 0 {
         let exits = unit::counted(all.other.count, "exit");
         lines.push(plain(format!("Not told apart: {exits}.")));
@@ -134,7 +194,7 @@ mod tests {
     }
 
     fn texts(interval: &Interval) -> Vec<String> {
-        lines(interval).into_iter().map(|line| line.text).collect()
+        lines(interval, false).into_iter().map(|line| line.text).collect()
     }
 
     #[test]

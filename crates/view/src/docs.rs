@@ -52,7 +52,7 @@ fn columns_are_documented() {
 /// The type of a figure in JSON, in words.
 fn words(figure: &Figure) -> String {
     let word = match figure.kind {
-        Kind::Text | Kind::Isa => "string",
+        Kind::Text | Kind::Isa | Kind::Subject => "string",
         Kind::Id | Kind::Code | Kind::Level | Kind::Count | Kind::Ns => "integer",
         Kind::Share | Kind::Rate => "number",
         Kind::Buckets => "array of integers",
@@ -116,7 +116,7 @@ fn schema_of(figure: &Figure) -> String {
     };
     let number = |name: &str| of(name, ", \"minimum\": 0");
     match figure.kind {
-        Kind::Text => of("string", ""),
+        Kind::Text | Kind::Subject => of("string", ""),
         Kind::Isa => format!("{{ \"enum\": {:?} }}", Isa::ALL.map(Isa::name)),
         Kind::Level => format!("{{ \"enum\": [{}, {}, null] }}", Level::L1.number(), Level::L2.number()),
         Kind::Code => of("integer", ""),

@@ -13,7 +13,7 @@ const NAME: usize = 100;
 /// was missed. Each line is at most 200 bytes of ASCII and has no line break; the caller adds the level.
 pub fn lines(interval: &Interval) -> Vec<String> {
     let mut lines = vec![format!("exitscope: {} exits in all", interval.exits())];
-    for group in group(interval, By { vm: false, vcpu: false, level: true, reason: true }) {
+    for group in group(interval, By { level: true, reason: true, ..By::NOTHING }) {
         if let Some(code) = group.code {
             let whose = if group.level == Some(Level::L2) { "L2 " } else { "" };
             lines.push(format!("exitscope: {whose}{}: {}", title(code), group.counters.count));

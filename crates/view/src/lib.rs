@@ -29,7 +29,8 @@ pub mod value;
 mod vcpus;
 
 use exitscope_analysis::advice::Host;
-use exitscope_model::{By, Interval, Sort};
+use exitscope_model::figure::Figure;
+use exitscope_model::{By, DetailKind, Interval, Sort};
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::str::FromStr;
@@ -98,6 +99,12 @@ pub struct Options {
     pub by: By,
     /// Order of the rows.
     pub sort: Sort,
+    /// Columns of a table and of CSV, from left to right; empty for those that fit the rows.
+    pub columns: Vec<&'static Figure>,
+    /// Maximum number of a table's rows; the last one then stands for all others. `None` for as many as a table can have.
+    pub limit: Option<usize>,
+    /// Kinds of details that are listed below a table.
+    pub details: Vec<DetailKind>,
     /// True for the first interval in its file: CSV then begins with its header, and a
     /// table does not begin with an empty line.
     pub first: bool,
@@ -119,6 +126,9 @@ impl Default for Options {
             format: Format::default(),
             by: By::default(),
             sort: Sort::default(),
+            columns: Vec::new(),
+            limit: None,
+            details: Vec::new(),
             first: true,
             width: None,
             color: false,

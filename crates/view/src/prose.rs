@@ -9,7 +9,7 @@ use super::{Explanation, Options, advice, details, text, unit, vcpus};
 use exitscope_analysis::advice::advise;
 use exitscope_model::figure::Context;
 use exitscope_model::{
-    By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, group, sort,
+    By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, float, group, sort,
 };
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
@@ -64,7 +64,8 @@ pub fn heading(interval: &Interval) -> Line {
     let text = if interval.vms.is_empty() {
         format!("No exit of what is watched in {length}, {span}: there is nothing to count.")
     } else if interval.is_idle() {
-        format!("No exit in {length}, {span}. Watched: {}.", who(interval))
+        let such = if interval.loss.filtered > 0 { "No such exit" } else { "No exit" };
+        format!("{such} in {length}, {span}. Watched: {}.", who(interval))
     } else if interval.source == Source::KvmStat {
         format!("KVM's own statistics of {} in {length}, {span}", who(interval))
     } else {
@@ -85,7 +86,7 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
             lines.extend(most_and_least(interval));
         }
         lines.extend(out_to_user(interval));
-        lines.extend(details::lines(interval));
+        lines.extend(details::lines(interval, !options.details.is_empty()));
         if !options.answered {
             let known = advise(interval, &options.host);
             lines.extend(advice::brief(&known, interval).into_iter().map(|text| line(Kind::Plain, text)));
@@ -240,7 +241,11 @@ pub fn check(interval: &Interval, explanation: &Explanation) -> Line {
     };
     let (fewer, more) = differences(interval);
     if fewer == 0 && more == 0 {
-        return line(Kind::Good, format!("KVM's own count: {}, equal.", unit::count(kvm)));
+        let text = match interval.loss.filtered {
+            0 => format!("KVM's own count: {}, equal.", unit::count(kvm)),
+            more => format!("KVM's own count of all exits: {}, equal.", unit::count(kvm + more)),
+        };
+        return line(Kind::Good, text);
     }
     let parts: Vec<String> = [(fewer, "fewer"), (more, "more")]
         .into_iter()
@@ -282,8 +287,13 @@ fn differences(interval: &Interval) -> (u64, u64) {
 
 /// One line for each figure of loss that is not zero.
 pub fn losses(interval: &Interval) -> impl Iterator<Item = Line> {
-    interval.loss.figures().filter(|(_, number)| *number > 0).map(|(figure, number)| {
+    interval.loss.figures().filter(|(_, number)| *number > 0).map(move |(figure, number)| {
         let meaning = if number == 1 { singular(figure.meaning) } else { figure.meaning.into() };
+        if figure.asked_for {
+            let share = unit::share(float(number) / float(number + interval.exits()));
+            let text = format!("{} {meaning} ({share} of all). {}", unit::count(number), figure.advice);
+            return line(Kind::Plain, text);
+        }
         let text = format!("Warning: {} {meaning}. {}", unit::count(number), figure.advice);
         line(Kind::Warning, text)
     })

@@ -3,13 +3,14 @@
 use super::grid::{Cells, Grid};
 use super::names::Names;
 use super::prose::{self, Kind, Line, NAME};
-use super::{Options, text, unit, value, vcpus};
+use super::{Options, details, text, unit, value, vcpus};
 use anstyle::{AnsiColor, Style};
-use exitscope_model::figure::{self, Context, FIGURES, Figure, Value};
+use exitscope_model::figure::{self, Context, FIGURES, Figure, Needs, Value};
 use exitscope_model::{By, Group, Interval, Source, group, sort};
 use exitscope_reason as reason;
 
-/// Most rows of a table: nobody reads so many, and whoever made a recording chooses how many there are.
+/// Most rows of a table, whatever limit is asked for: nobody reads so many, and whoever made a recording chooses how many
+/// there are. CSV has all.
 const MOST_ROWS: usize = 10_000;
 
 /// The interval as a table with what is to be said about it, ending with a newline.
@@ -21,15 +22,15 @@ pub fn render(interval: &Interval, options: &Options) -> String {
     page.prose(&prose::heading(interval));
     if !interval.is_idle() {
         page.out.push('\n');
-        let (columns, more) = columns(interval, options);
-        page.grid(columns, has_total(interval, options));
-        if more > 0 {
-            let rows = unit::counted(more as u64, "more row");
-            page.prose(&Line { kind: Kind::Aside, text: format!("{rows}: `-f csv` has all of them.") });
-        }
+        page.grid(columns(interval, options), has_total(interval, options));
         if let Some(columns) = vcpus::columns(interval) {
             page.out.push('\n');
             page.prose(&Line { kind: Kind::Plain, text: "What the vCPUs did with their time:".into() });
+            page.grid(columns, true);
+        }
+        for (kind, columns) in details::tables(interval, options) {
+            page.out.push('\n');
+            page.prose(&Line { kind: Kind::Plain, text: format!("{}:", kind.plural) });
             page.grid(columns, true);
         }
         page.out.push('\n');
@@ -102,41 +103,78 @@ fn has_total(interval: &Interval, options: &Options) -> bool {
     shown_by(interval, options) != By::NOTHING
 }
 
-/// The table's columns, filled, and the number of rows that are not shown.
-fn columns(interval: &Interval, options: &Options) -> (Vec<Cells>, usize) {
+/// The table's columns, filled.
+fn columns(interval: &Interval, options: &Options) -> Vec<Cells> {
     let context = Context::new(interval);
     let mut groups = group(interval, options.by);
     sort(&mut groups, options.sort, &context, reason::name);
-    let more = groups.len().saturating_sub(MOST_ROWS);
-    groups.truncate(MOST_ROWS);
-    let by = shown_by(interval, options);
+    let limit = options.limit.map_or(MOST_ROWS, |limit| limit.min(MOST_ROWS));
+    let others = others(&mut groups, limit);
     let names = Names::of(interval.vms.values());
-    let mut columns: Vec<Cells> = FIGURES
+    let by = shown_by(interval, options);
+    let chosen: Vec<(&Figure, u8)> = if options.columns.is_empty() {
+        let is_there = |figure: &&&Figure| {
+            figure.is_there(by, interval)
+                && (vcpus::is_ambiguous(interval) || figure.key != figure::VM_ID.key)
+        };
+        // Where there is little room, figures that details do not have go first.
+        let spare =
+            |figure: &Figure| if by.detail && !figure.of_details && !is_key(figure) { 100 } else { 0 };
+        let ranked = |figure: &&'static Figure| {
+            Some((*figure, figure.rank(interval.measured, options.sort)?.max(spare(figure))))
+        };
+        FIGURES.iter().filter(is_there).filter_map(ranked).collect()
+    } else {
+        options.columns.iter().map(|figure| (*figure, 0)).collect()
+    };
+    let labelled = chosen.iter().position(|(figure, _)| is_key(figure));
+    let mut columns: Vec<Cells> = chosen
         .iter()
-        .filter(|figure| figure.is_there(by, interval))
-        .filter(|figure| vcpus::is_ambiguous(interval) || figure.key != figure::VM_ID.key)
-        .filter_map(|figure| {
-            let rank = figure.rank(interval.measured, options.sort)?;
-            Some(cells(figure, rank, &context, &names, &groups))
-        })
+        .map(|(figure, rank)| cells(figure, *rank, &context, &names, &groups, others.as_ref()))
         .collect();
-    if let Some(first) = columns.first_mut().filter(|_| by != By::NOTHING) {
+    if let Some(first) = labelled.and_then(|at| columns.get_mut(at)).filter(|_| by != By::NOTHING) {
         first.total = "total".into();
+        if let (Some((number, _)), Some(last)) = (&others, first.rows.last_mut()) {
+            *last = unit::counted(*number, "other");
+        }
     }
-    (columns, more)
+    columns
 }
 
-fn cells(figure: &Figure, rank: u8, context: &Context, names: &Names, groups: &[Group]) -> Cells {
+/// Takes the groups after the first ones away, where there are two or more. Returns their number and sum.
+fn others(groups: &mut Vec<Group>, limit: usize) -> Option<(u64, Group)> {
+    if groups.len() <= limit + 1 {
+        return None;
+    }
+    let rest = groups.split_off(limit);
+    Some((rest.len() as u64, Group::sum(&rest)))
+}
+
+/// Returns true if a figure tells rows apart.
+fn is_key(figure: &Figure) -> bool {
+    matches!(figure.needs, Needs::Key(_))
+}
+
+fn cells(
+    figure: &Figure,
+    rank: u8,
+    context: &Context,
+    names: &Names,
+    groups: &[Group],
+    others: Option<&(u64, Group)>,
+) -> Cells {
     let vm = |group: &Group| group.vm.and_then(|vm| context.vms?.get(&vm));
     let show = |group: &Group| match (figure.value(context, group), vm(group)) {
         (Value::Vm(..), Some(vm)) => names.show(vm),
+        (found @ Value::Subject(_), _) => text::clean(&value::human(&found), 2 * NAME),
         (found, _) => text::clean(&value::human(&found), NAME),
     };
     let total = match figure.value(context, &context.total) {
         Value::Nothing => String::new(),
         found => text::clean(&value::human(&found), NAME),
     };
-    let rows = groups.iter().map(show).collect();
+    let others = others.map(|(_, sum)| if is_key(figure) { String::new() } else { show(sum) });
+    let rows = groups.iter().map(show).chain(others).collect();
     Cells::new(heading(figure, context.source), figure.kind.is_number(), rank, rows).with_total(total)
 }
 
@@ -149,8 +187,7 @@ pub fn heading(figure: &Figure, source: Source) -> &'static str {
 mod tests {
     use super::*;
     use crate::Explanation;
-    use exitscope_model::Measured;
-    use exitscope_model::fixture;
+    use exitscope_model::{DetailKind, Filter, Measured, Sort, fixture};
     use unicode_width::UnicodeWidthStr;
 
     fn shown(interval: &Interval, width: usize) -> String {
@@ -231,6 +268,48 @@ mod tests {
         let by_vcpu =
             Options { by: "vm,vcpu".parse().unwrap(), sort: "vm".parse().unwrap(), ..Options::default() };
         insta::assert_snapshot!("by_vm_vcpu", render(&fixture::busy(), &by_vcpu));
+    }
+
+    #[test]
+    fn details_are_rows_and_columns_are_chosen() {
+        let by_detail = Options {
+            by: "vm,reason,detail".parse().unwrap(),
+            sort: "time".parse().unwrap(),
+            width: Some(120),
+            ..Options::default()
+        };
+        insta::assert_snapshot!("by_detail", render(&fixture::busy(), &by_detail));
+        let columns = [&figure::COUNT, &figure::REASON, &figure::CODE, &figure::P99_NS].to_vec();
+        let chosen = Options { columns, details: vec![DetailKind::Port], ..by_detail };
+        let chosen = Options { by: By::default(), ..chosen };
+        insta::assert_snapshot!("chosen_columns", render(&fixture::busy(), &chosen));
+    }
+
+    #[test]
+    fn one_row_stands_for_all_that_are_too_many() {
+        let limited = |limit| {
+            let options = Options { limit: Some(limit), sort: Sort::COUNT, ..Options::default() };
+            render(&fixture::busy(), &options)
+        };
+        let all = group(&fixture::busy(), By::default()).len();
+        insta::assert_snapshot!("limited", limited(3));
+        assert!(limited(2).contains(&format!("\n{} others ", all - 2)));
+        for limit in [all - 1, all] {
+            assert!(!limited(limit).contains("other "), "one row takes no more room than one for others");
+        }
+        let details = Options { limit: Some(1), details: vec![DetailKind::Msr], ..Options::default() };
+        insta::assert_snapshot!("limited_details", render(&fixture::busy(), &details));
+    }
+
+    #[test]
+    fn exits_that_were_left_out_are_counted() {
+        let mut interval = fixture::busy();
+        let code = interval.rows[0].code;
+        Filter { reasons: vec![code], ..Filter::default() }.apply(&mut interval);
+        insta::assert_snapshot!("filtered", shown(&interval, 100));
+        let none = exitscope_model::ExitCode { code: 999, ..code };
+        Filter { reasons: vec![none], ..Filter::default() }.apply(&mut interval);
+        insta::assert_snapshot!("all_filtered", shown(&interval, 100));
     }
 
     #[test]

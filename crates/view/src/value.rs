@@ -2,7 +2,7 @@
 
 use super::{details, unit};
 use exitscope_model::figure::Value;
-use exitscope_model::{Histogram, Returns};
+use exitscope_model::{Histogram, Returns, Subject};
 use exitscope_reason as reason;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -25,6 +25,18 @@ pub fn human(value: &Value) -> String {
         Value::Buckets(buckets) => plain_buckets(buckets),
         Value::Returns(returns) => returned(returns),
         Value::Details(found) => details::plain(found),
+        Value::Subject(Subject::Detail(detail)) => details::human(*detail),
+        Value::Subject(Subject::Other) => OTHER.into(),
+    }
+}
+
+/// Word for what is not told apart.
+const OTHER: &str = "other";
+
+fn plain_subject(subject: Subject) -> String {
+    match subject {
+        Subject::Detail(detail) => detail.plain(),
+        Subject::Other => OTHER.into(),
     }
 }
 
@@ -42,6 +54,7 @@ pub fn plain(value: &Value) -> String {
             pairs.collect::<Vec<_>>().join(";")
         }
         Value::Details(found) => details::plain(found),
+        Value::Subject(subject) => plain_subject(*subject),
     }
 }
 
@@ -66,6 +79,7 @@ impl Serialize for Json {
             Value::Buckets(buckets) => serializer.collect_seq(buckets.buckets()),
             Value::Returns(returns) => serializer.collect_map(by_frequency(returns)),
             Value::Details(found) => details::serialize(found, serializer),
+            Value::Subject(subject) => serializer.serialize_str(&plain_subject(*subject)),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Parsers of the values on the command line.
 
 use crate::top;
-use exitscope_model::{DetailKind, KINDS};
+use exitscope_model::figure::{FIGURES, Figure};
+use exitscope_model::{DetailKind, ExitCode, KINDS, Keys};
+use exitscope_reason as reason;
 use exitscope_record::When;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,6 +35,78 @@ pub fn parse_kinds(text: &str) -> Result<Kinds, String> {
     kinds.sort_unstable();
     kinds.dedup();
     Ok(Kinds(kinds))
+}
+
+/// Some columns.
+#[derive(Clone, Debug)]
+pub struct Columns(pub Vec<&'static Figure>);
+
+/// Returns the word that chooses a column.
+pub fn column_word(figure: &Figure) -> String {
+    let is_free = |short: &&str| FIGURES.iter().all(|other| other.key != *short);
+    figure.key.strip_suffix("_ns").filter(is_free).unwrap_or(figure.key).replace('_', "-")
+}
+
+pub fn parse_columns(text: &str) -> Result<Columns, String> {
+    let column = |word: &str| {
+        let wanted = word.trim().to_ascii_lowercase().replace('_', "-");
+        let called = |figure: &&&'static Figure| {
+            column_word(figure) == wanted || figure.key.replace('_', "-") == wanted
+        };
+        let headed = || FIGURES.iter().find(|figure| figure.heading == wanted);
+        FIGURES.iter().find(called).or_else(headed).copied().ok_or_else(|| {
+            let words: Vec<String> = FIGURES.iter().map(|figure| column_word(figure)).collect();
+            format!("there is no column {word:?}; choose from {}", words.join(", "))
+        })
+    };
+    text.split(',').map(column).collect::<Result<_, _>>().map(Columns)
+}
+
+/// Some reasons.
+#[derive(Clone, Debug)]
+pub struct Reasons(pub Vec<ExitCode>);
+
+pub fn parse_reasons(text: &str) -> Result<Reasons, String> {
+    let mut codes = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        // A number may be one that no manual names.
+        let numbered = reason::codes(None, word);
+        let named = reason::find(None, word).into_iter().map(|found| found.code);
+        let before = codes.len();
+        codes.extend(numbered.chain(named));
+        if codes.len() == before {
+            let near: Vec<&str> = reason::nearest(None, word).iter().map(|reason| reason.name).collect();
+            let near = if near.is_empty() { String::new() } else { format!("; near: {}", near.join(", ")) };
+            return Err(format!("there is no reason {word:?}{near}; `exitscope reasons` lists all"));
+        }
+    }
+    codes.sort_unstable();
+    codes.dedup();
+    Ok(Reasons(codes))
+}
+
+/// Keys of one kind of detail.
+#[derive(Clone, Debug)]
+pub struct ChosenKeys(pub Vec<Keys>);
+
+pub fn parse_detail(text: &str) -> Result<ChosenKeys, String> {
+    let (word, key) = text.split_once(':').map_or((text, None), |(word, key)| (word, Some(key)));
+    let kind = DetailKind::from_word(word.trim()).ok_or_else(|| {
+        let words: Vec<&str> = KINDS.iter().map(|info| info.word).collect();
+        format!("there is no kind of detail {word:?}; choose from {}", words.join(", "))
+    })?;
+    let Some(key) = key.map(str::trim) else {
+        return Ok(ChosenKeys(vec![Keys { kind, keys: 0..=u64::MAX }]));
+    };
+    if let Some(key) = kind.info().key_from(key) {
+        return Ok(ChosenKeys(vec![Keys { kind, keys: key..=key }]));
+    }
+    let named = reason::names(kind).iter().filter(|known| known.name.eq_ignore_ascii_case(key));
+    let keys: Vec<Keys> = named.map(|known| Keys { kind, keys: known.first..=known.last }).collect();
+    if keys.is_empty() {
+        return Err(format!("{key:?} is no {word}; `exitscope reasons {word}` lists their names"));
+    }
+    Ok(ChosenKeys(keys))
 }
 
 /// The highest vCPU number that KVM gives on x86 (`KVM_MAX_VCPU_IDS`, arch/x86/include/asm/kvm_host.h).
@@ -124,6 +198,50 @@ mod tests {
         assert_eq!(parsed("default"), Ok(DetailKind::defaults()));
         assert_eq!(parsed("none"), Ok(vec![]));
         assert!(parsed("disk").unwrap_err().contains("\"disk\"; choose from port, msr"));
+    }
+
+    #[test]
+    fn every_column_has_a_word() {
+        for figure in FIGURES {
+            assert_eq!(parse_columns(&column_word(figure)).unwrap().0[0].key, figure.key);
+            assert_eq!(parse_columns(figure.key).unwrap().0[0].key, figure.key);
+        }
+        let keys = |text| parse_columns(text).unwrap().0.iter().map(|figure| figure.key).collect::<Vec<_>>();
+        assert_eq!(keys("reason, Count,busy %,p99"), ["reason", "count", "busy_share", "p99_ns"]);
+        assert!(
+            parse_columns("vm,cost")
+                .unwrap_err()
+                .starts_with("there is no column \"cost\"; choose from vm, pid")
+        );
+    }
+
+    #[test]
+    fn reasons_are_names_and_numbers_of_either_processor() {
+        let codes = |text| {
+            let found = parse_reasons(text).map(|reasons| reasons.0);
+            found.map(|codes| codes.iter().map(|code| (code.isa, code.code)).collect::<Vec<_>>())
+        };
+        use exitscope_model::Isa::{Svm, Vmx};
+        assert_eq!(codes("cpuid,EXIT_NPF"), Ok(vec![(Vmx, 10), (Svm, 0x72), (Svm, 0x400)]));
+        assert_eq!(codes("0x7b"), Ok(vec![(Vmx, 0x7b), (Svm, 0x7b)]));
+        assert!(codes("cpuidd").unwrap_err().contains("near: CPUID"));
+        assert!(codes("cpuid,").is_err());
+    }
+
+    #[test]
+    fn details_are_a_kind_with_a_number_or_a_name() {
+        let keys = |text| {
+            let found = parse_detail(text).map(|keys| keys.0);
+            found.map(|keys| keys.into_iter().map(|keys| (keys.kind, keys.keys)).collect::<Vec<_>>())
+        };
+        assert_eq!(keys("port:0x3f8"), Ok(vec![(DetailKind::Port, 0x3f8..=0x3f8)]));
+        assert_eq!(keys("port:com1"), Ok(vec![(DetailKind::Port, 0x3f8..=0x3ff)]));
+        assert_eq!(keys("msr"), Ok(vec![(DetailKind::Msr, 0..=u64::MAX)]));
+        let call = 0x1_0000_005c;
+        assert_eq!(keys("hypercall:hyperv:0x5c"), Ok(vec![(DetailKind::Hypercall, call..=call)]));
+        for wrong in ["disk:1", "port:", "port:0x10000", "port:com9", ""] {
+            assert!(keys(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Options of every command that counts: which VMs, and with which source.
 
-use super::parse::{Kinds, parse_kinds};
+use super::parse::{ChosenKeys, Kinds, Reasons, parse_detail, parse_kinds, parse_reasons};
 use clap::{Args, ValueEnum};
-use exitscope_model::{KINDS, Measured, Source};
+use exitscope_model::{Filter, KINDS, Measured, Source};
 
 /// VMs to watch, and source to count with.
 #[derive(Args, Clone, Debug)]
@@ -40,6 +40,32 @@ pub struct Watch {
     pub max_vcpus: Option<u32>,
 }
 
+/// Exits to count or show.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Choose {
+    /// Only exits for these reasons, by name or number, e.g. NPF,0x7b; how many others there were is said in the end
+    #[arg(long, value_name = "REASONS", value_parser = parse_reasons)]
+    pub reason: Vec<Reasons>,
+    /// Only reasons that have exits about this detail: a kind and a number or name, e.g. port:0x3f8, msr:IA32_TSC_DEADLINE,
+    /// or a kind alone. May be given several times
+    ///
+    /// Other exits for these reasons are `other`, and not told apart. The names are those of `exitscope reasons KIND`. An
+    /// address means the 2 MiB of memory that it lies in, too; a CPUID leaf all its subleaves. Live, that kind is counted
+    /// unless --details says otherwise.
+    #[arg(long, value_name = "KIND:KEY", value_parser = parse_detail)]
+    pub detail: Vec<ChosenKeys>,
+}
+
+impl Choose {
+    /// Returns the choice.
+    pub fn filter(&self) -> Filter {
+        Filter {
+            reasons: self.reason.iter().flat_map(|reasons| reasons.0.clone()).collect(),
+            details: self.detail.iter().flat_map(|keys| keys.0.clone()).collect(),
+        }
+    }
+}
+
 impl Watch {
     /// Level of detail that these options ask for.
     pub fn measure(&self) -> Measured {
@@ -64,6 +90,12 @@ fn help_of_details() -> String {
         "Count what exits were about of these kinds, separated by commas: {words}; default (those that are counted \
          without this option), all, none"
     )
+}
+
+/// Help on `--details` of a recording.
+pub fn help_of_listed() -> String {
+    let words = kind_words();
+    format!("List what exits were about of these kinds below a table, separated by commas: {words}; all")
 }
 
 fn long_help_of_details() -> String {

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 /// If nothing can be counted, the command cannot be run, or the file cannot be written.
 pub fn run(args: &cli::Record) -> anyhow::Result<ExitCode> {
     let rules = recorder::rules(args.phases.as_deref())?;
-    let options = Options { guest: args.console, ..select::options(&args.watch, &args.command)? };
+    let options =
+        Options { guest: args.console, ..select::narrowed(&args.watch, &args.choose, &args.command)? };
     let events = Events::listen()?;
     // Before KVM is waited for, and before anything is lost.
     Writer::check(&args.output, args.force)?;

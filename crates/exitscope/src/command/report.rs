@@ -22,7 +22,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
 /// Reads, and prints.
 pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     page::check(args.format, args.print.output.as_deref())?;
-    let recording = Recording::open(&args.file)?;
+    let mut recording = Recording::open(&args.file)?;
+    recording.choose(args.choose.filter());
     if let Some(output) = args.print.output.as_deref().filter(|output| is_same(output, &args.file)) {
         bail!("{} is the recording itself; give -o another name", output.display());
     }
@@ -74,11 +75,12 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
             true
         }
         (rows, boot) => {
-            let options = args.print.options(rows.unwrap_or_default());
+            let options = args.print.options(rows.unwrap_or_default(), &args.choose);
             let options = view::Options {
                 explanation,
                 host: Host::from(recording.about()),
                 answered: boot.is_some(),
+                details: args.details.clone().map_or_else(Vec::new, |kinds| kinds.0),
                 ..options
             };
             let mut output = Output::whole(file, options)?;

@@ -2,10 +2,36 @@
 
 use super::choose::choose;
 use crate::cli;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use exitscope_collect::{Options, Select, identity};
-use exitscope_model::DetailKind;
+use exitscope_model::{DetailKind, Filter, Measured};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+
+/// Finds what `args` name, and narrows it to the exits that are chosen; see [`options`].
+///
+/// # Errors
+/// Those of [`options`], and if a detail is chosen that would not be counted.
+pub fn narrowed(args: &cli::Watch, choose: &cli::Choose, command: &[OsString]) -> anyhow::Result<Options> {
+    let mut options = options(args, command)?;
+    options.filter = choose.filter();
+    let kinds: BTreeSet<DetailKind> = options.filter.details.iter().map(|keys| keys.kind).collect();
+    if kinds.is_empty() {
+        return Ok(options);
+    }
+    if options.measure != Measured::Breakdown {
+        bail!("--detail needs times that are told apart: leave out --no-split and --no-time");
+    }
+    match &args.details {
+        None => options.details = kinds.into_iter().collect(),
+        Some(counted) => {
+            if let Some(kind) = kinds.iter().find(|kind| !counted.0.contains(kind)) {
+                bail!("--detail asks for a {kind}, and --details does not count that kind; add it there");
+            }
+        }
+    }
+    Ok(options)
+}
 
 /// Finds what `args` name; beside a command and without -p and -g, its VMs are meant.
 ///
@@ -27,6 +53,7 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
         guest: false,
         command_lines: !args.no_command_lines,
         details: args.details.clone().map_or_else(DetailKind::defaults, |kinds| kinds.0),
+        filter: Filter::default(),
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,
     })

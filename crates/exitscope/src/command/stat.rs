@@ -19,14 +19,10 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     if let Some(runs) = args.repeat {
         return repeat(args, runs);
     }
-    let options = select::options(&args.watch, &args.command)?;
+    let options = select::narrowed(&args.watch, &args.choose, &args.command)?;
     let events = Events::listen()?;
     // Before anything is counted: an hour of counting for a file that cannot be written would be lost.
-    let output = Output::open(
-        args.print.output.as_deref(),
-        !args.command.is_empty(),
-        args.print.options(args.format),
-    )?;
+    let output = Output::open(args.print.output.as_deref(), !args.command.is_empty(), view(args))?;
     let each = args.interval.is_some();
     // Machines add up for themselves; people like to see the whole.
     let sum = !each || args.format == Format::Table;
@@ -43,17 +39,23 @@ pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
     Ok(end.code(blocks.output.is_complete())?)
 }
 
+/// Options of the view.
+fn view(args: &cli::Stat) -> view::Options {
+    let details = args.watch.details.clone().map_or_else(Vec::new, |kinds| kinds.0);
+    view::Options { details, ..args.print.options(args.format, &args.choose) }
+}
+
 /// Runs the command so many times, and prints medians and spread. Ends early with a run that fails, and with a signal.
 fn repeat(args: &cli::Stat, runs: u32) -> anyhow::Result<ExitCode> {
     if !matches!(args.format, Format::Table | Format::Json) {
         bail!("--repeat prints a table or JSON, and no {}", args.format);
     }
-    let mut output = Output::open(args.print.output.as_deref(), true, args.print.options(args.format))?;
+    let mut output = Output::open(args.print.output.as_deref(), true, view(args))?;
     let vcpus = args.vcpu.as_ref().map(|numbers| numbers.0.clone());
     let mut wholes: Vec<Interval> = Vec::new();
     let mut end = None;
     for _ in 0..runs {
-        let options = select::options(&args.watch, &args.command)?;
+        let options = select::narrowed(&args.watch, &args.choose, &args.command)?;
         let Some(mut session) = Session::start(&options, &args.command, Events::listen()?)? else { break };
         session.start_command()?;
         let mut whole = Whole::of(vcpus.clone());

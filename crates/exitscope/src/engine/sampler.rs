@@ -1,9 +1,9 @@
 //! A source and its last sample: gives the intervals between samples.
 
 use super::events::{Event, Events};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use exitscope_collect::{self as collect, Collect, Error, Options, PortMarks, host};
-use exitscope_model::{Interval, Loss, Measured, Sample, Source};
+use exitscope_model::{Filter, Interval, Loss, Measured, Sample, Source};
 use exitscope_view::Explanation;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ pub struct Sampler {
     source: Box<dyn Collect>,
     last: Sample,
     command_lines: bool,
+    filter: Filter,
 }
 
 impl Sampler {
@@ -39,7 +40,14 @@ impl Sampler {
                 }
                 started => {
                     let sampler = Sampler::new(started?);
-                    return Ok(Some(Sampler { command_lines: options.command_lines, ..sampler }));
+                    if !options.filter.details.is_empty() && !sampler.counts_details() {
+                        bail!(
+                            "--detail needs details, which the source {} does not count here; see `exitscope doctor`",
+                            sampler.source().word()
+                        );
+                    }
+                    let (command_lines, filter) = (options.command_lines, options.filter.clone());
+                    return Ok(Some(Sampler { command_lines, filter, ..sampler }));
                 }
             }
         }
@@ -57,10 +65,10 @@ impl Sampler {
             workers: Vec::new(),
             loss: Loss::default(),
         };
-        Sampler { source, last, command_lines: true }
+        Sampler { source, last, command_lines: true, filter: Filter::default() }
     }
 
-    /// Reads a sample. Returns the interval since the last one, or since the start.
+    /// Reads a sample. Returns the interval since the last one, or since the start, of the exits that are asked for.
     ///
     /// # Errors
     /// If the counters cannot be read, or one went backwards.
@@ -69,7 +77,8 @@ impl Sampler {
         if !self.command_lines {
             now.vms.iter_mut().for_each(|vm| vm.command = "".into());
         }
-        let interval = Interval::between(&self.last, &now)?;
+        let mut interval = Interval::between(&self.last, &now)?;
+        self.filter.apply(&mut interval);
         self.last = now;
         Ok(interval)
     }
@@ -100,6 +109,11 @@ impl Sampler {
     /// Level of detail that the source measures.
     pub fn measured(&self) -> Measured {
         self.source.measured()
+    }
+
+    /// Returns true if the source counts what exits were about.
+    fn counts_details(&self) -> bool {
+        self.source() == Source::Btf && self.measured() == Measured::Breakdown
     }
 
     /// Number of VMs that were alive in the last sample.

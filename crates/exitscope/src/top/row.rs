@@ -286,6 +286,7 @@ impl RowInput<'_> {
                     vcpu: vcpu.map(|(_, vcpu)| vcpu),
                     level: Some(level),
                     code: Some(code),
+                    subject: None,
                     counters,
                 }),
                 context: Some(Arc::clone(&context)),
@@ -304,7 +305,7 @@ impl RowInput<'_> {
             length: self.span.length,
             source: self.span.source,
             measured: self.span.measured,
-            total: Group { vm: None, vcpu: None, level: None, code: None, counters },
+            total: Group::of(counters),
         }
     }
 

@@ -35,6 +35,7 @@ const FIGURE: Figure = Figure {
     rank: None,
     machine: true,
     top: None,
+    of_details: false,
     value: |_, _| Value::Nothing,
 };
 
@@ -157,12 +158,27 @@ figures! {
         value: |_, exits| exits.code.map_or(Value::Nothing, Value::Reason),
         ..FIGURE
     };
+    DETAIL: Figure {
+        key: "detail",
+        heading: "about",
+        help: "what the exits were about, such as a port; the others of the reason are `other`",
+        note: "As in CSV: `out:0x3f8`, `wrmsr:0x6e0`, `gpa-write:0xfec00010`. Null where the reason has no details. Of such a \
+               row there are count, host time and the longest, and no other figures.",
+        kind: Kind::Subject,
+        needs: Needs::Key(Key::Detail),
+        partial: true,
+        sort: Order::By("detail"),
+        rank: STAYS,
+        value: |_, exits| exits.subject.map_or(Value::Nothing, Value::Subject),
+        ..FIGURE
+    };
     COUNT: Figure {
         key: "count",
         heading: "count",
         help: "exits in the interval",
         sort: Order::By("count"),
         rank: STAYS,
+        of_details: true,
         value: |_, exits| Value::Count(exits.counters.count),
         ..EXITS
     };
@@ -172,6 +188,7 @@ figures! {
         help: "part of all exits",
         needs: Needs::Apart,
         rank: ranks(4, 13),
+        of_details: true,
         value: |context, exits| share(exits.counters.count, context.total.counters.count),
         ..SHARE
     };
@@ -184,6 +201,7 @@ figures! {
         sort: Order::By("rate"),
         rank: ranks(9, 10),
         machine: false,
+        of_details: true,
         value: rate,
         ..FIGURE
     };
@@ -254,7 +272,8 @@ figures! {
         help: "host time: from each exit to the vCPU's next entry, added up",
         sort: Order::By("time"),
         rank: ranks(3, 14),
-        value: |_, exits| Value::Ns(exits.counters.time_ns),
+        of_details: true,
+        value: |_, exits| ns(exits.time_ns()),
         ..TIME
     };
     TIME_SHARE: Figure {
@@ -263,7 +282,10 @@ figures! {
         help: "part of the host time of all exits",
         needs: Needs::Latency,
         rank: ranks(5, 18),
-        value: |context, exits| share(exits.counters.time_ns, context.total.counters.time_ns),
+        of_details: true,
+        value: |context, exits| {
+            exits.time_ns().map_or(Value::Nothing, |time| share(time, context.total.counters.time_ns))
+        },
         ..SHARE
     };
     BUSY_NS: Figure {
@@ -386,6 +408,7 @@ figures! {
         sort: Order::By("avg"),
         rank: ranks(2, 6),
         top: top(4, 7, 8),
+        of_details: true,
         value: |_, exits| ns(exits.avg_ns()),
         ..ESTIMATE
     };
@@ -408,7 +431,8 @@ figures! {
         partial: true,
         sort: Order::By("max"),
         rank: ranks(7, 11),
-        value: |_, exits| ns(exits.counters.extremes.map(|extremes| extremes.max_ns)),
+        of_details: true,
+        value: |_, exits| ns(exits.max_ns()),
         ..TIME
     };
     P50_NS: Figure {

@@ -108,6 +108,8 @@ pub struct Figure {
     pub machine: bool,
     /// Column in `top`'s list of reasons; `None`: that has no such column.
     pub top: Option<TopColumn>,
+    /// True if exits of one detail have it too.
+    pub of_details: bool,
     value: fn(&Context, &Group) -> Value,
 }
 
@@ -137,7 +139,7 @@ impl Figure {
     /// Returns true if such a source, at such a level of detail, has it.
     pub fn is_measured(&self, source: Source, measured: Measured) -> bool {
         match self.needs {
-            Needs::Nothing | Needs::Key(Key::Vm | Key::Vcpu | Key::Reason) => true,
+            Needs::Nothing | Needs::Key(Key::Vm | Key::Vcpu | Key::Reason | Key::Detail) => true,
             Needs::Key(Key::Level) | Needs::Nested => source == Source::Btf,
             Needs::NestedLatency => source == Source::Btf && measured >= Measured::Latency,
             Needs::Apart => source != Source::KvmStat,
@@ -159,9 +161,10 @@ impl Figure {
         Some(if self.key == sort.shown_by().key { rank.min(1) } else { rank })
     }
 
-    /// Returns its value for some exits; [`Value::Nothing`] where it was not measured.
+    /// Returns its value for some exits; [`Value::Nothing`] where it was not measured, or is not counted of one detail.
     pub fn value(&self, context: &Context, exits: &Group) -> Value {
-        if self.is_measured(context.source, context.measured) {
+        let is_counted = exits.subject.is_none() || self.of_details || matches!(self.needs, Needs::Key(_));
+        if is_counted && self.is_measured(context.source, context.measured) {
             (self.value)(context, exits)
         } else {
             Value::Nothing

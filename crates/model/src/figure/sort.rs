@@ -1,6 +1,6 @@
 //! Orders of rows.
 
-use super::{BUSY_NS, COUNT, FIGURES, Figure, Order, REASON};
+use super::{BUSY_NS, COUNT, FIGURES, Figure, Order, REASON, TIME_NS};
 use crate::UnknownWord;
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +15,8 @@ impl Sort {
     pub const BUSY: Sort = Sort(&BUSY_NS);
     /// Order by exits.
     pub const COUNT: Sort = Sort(&COUNT);
+    /// Order by host time.
+    pub const TIME: Sort = Sort(&TIME_NS);
     /// Order by the reason's name.
     pub const NAME: Sort = Sort(&REASON);
 

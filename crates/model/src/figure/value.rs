@@ -1,6 +1,6 @@
 //! Value of a figure.
 
-use crate::{Details, ExitCode, Histogram, Isa, Level, Returns};
+use crate::{Details, ExitCode, Histogram, Isa, Level, Returns, Subject};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
@@ -31,8 +31,10 @@ pub enum Value {
     Buckets(Box<Histogram>),
     /// Returns of KVM_RUN to the VMM.
     Returns(Returns),
-    /// Ports and MSRs that exits were about.
+    /// Ports, MSRs and so on that exits were about.
     Details(Details),
+    /// One of them, or the others.
+    Subject(Subject),
 }
 
 impl Value {
@@ -57,6 +59,7 @@ impl Value {
             (Value::Id(a), Value::Id(b)) => a.cmp(b),
             (Value::Level(a), Value::Level(b)) => a.cmp(b),
             (Value::Reason(a), Value::Reason(b)) => name(*a).cmp(&name(*b)),
+            (Value::Subject(a), Value::Subject(b)) => a.cmp(b),
             (Value::Count(a), Value::Count(b)) | (Value::Ns(a), Value::Ns(b)) => b.cmp(a),
             (Value::Share(a), Value::Share(b)) | (Value::Rate(a), Value::Rate(b)) => b.total_cmp(a),
             _ => Ordering::Equal,
@@ -91,6 +94,8 @@ pub enum Kind {
     Returns,
     /// [`Value::Details`].
     Details,
+    /// [`Value::Subject`].
+    Subject,
 }
 
 impl Kind {
@@ -114,6 +119,7 @@ impl Kind {
             Value::Buckets(_) => Kind::Buckets,
             Value::Returns(_) => Kind::Returns,
             Value::Details(_) => Kind::Details,
+            Value::Subject(_) => Kind::Subject,
         };
         kind == self
     }

@@ -38,7 +38,7 @@ pub fn run(args: &cli::Top) -> anyhow::Result<ExitCode> {
 }
 
 fn live(args: &cli::Top) -> anyhow::Result<ExitCode> {
-    let options = select::options(&args.watch, &[])?;
+    let options = select::narrowed(&args.watch, &args.choose, &[])?;
     let events = Events::listen()?;
     let Some(sampler) = Sampler::start(&options, &events, true)? else { return Ok(ExitCode::SUCCESS) };
     let delay = args.interval.unwrap_or(DELAY);
@@ -49,7 +49,8 @@ fn live(args: &cli::Top) -> anyhow::Result<ExitCode> {
 }
 
 fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
-    let recording = Recording::open(file)?;
+    let mut recording = Recording::open(file)?;
+    recording.choose(args.choose.filter());
     let (.., length) = recording.span()?;
     let pids = args.watch.pid.clone();
     let guests: Vec<Wanted> = args.watch.guest.iter().map(|guest| Wanted::new(guest)).collect();

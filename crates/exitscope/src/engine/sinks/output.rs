@@ -69,11 +69,23 @@ impl Output {
         Ok(Output::to(to, false, options))
     }
 
+    /// Maximum number of a table's rows on a terminal, unless another is asked for.
+    const ROWS: usize = 40;
+
     fn to(to: Destination, beside_command: bool, mut options: Options) -> Output {
         (options.width, options.color) = match &to {
             Destination::Stdout => (width(&io::stdout()), may_color(&io::stdout())),
             Destination::Stderr => (width(&io::stderr()), may_color(&io::stderr())),
             Destination::File(..) | Destination::Whole(..) | Destination::Nowhere => (None, false),
+        };
+        let is_terminal = match &to {
+            Destination::Stdout => io::stdout().is_terminal(),
+            Destination::Stderr => io::stderr().is_terminal(),
+            Destination::File(..) | Destination::Whole(..) | Destination::Nowhere => false,
+        };
+        options.limit = match options.limit {
+            None => is_terminal.then_some(Output::ROWS),
+            limit => limit.filter(|limit| *limit > 0),
         };
         Output { to, options, beside_command, failed: false }
     }
