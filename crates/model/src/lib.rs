@@ -12,6 +12,8 @@ pub mod figure;
 mod filter;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fixture;
+#[cfg(any(test, feature = "test-util"))]
+pub mod generator;
 mod group;
 mod histogram;
 mod interval;

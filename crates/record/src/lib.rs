@@ -16,6 +16,9 @@ pub mod input;
 mod keys;
 mod metadata;
 mod open;
+#[cfg(test)]
+#[expect(dead_code, reason = "nothing writes blocks yet")]
+mod pack;
 mod present;
 mod reader;
 mod rows;

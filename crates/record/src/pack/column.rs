@@ -1,0 +1,307 @@
+//! Columns of numbers in few bytes.
+//!
+//! A column is a mode, for each number how many bits it has, and these bits without the highest, which is 1. The lengths of all
+//! columns lie together, a byte each, before all bits: lengths repeat and are compressed well by what comes after this, bits
+//! are as good as random.
+
+/// Numbers of no column but zero.
+const ZERO: u8 = 0;
+/// Numbers as they are.
+const PLAIN: u8 = 1;
+/// Differences to the number before of the same series, as [`zigzag`] has them.
+const DIFFERENCES: u8 = 2;
+
+/// A signed number as an unsigned one that is small where that is near zero: 0, -1, 1, -2, 2 are 0, 1, 2, 3, 4.
+pub fn zigzag(number: u64) -> u64 {
+    let number = number.cast_signed();
+    (number << 1 ^ number >> 63).cast_unsigned()
+}
+
+/// The number whose [`zigzag`] this is.
+pub fn from_zigzag(number: u64) -> u64 {
+    number >> 1 ^ (number & 1).wrapping_neg()
+}
+
+/// Columns that are being written.
+#[derive(Default)]
+pub struct Encoder {
+    head: Vec<u8>,
+    lengths: Vec<u8>,
+    bits: Vec<u8>,
+    /// Bits that are no whole byte yet, the lowest first, and how many.
+    rest: u64,
+    rest_bits: u32,
+}
+
+impl Encoder {
+    /// Writes one number as LEB128: seven bits a byte, the lowest first, bit 7 set in all but the last.
+    pub fn number(&mut self, number: u64) {
+        push_number(&mut self.head, number);
+    }
+
+    /// Writes a text of at most 255 bytes.
+    pub fn text(&mut self, text: &str) {
+        let bytes = &text.as_bytes()[..text.len().min(255)];
+        self.number(bytes.len() as u64);
+        self.head.extend(bytes);
+    }
+
+    /// Writes a column. `follows` says of each place if its number is likely to be near the one before.
+    pub fn column(&mut self, numbers: &[u64], follows: &[bool]) {
+        let bits = |number: u64| u64::from(64 - number.leading_zeros());
+        if numbers.iter().all(|number| *number == 0) {
+            self.head.push(ZERO);
+            return;
+        }
+        let plain: u64 = numbers.iter().map(|number| bits(*number)).sum();
+        let differences: u64 = differences(numbers, follows).map(bits).sum();
+        if differences < plain {
+            self.head.push(DIFFERENCES);
+            for number in self::differences(numbers, follows) {
+                self.push(number);
+            }
+        } else {
+            self.head.push(PLAIN);
+            numbers.iter().for_each(|number| self.push(*number));
+        }
+    }
+
+    fn push(&mut self, number: u64) {
+        let length = 64 - number.leading_zeros();
+        self.lengths.push(u8::try_from(length).unwrap_or(64));
+        let Some(kept) = length.checked_sub(1) else { return };
+        let mut left = kept;
+        let mut number = number & !(1_u64 << kept);
+        // At most 32 at once, so that nothing is shifted out.
+        while left > 0 {
+            let some = left.min(32);
+            self.rest |= (number & ((1 << some) - 1)) << self.rest_bits;
+            self.rest_bits += some;
+            number >>= some;
+            left -= some;
+            while self.rest_bits >= 8 {
+                let [byte, ..] = self.rest.to_le_bytes();
+                self.bits.push(byte);
+                self.rest >>= 8;
+                self.rest_bits -= 8;
+            }
+        }
+    }
+
+    /// All that was written.
+    pub fn finish(mut self) -> Vec<u8> {
+        if self.rest_bits > 0 {
+            let [byte, ..] = self.rest.to_le_bytes();
+            self.bits.push(byte);
+        }
+        let mut bytes = Vec::with_capacity(20 + self.head.len() + self.lengths.len() + self.bits.len());
+        push_number(&mut bytes, self.head.len() as u64);
+        push_number(&mut bytes, self.lengths.len() as u64);
+        bytes.extend(self.head);
+        bytes.extend(self.lengths);
+        bytes.extend(self.bits);
+        bytes
+    }
+}
+
+fn differences<'a>(numbers: &'a [u64], follows: &'a [bool]) -> impl Iterator<Item = u64> + 'a {
+    let before = [0].into_iter().chain(numbers.iter().copied());
+    numbers.iter().zip(before).zip(follows).map(|((number, before), follows)| {
+        if *follows { zigzag(number.wrapping_sub(before)) } else { *number }
+    })
+}
+
+fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let seven = u8::try_from(number & 0x7f).unwrap_or(0x7f);
+        number >>= 7;
+        if number == 0 {
+            bytes.push(seven);
+            return;
+        }
+        bytes.push(seven | 0x80);
+    }
+}
+
+fn take_number(bytes: &mut &[u8]) -> Result<u64, &'static str> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let (&byte, rest) = bytes.split_first().ok_or("a number is cut off")?;
+        *bytes = rest;
+        let seven = u64::from(byte & 0x7f);
+        if shift >= 64 || seven << shift >> shift != seven {
+            return Err("a number has more than 64 bits");
+        }
+        number |= seven << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+}
+
+/// Columns that are being read. Nothing is larger than the bytes say, but columns of zeros, whose number of rows the caller bounds.
+pub struct Decoder<'a> {
+    head: &'a [u8],
+    lengths: &'a [u8],
+    bits: &'a [u8],
+    /// Bits of `bits` that have been read.
+    at: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// Begins with what [`Encoder::finish`] returned.
+    ///
+    /// # Errors
+    /// With what is wrong with the bytes.
+    pub fn new(mut bytes: &'a [u8]) -> Result<Decoder<'a>, &'static str> {
+        let (head, lengths) = (take_number(&mut bytes)?, take_number(&mut bytes)?);
+        let cut = |bytes: &mut &'a [u8], length: u64| {
+            let length = usize::try_from(length).ok().filter(|length| *length <= bytes.len());
+            let (mine, rest) = bytes.split_at(length.ok_or("a part is longer than the whole")?);
+            *bytes = rest;
+            Ok::<_, &'static str>(mine)
+        };
+        let (head, lengths) = (cut(&mut bytes, head)?, cut(&mut bytes, lengths)?);
+        Ok(Decoder { head, lengths, bits: bytes, at: 0 })
+    }
+
+    /// Reads one number.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn number(&mut self) -> Result<u64, &'static str> {
+        take_number(&mut self.head)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn text(&mut self) -> Result<&'a str, &'static str> {
+        let length = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+        let (text, rest) = self.head.split_at_checked(length).ok_or("a text is cut off")?;
+        self.head = rest;
+        std::str::from_utf8(text).map_err(|_| "a text is none")
+    }
+
+    /// Reads a column of as many numbers as `follows` has places.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub fn column(&mut self, follows: &[bool]) -> Result<Vec<u64>, &'static str> {
+        let (&mode, rest) = self.head.split_first().ok_or("a column is missing")?;
+        self.head = rest;
+        if mode == ZERO {
+            return Ok(vec![0; follows.len()]);
+        }
+        if mode > DIFFERENCES {
+            return Err("a column is of an unknown mode");
+        }
+        let (lengths, rest) = self.lengths.split_at_checked(follows.len()).ok_or("a column is cut off")?;
+        self.lengths = rest;
+        let mut numbers = Vec::with_capacity(follows.len());
+        let mut before = 0_u64;
+        for (&length, follows) in lengths.iter().zip(follows) {
+            let number = self.bits(length)?;
+            let number = match mode == DIFFERENCES && *follows {
+                true => before.wrapping_add(from_zigzag(number)),
+                false => number,
+            };
+            numbers.push(number);
+            before = number;
+        }
+        Ok(numbers)
+    }
+
+    fn bits(&mut self, length: u8) -> Result<u64, &'static str> {
+        let Some(kept) = length.checked_sub(1) else { return Ok(0) };
+        if kept >= 64 {
+            return Err("a number has more than 64 bits");
+        }
+        let (first, shift) = (self.at / 8, self.at % 8);
+        let end = self.at + usize::from(kept);
+        if end > 8 * self.bits.len() {
+            return Err("its bits are cut off");
+        }
+        self.at = end;
+        let mut window = [0; 16];
+        let there = self.bits.get(first..).unwrap_or_default();
+        let there = &there[..there.len().min(9)];
+        window[..there.len()].copy_from_slice(there);
+        let low = u128::from_le_bytes(window) >> shift & ((1 << kept) - 1);
+        let number = u64::try_from(low).unwrap_or(u64::MAX);
+        Ok(number | 1_u64 << kept)
+    }
+
+    /// Checks that all was read.
+    ///
+    /// # Errors
+    /// If something is left.
+    pub fn finish(self) -> Result<(), &'static str> {
+        if self.head.is_empty() && self.lengths.is_empty() && self.bits.len() == self.at.div_ceil(8) {
+            Ok(())
+        } else {
+            Err("it has more than it says")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_bytes_are_as_documented() {
+        let mut encoder = Encoder::default();
+        encoder.number(300);
+        encoder.column(&[5, 0, 1], &[false; 3]);
+        encoder.column(&[0, 0, 0], &[false; 3]);
+        encoder.column(&[1000, 1001, 999], &[false, true, true]);
+        let bytes = encoder.finish();
+        // Head and lengths: 300, plain, zero, differences. Lengths of 5, 0, 1; 1000, 2, 3. Bits 01; 111101000, 0, 1.
+        assert_eq!(
+            bytes,
+            [5, 6, 0xac, 2, PLAIN, ZERO, DIFFERENCES, 3, 0, 1, 10, 2, 2, 0b1010_0001, 0b1_0111]
+        );
+        for number in [0, 1, u64::MAX, 5, 5_u64.wrapping_neg(), 1 << 63] {
+            assert_eq!(from_zigzag(zigzag(number)), number);
+        }
+        assert_eq!([0, u64::MAX, 1, u64::MAX - 1, 2].map(zigzag), [0, 1, 2, 3, 4]);
+    }
+
+    fn numbers() -> impl Strategy<Value = Vec<(u64, bool)>> {
+        let number = prop_oneof![Just(0), 0_u64..300, any::<u64>()];
+        proptest::collection::vec((number, any::<bool>()), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn columns_that_are_written_are_read(columns in proptest::collection::vec(numbers(), 0..6)) {
+            let mut encoder = Encoder::default();
+            let columns: Vec<(Vec<u64>, Vec<bool>)> = columns.into_iter().map(|one| one.into_iter().unzip()).collect();
+            for (numbers, follows) in &columns {
+                encoder.number(numbers.len() as u64);
+                encoder.text("x");
+                encoder.column(numbers, follows);
+            }
+            let bytes = encoder.finish();
+            let mut decoder = Decoder::new(&bytes).unwrap();
+            for (numbers, follows) in &columns {
+                prop_assert_eq!(decoder.number(), Ok(numbers.len() as u64));
+                prop_assert_eq!(decoder.text(), Ok("x"));
+                prop_assert_eq!(&decoder.column(follows).unwrap(), numbers);
+            }
+            prop_assert_eq!(decoder.finish(), Ok(()));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(mut decoder) = Decoder::new(&bytes) {
+                let _ = decoder.text();
+                while decoder.column(&[false, true, true]).is_ok() && !decoder.head.is_empty() {}
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Rows of intervals in packed blocks: by column and difference, then by zstd.
+//!
+//! `docs/recording.md` describes the bytes. [`content`] is what an interval has by the keys of a recording, [`block`] turns some
+//! intervals into columns and back, [`column`] columns into bytes, and [`frame`] bytes into fewer.
+
+mod block;
+mod column;
+mod content;
+mod frame;
+mod totals;
