@@ -17,11 +17,14 @@ pub mod identity;
 pub mod kernel;
 pub mod kvmstat;
 mod skipped;
+mod workers;
 
 pub use choose::{Choice, Refused, candidates, choose};
 pub use error::Error;
+pub use workers::Workers;
 
 use exitscope_model::{DetailKind, Filter, Measured, Sample, Source, VmId};
+use std::collections::HashSet;
 
 /// Choice of the VMs that are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +166,11 @@ pub trait Collect {
     /// If the kernel refuses what it granted at the start.
     fn take_marks(&mut self) -> Result<PortMarks, Error> {
         Ok(PortMarks::default())
+    }
+
+    /// Returns the threads that run vCPUs, as of the last sample; `None` where the source does not know them.
+    fn vcpu_threads(&self) -> Option<&HashSet<u32>> {
+        None
     }
 
     /// Where the numbers come from.

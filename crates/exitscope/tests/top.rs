@@ -137,7 +137,7 @@ fn assert_given_back(
 #[test]
 fn a_recording_is_gone_through_by_keys_and_mouse() {
     let folder = Folder::new("keys");
-    let mut shown = Shown::start(&mut top(&folder), 100, 30);
+    let mut shown = Shown::start(&mut top(&folder), 130, 30);
     let first = shown.wait_for("interval 1 of 90");
     assert!(first.contains("web-1") && first.contains("KVM's own count: 1,007, equal."), "{first}");
     assert!(first.contains(r"\x1b[2Jevil\u{202e}\n字"), "{first}");

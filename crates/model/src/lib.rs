@@ -27,7 +27,7 @@ mod sample;
 mod statistics;
 mod sum;
 mod time;
-mod worker;
+pub mod worker;
 
 pub use about::About;
 pub use compare::{Comparison, Difference, Pair, compare};

@@ -25,11 +25,14 @@
 //! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), `refused` how it ended
 //! ([`refused::Refused`]), `details` what it used ([`details::Used`]), `about` what its exits were about ([`about::About`]), `nested` what its vCPUs did ([`nested::Done`]). `many` answers a line by
 //! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
-//! answer the line `show` by what each VM did that is there, each on a line of its own, and null. The VMs live until
+//! answer the line `show` by what each VM did that is there, each on a line of its own, and null. `spin MS` keeps the first
+//! thread busy for so long, one for devices for twice and one that ends for three times as long, and is answered by null;
+//! so is `vhost`, which has the kernel start a vhost worker. The VMs live until
 //! standard input is closed.
 
 use exitscope_collect::{self as collect, Options};
 use exitscope_testguest::about;
+use exitscope_testguest::beside;
 use exitscope_testguest::churn::{Churn, VmTurns};
 use exitscope_testguest::details;
 use exitscope_testguest::many::{self, Many};
@@ -161,12 +164,25 @@ fn answer<T>(
     step: impl Fn(&mut T) -> Result<(), Box<dyn Error>>,
     show: impl Fn(&T) -> Vec<VmTurns>,
 ) -> Result<(), Box<dyn Error>> {
+    let mut files = Vec::new();
     for line in std::io::stdin().lock().lines() {
-        if line? == "show" {
-            show(guests).iter().try_for_each(print)?;
-            print(&None::<()>)?;
-        } else {
-            step(guests)?;
+        match line?.split(' ').collect::<Vec<_>>()[..] {
+            ["show"] => {
+                show(guests).iter().try_for_each(print)?;
+                print(&None::<()>)?;
+            }
+            ["spin", ms] => {
+                let time = Duration::from_millis(ms.parse()?);
+                beside::spin(time);
+                beside::io_thread(time * 2)?;
+                beside::short_thread(time * 3)?;
+                print(&None::<()>)?;
+            }
+            ["vhost"] => {
+                files.push(beside::vhost()?);
+                print(&None::<()>)?;
+            }
+            _ => step(guests)?,
         }
     }
     Ok(())

@@ -16,6 +16,8 @@
 pub mod about;
 mod asm;
 #[cfg(feature = "lab-tests")]
+pub mod beside;
+#[cfg(feature = "lab-tests")]
 pub mod churn;
 #[cfg(feature = "lab-tests")]
 pub mod details;

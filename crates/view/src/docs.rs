@@ -2,7 +2,7 @@
 
 use super::csv::INTERVAL_COLUMNS;
 use exitscope_model::figure::{FIGURES, Figure, Kind, Needs, TIMES};
-use exitscope_model::{BUCKETS, Isa, Key, Level, Loss, Measured, docs};
+use exitscope_model::{BUCKETS, Isa, Key, Level, Loss, Measured, WorkerTimes, docs};
 
 /// A table of two or more columns.
 fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -103,7 +103,14 @@ fn keys_are_documented() {
     );
     let loss = Loss::FIGURES.iter().map(|figure| vec![format!("`{}`", figure.key), figure.meaning.into()]);
     let loss = table(&["key", "meaning"], loss);
-    let parts = [("rows", rows), ("keys", absent.join("\n")), ("vcpus", vcpus), ("loss", loss)];
+    let workers = table(
+        &["key", "unit", "meaning"],
+        WorkerTimes::FIGURES
+            .iter()
+            .map(|figure| vec![format!("`{}`", figure.key), "ns".into(), figure.help.into()]),
+    );
+    let parts =
+        [("rows", rows), ("keys", absent.join("\n")), ("vcpus", vcpus), ("workers", workers), ("loss", loss)];
     docs::check_parts("json.md", &parts);
 }
 
@@ -177,6 +184,8 @@ fn the_schema_has_every_figure() {
         ("LOSS_KEYS", list(Loss::FIGURES.iter().map(|figure| figure.key))),
         ("LOSS", properties(8, Loss::FIGURES.iter().map(|figure| (figure.key, natural(false))))),
         ("TIME_KEYS", list(times().map(|time| time.key))),
+        ("WORKER_KEYS", list(WorkerTimes::FIGURES.iter().map(|figure| figure.key))),
+        ("WORKERS", properties(10, WorkerTimes::FIGURES.iter().map(|figure| (figure.key, natural(false))))),
         ("TIMES", properties(10, times().map(|time| (time.key, natural(true))))),
     ] {
         let place = format!("<{place}>");

@@ -4,7 +4,7 @@ use super::Options;
 use super::text::is_unsafe;
 use super::value::Json;
 use exitscope_model::figure::{Context, FIGURES, Figure, TIMES};
-use exitscope_model::{By, Group, Interval, Measured, VcpuSpan, Vm, group, sort};
+use exitscope_model::{By, Group, Interval, Measured, VcpuSpan, Vm, WorkerSpan, WorkerTimes, group, sort};
 use exitscope_reason as reason;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -31,6 +31,7 @@ pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io
         lost: interval.loss.lost(),
         loss: Loss(interval),
         vcpus: Vcpus(interval),
+        workers: Workers(interval),
         vms: Vms(interval),
     };
     write_line(&object, out)
@@ -80,6 +81,7 @@ struct Object<'a> {
     lost: u64,
     loss: Loss<'a>,
     vcpus: Vcpus<'a>,
+    workers: Workers<'a>,
     vms: Vms<'a>,
 }
 
@@ -170,6 +172,33 @@ impl Serialize for VcpuObject<'_> {
         for part in TIMES.iter().filter(|part| part.machine) {
             let time = span.time.filter(|_| interval.measured >= part.needs);
             map.serialize_entry(part.key, &time.map(|time| part.ns(&time)))?;
+        }
+        map.end()
+    }
+}
+
+struct Workers<'a>(&'a Interval);
+
+impl Serialize for Workers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.workers.iter().map(|span| WorkersObject { interval: self.0, span }))
+    }
+}
+
+struct WorkersObject<'a> {
+    interval: &'a Interval,
+    span: &'a WorkerSpan,
+}
+
+impl Serialize for WorkersObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let vm = self.interval.vms.get(&self.span.vm);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("vm", &vm.map(|vm| &vm.name))?;
+        map.serialize_entry("pid", &vm.map(|vm| vm.pid))?;
+        map.serialize_entry("vm_id", &self.span.vm.0)?;
+        for figure in WorkerTimes::FIGURES {
+            map.serialize_entry(figure.key, &figure.ns(&self.span.times))?;
         }
         map.end()
     }

@@ -27,6 +27,7 @@ pub mod text;
 pub mod unit;
 pub mod value;
 mod vcpus;
+pub mod workers;
 
 use exitscope_analysis::advice::Host;
 use exitscope_model::figure::Figure;

@@ -5,7 +5,7 @@ pub use super::line::{Kind, Line, NAME, vm_name};
 use super::line::line;
 use super::names::Names;
 use super::value::by_frequency;
-use super::{Explanation, Options, advice, details, text, unit, vcpus};
+use super::{Explanation, Options, advice, details, text, unit, vcpus, workers};
 use exitscope_analysis::advice::advise;
 use exitscope_model::figure::Context;
 use exitscope_model::{
@@ -98,6 +98,7 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
             lines.push(check(interval, &options.explanation));
         }
     }
+    lines.extend(workers::sentence(interval));
     lines.extend(losses(interval));
     lines
 }

@@ -3,7 +3,7 @@
 use super::grid::{Cells, Grid};
 use super::names::Names;
 use super::prose::{self, Kind, Line, NAME};
-use super::{Options, details, text, unit, value, vcpus};
+use super::{Options, details, text, unit, value, vcpus, workers};
 use anstyle::{AnsiColor, Style};
 use exitscope_model::figure::{self, Context, FIGURES, Figure, Needs, Value};
 use exitscope_model::{By, Group, Interval, Source, group, sort};
@@ -33,6 +33,16 @@ pub fn render(interval: &Interval, options: &Options) -> String {
             page.prose(&Line { kind: Kind::Plain, text: format!("{}:", kind.plural) });
             page.grid(columns, true);
         }
+    }
+    let beside = workers::columns(interval);
+    let has_tables = !interval.is_idle() || beside.is_some();
+    if let Some(columns) = beside {
+        page.out.push('\n');
+        let text = "Threads beside the vCPUs, in shares of one CPU:".into();
+        page.prose(&Line { kind: Kind::Plain, text });
+        page.grid(columns, true);
+    }
+    if has_tables {
         page.out.push('\n');
     }
     for line in prose::notes(interval, options) {

@@ -70,6 +70,8 @@ pub struct Bpf {
     selected: MapHandle,
     /// Values last shown of a slot, which must not go back.
     shown: HashMap<u32, Shown>,
+    /// Threads that ran the vCPUs of the last sample when these were met.
+    threads: HashSet<u32>,
     /// VMs without a vCPU that the programs would still find.
     resting: HashSet<u32>,
     vm_by_key: MapHandle,
@@ -141,6 +143,7 @@ impl Bpf {
             free_vms: loaded.map("free_vms")?,
             selected: loaded.map("selected")?,
             shown: HashMap::new(),
+            threads: HashSet::new(),
             sizes,
             resting: HashSet::new(),
             vm_by_key: loaded.map("vm_by_key")?,
@@ -211,6 +214,7 @@ impl Collect for Bpf {
             View { source: self.source, measured: self.measured, guest: self.marks.is_some(), full, now };
         let mut found = self.tables.look(epoch, view);
 
+        self.threads = found.iter().map(|found| peek!(self.tables.vcpus.at(found.slot), thread)).collect();
         let mut ours = Vec::new();
         for Found { slot, ended, reading, .. } in &mut found {
             let Some(Reading { sample, loss }) = reading else { continue };
@@ -298,6 +302,10 @@ impl Collect for Bpf {
         // What the kernel skipped may have been for other ports.
         let lost = peek!(self.tables.control.at(0), no_mark) + self.loaded.skipped()?.marks;
         marks.take(lost)
+    }
+
+    fn vcpu_threads(&self) -> Option<&HashSet<u32>> {
+        Some(&self.threads)
     }
 
     fn source(&self) -> Source {

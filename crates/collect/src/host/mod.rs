@@ -40,7 +40,7 @@ pub fn kernel_is_before(major: u32, minor: u32) -> bool {
 }
 
 /// Returns true if this process's numbers for processes are the kernel's own. If `/proc` does not tell, they are taken to be.
-fn in_first_pid_namespace() -> bool {
+pub(crate) fn in_first_pid_namespace() -> bool {
     // PROC_PID_INIT_INO of include/linux/proc_ns.h (since 6.18 PID_NS_INIT_INO of include/uapi/linux/nsfs.h).
     const FIRST: u64 = 0xefff_fffc;
     fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == FIRST)

@@ -15,7 +15,7 @@ mod shape;
 mod tests;
 mod vmms;
 
-pub(crate) use process::{parent, start_ns};
+pub(crate) use process::{field_of_stat, parent, start_ns};
 
 use args::{basename, field, values};
 use exitscope_model::redact::redact;

@@ -86,7 +86,8 @@ pub fn parent(stat: &[u8]) -> Option<u32> {
     field_of_stat(stat, 4)?.try_into().ok()
 }
 
-fn field_of_stat(stat: &[u8], number: usize) -> Option<u64> {
+/// A number of `/proc/PID/stat` (proc(5)), from the third field on.
+pub fn field_of_stat(stat: &[u8], number: usize) -> Option<u64> {
     // Field 2 is the command's name in parentheses, and may hold spaces and parentheses itself.
     let after_name = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
     std::str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(number - 3)?.parse().ok()

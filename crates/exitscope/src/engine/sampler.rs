@@ -2,7 +2,7 @@
 
 use super::events::{Event, Events};
 use anyhow::{Context, bail};
-use exitscope_collect::{self as collect, Collect, Error, Options, PortMarks, host};
+use exitscope_collect::{self as collect, Collect, Error, Options, PortMarks, Workers, host};
 use exitscope_model::{Filter, Interval, Loss, Measured, Sample, Source};
 use exitscope_view::Explanation;
 use std::io::Write;
@@ -15,6 +15,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct Sampler {
     source: Box<dyn Collect>,
     last: Sample,
+    workers: Workers,
     command_lines: bool,
     filter: Filter,
 }
@@ -65,7 +66,7 @@ impl Sampler {
             workers: Vec::new(),
             loss: Loss::default(),
         };
-        Sampler { source, last, command_lines: true, filter: Filter::default() }
+        Sampler { source, last, workers: Workers::new(), command_lines: true, filter: Filter::default() }
     }
 
     /// Reads a sample. Returns the interval since the last one, or since the start, of the exits that are asked for.
@@ -77,6 +78,7 @@ impl Sampler {
         if !self.command_lines {
             now.vms.iter_mut().for_each(|vm| vm.command = "".into());
         }
+        now.workers = self.workers.look(&now.vms, self.source.vcpu_threads());
         let mut interval = Interval::between(&self.last, &now)?;
         self.filter.apply(&mut interval);
         self.last = now;

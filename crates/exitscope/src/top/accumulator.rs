@@ -107,6 +107,7 @@ impl Accumulator {
             none.length = std::time::Duration::ZERO;
             none.rows.clear();
             none.loss = Default::default();
+            none.workers.iter_mut().for_each(|span| span.times = Default::default());
             for span in &mut none.vcpus {
                 span.exits = 0;
                 span.kvm_exits = span.kvm_exits.map(|_| 0);

@@ -349,10 +349,32 @@ const TOP: Column = Column {
     },
 };
 
+const BESIDE: Column = Column {
+    key: "beside",
+    heading: "beside",
+    help: "CPU time of the threads beside the vCPUs, as a part of one CPU",
+    right: true,
+    rank: 5,
+    min: 7,
+    max: 8,
+    shows: Shows::Own {
+        needs: Measured::Counts,
+        cell: |row| if row.child { text("") } else { share_of(beside(row)) },
+        weight: |row| beside(row).map_or(Weight::Nothing, number),
+    },
+};
+
+/// The part of one CPU that the threads beside a VM's vCPUs took.
+fn beside(row: &Row) -> Option<f64> {
+    row.workers.map(|times| float(times.cpu_ns()) / float(times.span_ns.max(1)))
+}
+
 /// The columns of machines, each told by which VM it is and by this.
 fn machines(which: Column) -> Vec<Column> {
     let parts = TIMES.iter().filter(|time| time.top).map(|time| Column::of_part(time));
-    [VM, PID, which, RATE, MINUTE, TOTAL, TIME].into_iter().chain(parts).chain([TOP]).collect()
+    let beside = (which.key == VCPUS.key).then_some(BESIDE);
+    let first = [VM, PID, which, RATE, MINUTE, TOTAL, TIME];
+    first.into_iter().chain(parts).chain(beside).chain([TOP]).collect()
 }
 
 static VMS: LazyLock<Vec<Column>> = LazyLock::new(|| machines(VCPUS));

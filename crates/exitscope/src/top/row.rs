@@ -4,7 +4,8 @@ use super::accumulator::Accumulator;
 use super::history::Key;
 use exitscope_model::figure::Context;
 use exitscope_model::{
-    Counters, ExitCode, Group, Interval, Level, Measured, Row as ExitRow, VcpuTime, Vm, VmId, float,
+    Counters, ExitCode, Group, Interval, Level, Measured, Row as ExitRow, VcpuTime, Vm, VmId, WorkerTimes,
+    float,
 };
 use exitscope_reason as reason;
 use exitscope_view::names::Names;
@@ -81,6 +82,8 @@ pub struct Row {
     pub share: Option<f64>,
     /// Time by use, in rows of VMs and vCPUs.
     pub time: Option<VcpuTime>,
+    /// Times of the threads beside the vCPUs, in rows of VMs.
+    pub workers: Option<WorkerTimes>,
     /// Counters, in rows of reasons.
     pub group: Option<Group>,
     /// Values beside the counters that the figures of `group` depend on.
@@ -185,6 +188,7 @@ impl RowInput<'_> {
             total: 0,
             share: None,
             time: None,
+            workers: None,
             group: None,
             context: None,
             top: None,
@@ -213,6 +217,7 @@ impl RowInput<'_> {
                 (row.vcpus, row.total) = (all.vcpus, all.exits);
                 if let Some(sum) = sums.get(&(vm.id, *vcpu)) {
                     row.rate = rate(sum.exits, self.span);
+                    row.workers = self.workers_of(vm.id).filter(|_| !by_vcpu);
                     row.share = share(sum.exits, shown);
                     row.time = sum.time.filter(|_| self.span.measured != Measured::Counts);
                     let top = tops.remove(&(vm.id, *vcpu));
@@ -223,6 +228,12 @@ impl RowInput<'_> {
             }
         }
         rows
+    }
+
+    /// The times of the threads beside a VM's vCPUs, if they were looked at.
+    pub fn workers_of(&self, vm: VmId) -> Option<WorkerTimes> {
+        let at = self.span.workers.binary_search_by_key(&vm, |span| span.vm).ok()?;
+        Some(self.span.workers[at].times).filter(|times| times.span_ns > 0)
     }
 
     /// The most frequent reason of each VM, or of each vCPU.
@@ -281,6 +292,7 @@ impl RowInput<'_> {
                 total,
                 share: share(count, exits),
                 time: None,
+                workers: None,
                 group: Some(Group {
                     vm: of,
                     vcpu: vcpu.map(|(_, vcpu)| vcpu),

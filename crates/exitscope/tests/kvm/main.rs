@@ -3,6 +3,7 @@
 //! time, because some load and unload KVM and others count every VM of the host.
 
 mod bad_input;
+mod beside;
 mod boot;
 mod counts;
 mod details;

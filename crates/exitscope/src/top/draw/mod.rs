@@ -11,7 +11,7 @@ use super::state::{Asked, Mode, Replay, State, View};
 use exitscope_analysis::advice::advise_vm;
 use exitscope_model::{Interval, Measured, Source};
 use exitscope_view::prose::{self, Kind};
-use exitscope_view::{text, unit};
+use exitscope_view::{text, unit, workers};
 use paint::{Look, PARTS, put};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -309,7 +309,15 @@ fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
         Source::Btf | Source::Tracepoint | Source::Kernel => prose::check(all, &state.explanation),
     };
     let trust = std::iter::once(first).chain(prose::losses(all)).map(|line| (line.kind, line.text));
-    trust.chain(advice(state, all)).collect()
+    trust.chain(beside(state)).chain(advice(state, all)).collect()
+}
+
+/// Returns the sentence on the threads beside the vCPUs of the VM that is open.
+fn beside(state: &State) -> Option<(Kind, String)> {
+    let View::List(_, Scope { vm: Some(vm), .. }) = state.page().view else { return None };
+    let times = state.with_input(|input| input.workers_of(vm))??;
+    let line = workers::line(&times);
+    Some((line.kind, line.text))
 }
 
 /// Returns the advice that would save the VM most that is open.
