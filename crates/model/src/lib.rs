@@ -27,6 +27,7 @@ mod sample;
 mod statistics;
 mod sum;
 mod time;
+pub mod unit;
 pub mod worker;
 
 pub use about::About;

@@ -1,7 +1,8 @@
 //! Rules about clocks and timers.
 
-use super::{PM_TIMER, RTC, if_much, percent};
+use super::{PM_TIMER, RTC, if_much};
 use crate::advice::{Evidence, Finding, Rule, Sum};
+use exitscope_model::unit;
 
 /// Rules about clocks.
 pub static RULES: &[Rule] = &[
@@ -139,7 +140,7 @@ fn ticks(evidence: &Evidence<'_>) -> Option<Finding> {
     let seen = |exits: &str, share: &str| {
         format!(
             "{exits} ({share}) are for timers of a guest that is idle for {} of its time: {each:.0} a second on each vCPU.",
-            percent(idle)
+            unit::share(idle)
         )
     };
     let helps = "Let an idle guest's tick rest: a kernel with `nohz=on` (the default of `CONFIG_NO_HZ_IDLE`), no `highres=off`, \

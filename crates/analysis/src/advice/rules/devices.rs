@@ -1,7 +1,8 @@
 //! Rules about devices that the guest drives by exits.
 
-use super::{MEMORY, MUCH, PORT_IO, exits, if_much, percent, ratio};
+use super::{MEMORY, MUCH, PORT_IO, exits, if_much, ratio};
 use crate::advice::{Evidence, Finding, Rule};
+use exitscope_model::unit;
 
 /// Rules about devices.
 pub static RULES: &[Rule] = &[
@@ -154,8 +155,8 @@ fn user_space(evidence: &Evidence<'_>) -> Option<Finding> {
         seen: format!(
             "{} ({}) go out to the VMM in user space, where {} of the busy host time is spent; most are for {by}.",
             exits(all.user_exits),
-            percent(ratio(all.user_exits, all.exits)),
-            percent(ratio(all.user_ns, all.busy_ns))
+            unit::share(ratio(all.user_exits, all.exits)),
+            unit::share(ratio(all.user_ns, all.busy_ns))
         ),
         helps: "See which ports or addresses lead (`exitscope stat --by vm,reason`, and the lines below the table), and move \
                 these devices to virtio, vhost or the kernel's own emulation."

@@ -1,7 +1,8 @@
 //! Rules about vCPUs that halt.
 
-use super::{exits, percent, ratio, thousands, time};
+use super::{exits, ratio};
 use crate::advice::{Evidence, Finding, Rule};
+use exitscope_model::unit;
 
 const HALT: &[&str] = &["HLT"];
 
@@ -48,9 +49,9 @@ fn at_once(evidence: &Evidence<'_>) -> Option<Finding> {
             "{} of HLT ({} of all), {} a second, each back after {} on average: the vCPUs halt and are woken at once, so that \
              they keep a CPU busy without rest.",
             exits(halts.exits),
-            percent(evidence.share(halts.exits)),
-            thousands(whole(evidence.rate(halts.exits))),
-            time(each)
+            unit::share(evidence.share(halts.exits)),
+            unit::count(whole(evidence.rate(halts.exits))),
+            unit::time(each)
         ),
         helps: format!(
             "{by} Let the guest poll itself before it halts (`cpuidle_haltpoll`, on Linux), or, where it may keep its \
@@ -75,8 +76,8 @@ fn polling(evidence: &Evidence<'_>) -> Option<Finding> {
     Some(Finding {
         seen: format!(
             "KVM polls for {} of the vCPUs' time after HLT, {} in all: the CPU is busy, and the guest is idle.",
-            percent(share),
-            time(halts.polled_ns)
+            unit::share(share),
+            unit::time(halts.polled_ns)
         ),
         helps: format!(
             "Shorten the polling by KVM's parameter `halt_poll_ns`{now}: `echo 50000 \

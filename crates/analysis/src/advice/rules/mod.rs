@@ -9,7 +9,7 @@ mod nested;
 mod scheduling;
 
 use super::{Evidence, Finding, Rule, Sum};
-use exitscope_model::float;
+use exitscope_model::{float, unit};
 use std::ops::RangeInclusive;
 
 /// Every rule. Among findings that would save the same, the earlier one comes first.
@@ -38,42 +38,9 @@ const PORT_IO: &[&str] = &["IO_INSTRUCTION", "IOIO"];
 /// Exits for guest memory that the host has not mapped: a first touch, a write-protected page, or a device's register.
 const MEMORY: &[&str] = &["EPT_VIOLATION", "EPT_MISCONFIG", "NPF"];
 
-/// Returns a count with thousands apart, and the noun, as "41,003 exits".
+/// Returns a number of exits, as "41,003 exits".
 fn exits(count: u64) -> String {
-    match count {
-        1 => "1 exit".to_owned(),
-        n => format!("{} exits", thousands(n)),
-    }
-}
-
-/// Returns a number with its thousands apart.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Returns a share as whole percent, "<1%" where it is less than half of one.
-fn percent(share: f64) -> String {
-    let rounded = (share * 100.0).round();
-    if rounded < 1.0 { "<1%".to_owned() } else { format!("{rounded:.0}%") }
-}
-
-/// Returns a time in the unit that suits it.
-fn time(ns: u64) -> String {
-    let ns = float(ns);
-    match ns {
-        n if n < 1e3 => format!("{n:.0} ns"),
-        n if n < 1e6 => format!("{:.1} µs", n / 1e3),
-        n if n < 1e9 => format!("{:.1} ms", n / 1e6),
-        n => format!("{:.1} s", n / 1e9),
-    }
+    unit::counted(count, "exit")
 }
 
 /// Returns a quotient of times or counts; 0 where there is nothing to divide by.
@@ -91,7 +58,7 @@ fn if_much(
 ) -> Option<Finding> {
     let share = evidence.share(about.exits);
     (about.exits > 0 && share >= least).then(|| Finding {
-        seen: seen(&exits(about.exits), &percent(share)),
+        seen: seen(&exits(about.exits), &unit::share(share)),
         helps: helps.into(),
         about,
     })

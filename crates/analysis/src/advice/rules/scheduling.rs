@@ -1,7 +1,8 @@
 //! Rules about vCPUs that share CPUs.
 
-use super::{exits, if_much, percent, ratio, time};
+use super::{exits, if_much, ratio};
 use crate::advice::{Evidence, Finding, Rule, Sum};
+use exitscope_model::unit;
 
 const PAUSE: &[&str] = &["PAUSE_INSTRUCTION", "PAUSE"];
 
@@ -47,7 +48,7 @@ fn overcommit(evidence: &Evidence<'_>) -> Option<Finding> {
     let seen = |exits: &str, share: &str| {
         format!(
             "{exits} ({share}) are PAUSE in a loop, while vCPUs wait for a CPU for {} of their time: a vCPU spins on a lock whose holder does not run.",
-            percent(waits)
+            unit::share(waits)
         )
     };
     let cpus = match evidence.host.cpus {
@@ -95,9 +96,9 @@ fn waiting(evidence: &Evidence<'_>) -> Option<Finding> {
     Some(Finding {
         seen: format!(
             "The vCPUs wait for a CPU for {} of their time, {} in all, {} of that within exits: something else runs where they should.",
-            percent(waits),
-            time(total),
-            time(all.waiting_ns)
+            unit::share(waits),
+            unit::time(total),
+            unit::time(all.waiting_ns)
         ),
         helps: "See what else runs on these CPUs (`top -H`, `perf sched`): other VMs, the VMM's own threads, vhost workers. Give the \
                 vCPUs CPUs of their own (cgroup `cpuset`, libvirt's `vcpupin` and `emulatorpin`), or a higher `cpu.weight`."
@@ -117,7 +118,7 @@ fn one_vcpu(evidence: &Evidence<'_>) -> Option<Finding> {
         seen: format!(
             "vCPU {vcpu} makes {} ({}), of {} vCPUs: one of them does the work that exits.",
             exits(count),
-            percent(share),
+            unit::share(share),
             evidence.vcpus()
         ),
         helps: "Spread it: queues for each vCPU (`-device virtio-net-pci,mq=on,vectors=…` with `-netdev …,queues=N`; \
