@@ -160,7 +160,7 @@ impl Recording {
     }
 
     /// Returns every VM that was there, by id.
-    pub fn vms(&self) -> impl Iterator<Item = &Vm> {
+    pub fn vms(&self) -> impl Iterator<Item = &Vm> + Clone {
         self.vms.iter().map(|span| &span.vm)
     }
 

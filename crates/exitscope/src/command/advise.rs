@@ -1,11 +1,12 @@
 //! `exitscope advise`.
 
+use super::choose::Named;
 use super::{recorder, select};
 use crate::cli::{self, AdviseFormat};
 use crate::engine::sinks::{self, Whole};
 use crate::engine::{Events, Session, Sinks, Times};
 use exitscope_analysis::advice::{self, Host};
-use exitscope_model::{Interval, Source, Vm};
+use exitscope_model::{Interval, Source};
 use exitscope_record::{Error, Part, Recording};
 use exitscope_view as view;
 use std::io::{self, Write};
@@ -40,17 +41,11 @@ pub fn run(args: &cli::Advise) -> anyhow::Result<ExitCode> {
 
 /// Reads a recording; of its VMs those that were asked for.
 fn read(file: &Path, watch: &cli::Watch) -> anyhow::Result<(Interval, Host)> {
+    let named = Named::new(&watch.pid, &watch.guest);
     let recording = Recording::open(file)?;
     let mut whole = recording.whole(Part::default())?.ok_or_else(|| Error::NoInterval(file.to_owned()))?;
-    if !watch.pid.is_empty() || !watch.guest.is_empty() {
-        let asked = |vm: &Vm| watch.pid.contains(&vm.pid) || watch.guest.contains(&vm.name);
-        let names: Vec<String> =
-            whole.vms.values().take(50).map(|vm| view::text::clean(&vm.name, 60)).collect();
-        whole.retain(|vm, _| asked(vm));
-        if whole.vms.is_empty() {
-            anyhow::bail!("{} has no such VM; it has {}", file.display(), names.join(", "));
-        }
-    }
+    named.check(file, whole.vms.values())?;
+    whole.retain(|vm, _| named.has(vm));
     Ok((whole, Host::from(recording.about())))
 }
 

@@ -2,9 +2,10 @@
 
 use anyhow::bail;
 use exitscope_collect::identity::{Identity, VmProcesses};
-use exitscope_model::Labels;
+use exitscope_model::{Labels, Vm};
 use exitscope_view::text;
 use glob::Pattern;
+use std::path::Path;
 
 /// Maximum number of VMs that are listed when none fits.
 const LISTED: usize = 50;
@@ -32,6 +33,43 @@ impl Wanted {
     pub fn fits(&self, name: &str, labels: &Labels) -> bool {
         let Some(pattern) = &self.pattern else { return false };
         known_as(name, labels).any(|known| pattern.matches(&known))
+    }
+}
+
+/// VMs of a recording that `-p` and `-g` name; all, where neither is given.
+pub struct Named {
+    pids: Vec<u32>,
+    guests: Vec<Wanted>,
+}
+
+impl Named {
+    /// Takes the arguments of `-p` and `-g`.
+    pub fn new(pids: &[u32], guests: &[String]) -> Named {
+        Named { pids: pids.to_vec(), guests: guests.iter().map(|guest| Wanted::new(guest)).collect() }
+    }
+
+    /// Returns true for a VM that is named.
+    pub fn has(&self, vm: &Vm) -> bool {
+        let is = |wanted: &Wanted| wanted.is(&vm.name, &vm.labels) || wanted.fits(&vm.name, &vm.labels);
+        (self.pids.is_empty() && self.guests.is_empty())
+            || self.pids.contains(&vm.pid)
+            || self.guests.iter().any(is)
+    }
+
+    /// Checks that a recording has a VM that is named.
+    ///
+    /// # Errors
+    /// If it has none of those; the text lists the VMs that it has.
+    pub fn check<'a>(&self, file: &Path, vms: impl Iterator<Item = &'a Vm> + Clone) -> anyhow::Result<()> {
+        if vms.clone().any(|vm| self.has(vm)) || vms.clone().next().is_none() {
+            return Ok(());
+        }
+        let count = vms.clone().count();
+        let mut seen: Vec<String> = vms.take(LISTED).map(|vm| listed(vm.pid, &vm.name, &vm.labels)).collect();
+        if count > LISTED {
+            seen.push(format!("{} more", count - LISTED));
+        }
+        bail!("{} has no VM that -p or -g names; it has {}", file.display(), seen.join(", "))
     }
 }
 
@@ -66,7 +104,7 @@ pub fn choose(pids: &[u32], guests: &[String], here: &VmProcesses) -> anyhow::Re
     let mut chosen = Vec::new();
     for &pid in pids {
         if !here.vms.iter().any(|vm| vm.pid == pid) {
-            let exists = std::path::Path::new(&format!("/proc/{pid}")).exists();
+            let exists = Path::new(&format!("/proc/{pid}")).exists();
             let what = if exists { "runs no VM" } else { "does not exist" };
             bail!("-p {pid}: that process {what}; {}", all(here));
         }
@@ -104,8 +142,12 @@ pub fn choose(pids: &[u32], guests: &[String], here: &VmProcesses) -> anyhow::Re
 
 /// The VMs that there are, each with its process and what else it is known as.
 fn all(here: &VmProcesses) -> String {
-    let mut names: Vec<String> =
-        here.vms.iter().take(LISTED).map(|vm| listed(vm.pid, &vm.identity)).collect();
+    let mut names: Vec<String> = here
+        .vms
+        .iter()
+        .take(LISTED)
+        .map(|vm| listed(vm.pid, &vm.identity.name, &vm.identity.labels))
+        .collect();
     if here.vms.len() > LISTED {
         names.push(format!("{} more", here.vms.len() - LISTED));
     }
@@ -118,15 +160,14 @@ fn all(here: &VmProcesses) -> String {
 }
 
 /// `web (4242)`, or with the labels that are not its name: `web (4242, vmid 100)`.
-fn listed(pid: u32, identity: &Identity) -> String {
-    let labels: Vec<String> = identity
-        .labels
+fn listed(pid: u32, name: &str, labels: &Labels) -> String {
+    let labels: Vec<String> = labels
         .pairs()
         .into_iter()
-        .filter(|(key, text)| ["vmid", "namespace", "pod"].contains(key) && *text != Some(&identity.name))
+        .filter(|(key, text)| ["vmid", "namespace", "pod"].contains(key) && *text != Some(name))
         .filter_map(|(key, text)| Some(format!(", {key} {}", text::clean(text?, 60))))
         .collect();
-    format!("{} ({pid}{})", text::clean(&identity.name, 60), labels.concat())
+    format!("{} ({pid}{})", text::clean(name, 60), labels.concat())
 }
 
 #[cfg(test)]
@@ -184,6 +225,29 @@ mod tests {
             assert_eq!(chosen(&[guest]).as_deref(), Ok(pids), "{guest}");
         }
         assert_eq!(chosen(&["web-2", "100", "web-*"]), Ok(vec![1, 2]));
+    }
+
+    #[test]
+    fn vms_of_a_recording_are_chosen_in_the_same_way() {
+        let here = here();
+        let vms: Vec<Vm> = (1..)
+            .zip(&here.vms)
+            .map(|(id, vm)| vm.identity.vm(exitscope_model::VmId(id), vm.pid, false))
+            .collect();
+        let named = |pids: &[u32], guests: &[&str]| {
+            let guests: Vec<String> = guests.iter().map(|&guest| guest.to_owned()).collect();
+            let named = Named::new(pids, &guests);
+            let found: Vec<u32> = vms.iter().filter(|vm| named.has(vm)).map(|vm| vm.pid).collect();
+            named.check(Path::new("x.rec"), vms.iter()).map(|()| found).map_err(|error| error.to_string())
+        };
+        assert_eq!(named(&[], &[]).unwrap().len(), vms.len());
+        assert_eq!(named(&[2], &["100", "prod/*"]), Ok(vec![1, 2, 3]));
+        assert_eq!(named(&[], &[UUID]), Ok(vec![1]));
+        let error = named(&[99], &["web"]).unwrap_err();
+        assert!(
+            error.starts_with("x.rec has no VM that -p or -g names; it has web-1 (1, vmid 100), web-2"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -6,10 +6,9 @@ mod screen;
 
 use super::{recorder, select};
 use crate::cli;
-use crate::command::choose::Wanted;
+use crate::command::choose::Named;
 use crate::engine::{Events, Sampler};
 use crate::top::{Mode, Replay, State};
-use anyhow::bail;
 use exitscope_analysis::advice::Host;
 use exitscope_record::Recording;
 use exitscope_view::{Explanation, text};
@@ -52,27 +51,15 @@ fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
     let mut recording = Recording::open(file)?;
     recording.choose(args.choose.filter());
     let (.., length) = recording.span()?;
-    let pids = args.watch.pid.clone();
-    let guests: Vec<Wanted> = args.watch.guest.iter().map(|guest| Wanted::new(guest)).collect();
-    let keep = move |vm: &exitscope_model::Vm| {
-        let is_named = |wanted: &Wanted| wanted.is(&vm.name, &vm.labels) || wanted.fits(&vm.name, &vm.labels);
-        (pids.is_empty() && guests.is_empty()) || pids.contains(&vm.pid) || guests.iter().any(is_named)
-    };
-    if !recording.vms().any(&keep) && recording.vms().next().is_some() {
-        let seen: Vec<String> = recording
-            .vms()
-            .take(20)
-            .map(|vm| format!("{} ({})", text::clean(&vm.name, 60), vm.pid))
-            .collect();
-        bail!("{} has no VM that -p or -g names; it has {}", file.display(), seen.join(", "));
-    }
+    let named = Named::new(&args.watch.pid, &args.watch.guest);
+    named.check(file, recording.vms())?;
     let name = file.file_name().map_or(String::new(), |name| text::clean(&name.to_string_lossy(), 60));
     let count = recording.len();
     let notes = recording.notes().clone();
     let host = Host::from(recording.about());
     let tidy = |words: Option<String>| words.map(|words| text::clean(&words, 400));
     let events = Events::listen()?;
-    let (cursor, rates) = Cursor::open(recording, keep)?;
+    let (cursor, rates) = Cursor::open(recording, move |vm| named.has(vm))?;
     let replay = Replay { name, count, length, rates, ..Replay::default() };
     let mut state = State::new(Mode::Replay(replay), args.interval.unwrap_or(DELAY));
     state.host = host;
