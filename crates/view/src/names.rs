@@ -3,7 +3,8 @@
 use super::prose::{NAME, vm_name};
 use super::text::{self, is_unsafe};
 use exitscope_model::{Vm, VmId};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use unicode_security::confusable_detection::skeleton;
 
 /// The names of some VMs. Those that look alike have their process id beside them.
 pub struct Names {
@@ -15,9 +16,9 @@ impl Names {
     pub fn of<'a>(vms: impl IntoIterator<Item = &'a Vm> + Clone) -> Names {
         let mut looks: HashMap<String, Vec<VmId>> = HashMap::new();
         for vm in vms {
-            let mut keys = vec![text::clean(&vm.name, NAME), look(&vm.name)];
-            keys.dedup();
-            keys.into_iter().for_each(|key| looks.entry(key).or_default().push(vm.id));
+            for key in looks_like(&vm.name) {
+                looks.entry(key).or_default().push(vm.id);
+            }
         }
         let alike = looks.into_values().filter(|ids| ids.iter().any(|id| *id != ids[0]));
         Names { alike: alike.flatten().collect() }
@@ -34,10 +35,12 @@ impl Names {
     }
 }
 
-/// Returns a name as an eye sees it: nothing invisible, no spaces, and letters whatever their case.
-fn look(name: &str) -> String {
+/// Returns a name as it is shown, and as an eye sees it: without what is invisible, without spaces, with one letter for all that
+/// look like it (Unicode Technical Standard 39, "Confusable Detection"), in any case.
+fn looks_like(name: &str) -> BTreeSet<String> {
     let seen: String = name.chars().filter(|c| !is_unsafe(*c) && !c.is_whitespace()).collect();
-    text::clean(&seen.to_lowercase(), NAME)
+    let look = |text: &str| text::clean(&skeleton(text).collect::<String>(), NAME);
+    [text::clean(name, NAME), look(&seen), look(&seen.to_lowercase())].into()
 }
 
 /// Returns true for a name like `web (4242)`, which would look like that of another VM with its process id.
@@ -65,6 +68,13 @@ mod tests {
             &format!("{}+{}", "long".repeat(20), "end".repeat(20)),
             "",
             " ",
+            // Letters of Cyrillic, digits for letters, and two letters for one.
+            "c\u{430}che",
+            "ru1es",
+            "rules",
+            "modern",
+            "rnodem",
+            "alone",
         ];
         let vm = |(id, name): (u32, &&str)| Vm {
             id: VmId(id.into()),
@@ -86,7 +96,7 @@ mod tests {
                 "db",
                 r"we\u{200b}b (9)",
                 "WEB  (10)",
-                "cache",
+                "cache (11)",
                 "db (8) (12)",
                 r"\u{200b}x (13)",
                 r"\u{200b}x (14)",
@@ -94,6 +104,12 @@ mod tests {
                 &format!("{long} (16)"),
                 "(no name) (17)",
                 "(no name) (18)",
+                "c\u{430}che (19)",
+                "ru1es (20)",
+                "rules (21)",
+                "modern (22)",
+                "rnodem (23)",
+                "alone",
             ]
         );
         let unique: HashSet<&String> = shown.iter().collect();
