@@ -425,6 +425,16 @@ fn public_reports_get_the_advice_that_solved_them() {
     let first = windows.advice().remove(0);
     assert_eq!(first.rule, "missing-enlightenments");
     assert!(first.finding.helps.contains("hv-time,hv-stimer"), "{}", first.finding.helps);
+    // An idle guest that keeps a core busy: nearly all of its exits are HLTs that return within a microsecond or two.
+    let idle = Case::vmx("qemu -cpu host -smp 2")
+        .with(exits("HLT", 9_970_000).each(300).halted(500, 450))
+        .with(exits("EXTERNAL_INTERRUPT", 30_000));
+    let first = idle.advice().remove(0);
+    assert_eq!(first.rule, "halts-that-return-at-once");
+    assert!(first.finding.seen.starts_with("9,970,000 exits of HLT (99.70% of all), 997,000 a second"));
+    for option in ["idle=poll", "cpu-pm=on"] {
+        assert!(first.finding.helps.contains(option), "{}", first.finding.helps);
+    }
     // A hypervisor in a guest, with millions of VMREADs.
     let nested = Case::vmx("qemu -cpu host,hv-time,hv-vapic").with(exits("VMREAD", 4_000_000));
     assert!(nested.advice()[0].finding.helps.contains("hv-evmcs"));
