@@ -216,7 +216,10 @@ fn vcpus(state: &mut State) {
 
 /// Sorts by the column to the left or right, of those that are visible.
 fn order(state: &mut State, by: isize) {
-    let View::List(list, _) = state.page().view else { return };
+    let View::List(list, _) = state.page().view else {
+        state.details_by_time = !state.details_by_time;
+        return;
+    };
     let visible: Vec<&str> = state.hits.headings.iter().map(|heading| heading.key).collect();
     let keys: Vec<&'static str> = state
         .columns(list)

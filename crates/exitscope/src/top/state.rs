@@ -131,6 +131,8 @@ pub struct State {
     pub since_start: bool,
     /// Rows are told apart further.
     pub apart: bool,
+    /// Details of a reason are in the order of their host time, not of their number.
+    pub details_by_time: bool,
     /// Order of each list.
     orders: [Order; 3],
     /// Filters for the VMs that are shown.
@@ -161,6 +163,7 @@ impl State {
             frozen: None,
             since_start: false,
             apart: false,
+            details_by_time: false,
             orders: [Order { key: ORDERS[0], reversed: false }; 3],
             filters: Filters::default(),
             pages: vec![Page::new(View::List(List::Vms, Scope::default()))],

@@ -352,6 +352,14 @@ fn a_screen_is_written_as_json() {
     let (_, reason) = written("⇥⇥/ioio⏎⏎w");
     assert_eq!(names(&reason, "reason"), ["IOIO"]);
     assert!(reason["rows"][0]["details"].as_array().unwrap().len() > 3);
+    let mut state = after(3, &fixture::busy());
+    press(&mut state, "⇥⇥/ioio⏎⏎");
+    for (keys, by_time) in [("", false), (">", true), ("<", false)] {
+        press(&mut state, keys);
+        let shown = screen(&mut state, 120, 60);
+        assert_eq!(shown.contains("Ports, by time"), by_time, "{shown}");
+        assert!(shown.contains("0x3f8 out (COM1)"), "{shown}");
+    }
     let mut nothing = State::new(Mode::Live, Duration::from_secs(1));
     assert_eq!(press(&mut nothing, "w"), [Effect::Nothing]);
 }

@@ -13,7 +13,7 @@ const KEYS: &[(&str, &str)] = &[
     ("v", "the vCPUs of what is shown, and back"),
     ("x", "tell apart: VMs by reason, reasons by vCPU"),
     ("a", "figures of everything since the start, or of the last interval again"),
-    ("< >", "sort by the column to the left, or right; a click on a heading does too"),
+    ("< >", "sort by another column, as a click on a heading does; details by time, or by count"),
     ("i", "the other way round; or click again"),
     ("o", "sort by total or by exits/s"),
     ("/ f", "show only rows that a regular expression finds, as you type"),

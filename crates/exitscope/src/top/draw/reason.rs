@@ -4,7 +4,7 @@ use super::paint::{self, Look, PARTS};
 use crate::top::column;
 use crate::top::row::{Row, RowInput, Scope, Which, reason_name};
 use crate::top::state::State;
-use exitscope_model::{Counters, Group, Histogram, Measured, float};
+use exitscope_model::{Counters, DetailCounters, Group, Histogram, Measured, float};
 use exitscope_reason as reason;
 use exitscope_view::details::{self, human};
 use exitscope_view::prose::vm_name;
@@ -24,6 +24,9 @@ const LISTED: usize = 24;
 
 /// Width of a detail's mean and longest host time.
 const TIMES: usize = 27;
+
+/// Width of a name with its bar that times are left out for.
+const NARROWEST: usize = 24;
 
 /// Width of a label that has something beside it, in cells.
 const LABEL: usize = 13;
@@ -45,7 +48,8 @@ pub fn draw(state: &State, scope: Scope, which: Which, look: Look, area: Rect, b
             .iter()
             .enumerate()
             .map(|(at, (_, width))| {
-                let page = Writer { look, width: *width, source, scope, which, parts: &parts };
+                let (width, by_time) = (*width, state.details_by_time);
+                let page = Writer { look, width, source, scope, which, parts: &parts, by_time };
                 match (columns.len(), at) {
                     (1, _) => {
                         [page.figures(), page.spread(), page.about(), page.meaning(), page.vcpus()].concat()
@@ -98,6 +102,8 @@ struct Writer<'a> {
     scope: Scope,
     which: Which,
     parts: &'a Parts,
+    /// Details are in the order of their host time, not of their number.
+    by_time: bool,
 }
 
 impl Writer<'_> {
@@ -223,24 +229,35 @@ impl Writer<'_> {
         }
         if counters.details.count() > 0 {
             let kinds = details::by_kind(&counters.details);
-            let heading = kinds.first().map_or("Details", |(info, _)| info.plural);
+            let kind = kinds.first().map_or("Details", |(info, _)| info.plural);
+            // A recording of schema 2 has counts alone.
+            let by_time = self.by_time && counters.details.time_ns() > 0;
+            let heading = if by_time { format!("{kind}, by time") } else { kind.to_owned() };
             lines.extend([Line::default(), self.heading(heading)]);
-            let all = counters.details.count();
-            let most = details::by_frequency(&counters.details);
-            for (detail, of) in most.iter().take(LISTED) {
+            let mut most = details::by_frequency(&counters.details);
+            if by_time {
+                most.sort_by_key(|(detail, of)| (Reverse(of.time_ns), *detail));
+            }
+            let line = |name: &str, of: &DetailCounters| {
                 let avg = of.time_ns.checked_div(of.count).filter(|_| of.time_ns > 0);
                 let times = avg.map_or(String::new(), |avg| {
                     format!(", avg {}, max {}", unit::time(avg), unit::time(of.max_ns))
                 });
-                lines.push(self.share_and(&human(*detail), of.count, all, &times));
-            }
-            let rest: u64 = most.iter().skip(LISTED).map(|(_, of)| of.count).sum();
-            if rest > 0 {
-                let others = unit::counted((most.len() - LISTED) as u64, "other");
-                lines.push(self.share(&others, rest, all));
-            }
-            if counters.details.other.count > 0 {
-                lines.push(self.share("not told apart", counters.details.other.count, all));
+                if by_time {
+                    let time = unit::time(of.time_ns);
+                    self.share_and(name, of.time_ns, counters.details.time_ns(), &time, &times)
+                } else {
+                    self.share_and(name, of.count, counters.details.count(), &unit::count(of.count), &times)
+                }
+            };
+            lines.extend(most.iter().take(LISTED).map(|(detail, of)| line(&human(*detail), of)));
+            let mut rest = DetailCounters::default();
+            most.iter().skip(LISTED).for_each(|(_, of)| rest.add(of));
+            let others = unit::counted(most.len().saturating_sub(LISTED) as u64, "other");
+            for (name, of) in [(others.as_str(), rest), ("not told apart", counters.details.other)] {
+                if of.count > 0 {
+                    lines.push(line(name, &of));
+                }
             }
             let help =
                 most.first().and_then(|(detail, _)| reason::known(*detail)).map_or("", |known| known.help);
@@ -251,19 +268,24 @@ impl Writer<'_> {
 
     /// A name, a bar, a share and a count.
     fn share(&self, name: &str, count: u64, all: u64) -> Line<'static> {
-        self.share_and(name, count, all, "")
+        self.share_and(name, count, all, &unit::count(count), "")
     }
 
-    /// The same with host times after the count.
-    fn share_and(&self, name: &str, count: u64, all: u64, more: &str) -> Line<'static> {
-        let share = float(count) / float(all.max(1));
-        let room =
-            self.width.saturating_sub(2 + 10 + 11 + 8 + if more.is_empty() { 0 } else { TIMES }).min(70);
+    /// A name, the share of a part as a bar and a number, its figure, and more behind that.
+    fn share_and(&self, name: &str, part: u64, all: u64, figure: &str, more: &str) -> Line<'static> {
+        let share = float(part) / float(all.max(1));
+        let room = |more: &str| {
+            let times = if more.is_empty() { 0 } else { TIMES };
+            self.width.saturating_sub(2 + 10 + 11 + 8 + times).min(70)
+        };
+        // A name says more than its times.
+        let more = if room(more) < NARROWEST { "" } else { more };
+        let room = room(more);
         let (label, bar) = (room * 7 / 10, room - room * 7 / 10);
         Line::from(vec![
             Span::raw(format!("  {} ", text::left(&text::clean(name, label), label))),
             Span::styled(text::left(&paint::gauge(share, bar), bar), self.look.figure()),
-            Span::raw(format!(" {:>8} {}", unit::share(share), unit::count(count))),
+            Span::raw(format!(" {:>8} {figure}", unit::share(share))),
             Span::styled(more.to_owned(), self.look.faint()),
         ])
     }
