@@ -46,10 +46,12 @@ pub(super) const TABLE: &[Reason] = reasons! { Vmx, SDM_UAPI;
         "A hypervisor in the guest that tries to use TDX.",
         "KVM answers with #UD; turn TDX off in the inner hypervisor (`kvm_intel.tdx=0`).";
     77 TDCALL ["TDVMCALL"]
-        "A TDX guest asked the hypervisor for something (TDG.VP.VMCALL).",
-        "All port and device accesses, MSRs, CPUID, HLT and page conversions of a trust domain come this \
-            way, by the guest's own #VE handler.",
-        "As for the exit inside: virtio, fewer timers, no serial console. Normal for TDX guests.";
+        "A TDX guest asked the hypervisor for something (TDG.VP.VMCALL) that is no reason of its own.",
+        "Page conversions (MapGPA) and attestation (GetQuote, GetTdVmCallInfo). What a trust domain asks for by \
+            its #VE handler, such as port and device accesses, MSRs, CPUID and HLT, Linux counts as the reason \
+            inside: IO_INSTRUCTION, EPT_MISCONFIG, MSR_WRITE and so on.",
+        "A guest whose `swiotlb=` fits its load needs no more bounce buffers later, and converts less memory. A \
+            burst while the guest starts is normal.";
     78 RDMSRLIST []
         "The guest executed RDMSRLIST and an MSR of the list is not passed through.",
         "A guest that reads MSRs in bulk, for performance counters mostly.",
