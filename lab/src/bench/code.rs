@@ -3,8 +3,12 @@
 //! Every instruction stands as the bytes it assembles to, with the text beside it, in Intel's order. `esi` counts a
 //! loop down; what `CPUID` destroys is free. A loop ends with a byte written to [`DONE`], which goes to user space.
 
-/// The size of a guest's memory: one large page, mapped to itself.
+/// The size of a guest's memory for tables and code.
 pub(super) const SIZE: usize = 2 << 20;
+/// Address of a device that nobody has: what is written there goes to user space.
+const DEVICE: u32 = 0x20_0010;
+/// Address of the memory whose pages are touched, and its size: a page for each exit of one measurement, and more.
+pub(super) const PAGES: (u32, usize) = (0x40_0000, 64 << 20);
 /// The port that tells user space that the work is done.
 pub(super) const DONE: u16 = 0x10;
 /// The vector of the interrupt that ends a halt.
@@ -18,6 +22,7 @@ pub(super) const IDT: (u64, u16) = (0x5000, (VECTOR as u16 + 1) * 16 - 1);
 /// Topmost page table.
 pub(super) const CR3: u64 = 0x2000;
 
+const LARGE: u64 = 2 << 20;
 const PDPT: u64 = 0x3000;
 const DIRECTORY: u64 = 0x4000;
 const HANDLER: u64 = 0x6000;
@@ -33,6 +38,10 @@ pub(super) enum Work {
     Mixed,
     /// A byte written to a port of nobody's: KVM_RUN returns to user space.
     PortWrite,
+    /// A byte written to a device's memory: KVM emulates the instruction, and KVM_RUN returns to user space.
+    MmioWrite,
+    /// The first touch of a page of memory, which the host then maps.
+    PageFault,
     /// A halt until another thread sends an interrupt, and the end of that interrupt: two exits.
     Halt,
 }
@@ -64,7 +73,8 @@ const MIXED: &[&[u8]] = &[
 pub(super) const MIXED_EXITS: u32 = 26;
 
 impl Work {
-    pub(super) const ALL: [Work; 4] = [Work::Cpuid, Work::Mixed, Work::PortWrite, Work::Halt];
+    pub(super) const ALL: [Work; 6] =
+        [Work::Cpuid, Work::Mixed, Work::PortWrite, Work::MmioWrite, Work::PageFault, Work::Halt];
 
     /// A word for it.
     pub(super) fn name(self) -> &'static str {
@@ -72,6 +82,8 @@ impl Work {
             Work::Cpuid => "cpuid",
             Work::Mixed => "mixed",
             Work::PortWrite => "port-write",
+            Work::MmioWrite => "mmio-write",
+            Work::PageFault => "page-fault",
             Work::Halt => "halt",
         }
     }
@@ -79,7 +91,7 @@ impl Work {
     /// Returns the number of exits of one round.
     pub(super) fn exits(self) -> u32 {
         match self {
-            Work::Cpuid | Work::PortWrite => 1,
+            Work::Cpuid | Work::PortWrite | Work::MmioWrite | Work::PageFault => 1,
             Work::Mixed => MIXED_EXITS,
             Work::Halt => 2,
         }
@@ -91,10 +103,15 @@ impl Work {
     }
 
     fn code(self) -> Vec<u8> {
+        let mov_rdi = |address: u32| [&[0x48, 0xc7, 0xc7][..], &address.to_le_bytes()].concat(); // mov rdi, address
+        let (device, pages) = (mov_rdi(DEVICE), mov_rdi(PAGES.0));
         let (before, body): (&[u8], Vec<u8>) = match self {
             Work::Cpuid => (&[], vec![0x31, 0xc0, 0x0f, 0xa2]), // xor eax, eax; cpuid
             Work::Mixed => (&[0x41, 0x0f, 0x20, 0xc4], MIXED.concat()), // mov r12, cr0
             Work::PortWrite => (&[], vec![0xe6, 0xe0]),         // out 0e0h, al
+            Work::MmioWrite => (&device, vec![0x88, 0x07]),     // mov [rdi], al
+            // mov [rdi], al; add rdi, 1000h
+            Work::PageFault => (&pages, vec![0x88, 0x07, 0x48, 0x81, 0xc7, 0x00, 0x10, 0, 0]),
             Work::Halt => (
                 // mov ecx, 80fh; mov eax, 1ffh; xor edx, edx; wrmsr (x2APIC: on); sti
                 &[0xb9, 0x0f, 0x08, 0, 0, 0xb8, 0xff, 0x01, 0, 0, 0x31, 0xd2, 0x0f, 0x30, 0xfb],
@@ -122,7 +139,10 @@ pub(super) fn lay_out(memory: &mut [u8]) {
     // present, writable, accessed, and for the large page dirty
     put(CR3, &(PDPT | 0x23).to_le_bytes());
     put(PDPT, &(DIRECTORY | 0x23).to_le_bytes());
-    put(DIRECTORY, &0xe3_u64.to_le_bytes());
+    // Large pages, each mapped to itself: the program's, the device's, and the memory that is touched.
+    for page in 0..(u64::from(PAGES.0) + PAGES.1 as u64) / LARGE {
+        put(DIRECTORY + page * 8, &(page * LARGE + 0xe3).to_le_bytes());
+    }
     // A 64-bit interrupt gate: offset in three parts, selector, present and type 14.
     let gate = HANDLER & 0xffff | 8 << 16 | 0x8e00 << 32 | HANDLER >> 16 << 48;
     put(IDT.0 + u64::from(VECTOR) * 16, &gate.to_le_bytes());
@@ -150,6 +170,7 @@ mod tests {
             let first: &[u8] = match work {
                 Work::Cpuid | Work::Mixed => &[0x31, 0xc0, 0x0f, 0xa2],
                 Work::PortWrite => &[0xe6, 0xe0],
+                Work::MmioWrite | Work::PageFault => &[0x88, 0x07],
                 Work::Halt => &[0xf4],
             };
             assert!(code[body..].starts_with(first), "{work:?}");

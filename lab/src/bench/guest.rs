@@ -11,7 +11,7 @@ use kvm_bindings::{
     kvm_regs, kvm_segment, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut, UncheckedAdvice};
 
 use super::code::{self, Work};
 use super::idle::Idle;
@@ -30,8 +30,10 @@ pub(super) struct Machines {
 
 struct Vm {
     fd: Arc<VmFd>,
-    // The VM uses it as long as a thread has one of its vCPUs; the threads end first.
+    // The VM uses both as long as a thread has one of its vCPUs; the threads end first.
     _memory: MmapMut,
+    /// Memory whose pages are touched, where that is the work.
+    pages: Option<MmapMut>,
     waker: Option<Idle>,
 }
 
@@ -61,8 +63,9 @@ impl Machines {
             if halts {
                 fd.create_irq_chip().map_err(fail("KVM makes no interrupt controllers"))?;
             }
+            let pages = if work == Work::PageFault { Some(add_pages(&fd)?) } else { None };
             let fd = Arc::new(fd);
-            machines.vms.push(Vm { fd: Arc::clone(&fd), _memory: memory, waker: None });
+            machines.vms.push(Vm { fd: Arc::clone(&fd), _memory: memory, pages, waker: None });
             for index in 0..vcpus {
                 let vcpu = fd.create_vcpu(index).map_err(fail("KVM makes no vCPU"))?;
                 set_up(&kvm, &vcpu, work).map_err(fail("KVM does not set a vCPU up"))?;
@@ -82,6 +85,11 @@ impl Machines {
     /// Has a vCPU do `rounds` of `work`, and says how long that took.
     pub(super) fn run(&self, vcpu: usize, work: Work, rounds: u32) -> Result<Duration, Error> {
         let gone = || Error::Bench("a vCPU's thread has ended".into());
+        for pages in self.vms.iter().filter_map(|vm| vm.pages.as_ref()) {
+            // SAFETY: what is taken away is zeros that only guests write, and none runs now.
+            unsafe { pages.unchecked_advise(UncheckedAdvice::DontNeed) }
+                .map_err(Error::io("taking the guest's pages away"))?;
+        }
         let vcpu = &self.vcpus[vcpu];
         vcpu.orders.send((work, rounds)).map_err(|_| gone())?;
         vcpu.done.recv().map_err(|_| gone())?.map_err(Error::Bench)
@@ -144,7 +152,7 @@ fn run(fd: &mut VcpuFd, work: Work, rounds: u32) -> Result<Duration, String> {
     loop {
         match fd.run() {
             Ok(VcpuExit::IoOut(code::DONE, _)) => return Ok(start.elapsed()),
-            Ok(VcpuExit::IoOut(..)) => {}
+            Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
             Ok(other) => return Err(format!("the guest of {work:?} left by {other:?}")),
             Err(error) if error.errno() == libc::EINTR => {}
             Err(error) => return Err(format!("KVM_RUN of {work:?}: {error}")),
@@ -176,6 +184,23 @@ fn set_up(kvm: &Kvm, vcpu: &VcpuFd, work: Work) -> Result<(), kvm_ioctls::Error>
         vcpu.set_guest_debug(&kvm_guest_debug { control, ..Default::default() })?;
     }
     Ok(())
+}
+
+/// Gives a VM memory that the host maps page by page.
+fn add_pages(fd: &VmFd) -> Result<MmapMut, Error> {
+    let (address, size) = code::PAGES;
+    let pages = MmapMut::map_anon(size).map_err(Error::io("a guest's memory"))?;
+    pages.advise(Advice::NoHugePage).map_err(Error::io("asking for small pages"))?;
+    let region = kvm_userspace_memory_region {
+        slot: 1,
+        guest_phys_addr: address.into(),
+        memory_size: size as u64,
+        userspace_addr: pages.as_ptr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: the mapping is kept in `Vm` until the threads with its vCPUs have ended.
+    unsafe { fd.set_user_memory_region(region) }.map_err(fail("KVM takes no memory"))?;
+    Ok(pages)
 }
 
 /// Sends the VM's first vCPU an interrupt whenever the CPU has nothing else to do, which on one CPU means: whenever

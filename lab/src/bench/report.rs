@@ -34,6 +34,8 @@ fn title(name: &str) -> String {
         "cpuid" => "CPUID".to_owned(),
         "mixed" => format!("{} reasons in turn", super::code::MIXED_EXITS),
         "port-write" => "port write".to_owned(),
+        "mmio-write" => "MMIO write".to_owned(),
+        "page-fault" => "page fault".to_owned(),
         "halt" => "halt".to_owned(),
         other => other.to_owned(),
     };

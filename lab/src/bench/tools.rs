@@ -56,6 +56,7 @@ const KINDS: &[Entry] = &[
     ),
     ("kvm_stat", "kvm_stat -t", "kvm_stat -t -l", KVM_STAT),
     ("perf-live", "perf kvm stat live", "perf kvm stat live -a --event=vmexit", PERF),
+    ("perf-mmio", "perf kvm stat live, of MMIO", "perf kvm stat live -a --event=mmio", PERF),
 ];
 
 const SCALE: &[Entry] = &[
