@@ -75,8 +75,13 @@ fn qemu(
     qemu.args(["-smp", &outer.smp.to_string(), "-m", &outer.memory.unwrap_or(4096).to_string()]);
     qemu.arg("-kernel").arg(vmlinux::boot_image(&outer.cache, kernel)?).arg("-initrd").arg(initrd);
     // An oops is a panic: a test that broke the kernel must not look like one that passed. The timer
-    // check counts ticks in a time that a busy machine's emulator cannot keep, and panics.
-    let options = "oops=panic no_timer_check cryptomgr.notests";
+    // check counts ticks in a time that a busy machine's emulator cannot keep, and panics; the TSC's watchdog
+    // compares it with another emulated clock, and gives it up.
+    let mut options = "oops=panic no_timer_check tsc=reliable cryptomgr.notests".to_owned();
+    // Likewise the kernel may find a TSC that is several times too slow, and take each second for so many.
+    if let Some(khz) = host_tsc_khz().filter(|_| !outer.icount) {
+        options += &format!(" tsc_early_khz={khz}");
+    }
     qemu.arg("-append").arg(format!("console=ttyS0 quiet panic=-1 {options}"));
     qemu.arg("-virtfs").arg(share("root", Path::new("/"), ",readonly=on"));
     qemu.arg("-virtfs").arg(share("modules", &kernel.modules, ",readonly=on"));
@@ -88,6 +93,23 @@ fn qemu(
         qemu.arg("-device").arg(format!("virtserialport,nr={number},chardev=port{number}"));
     }
     Ok(qemu)
+}
+
+/// Measures how fast this machine's TSC goes (kHz), which is QEMU's for its guests too, unless it counts instructions. `None`
+/// where the machine has no TSC.
+fn host_tsc_khz() -> Option<u64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::time::{Duration, Instant};
+        // SAFETY: every x86-64 CPU has the instruction, and Linux lets programs use it.
+        let ticks = || unsafe { std::arch::x86_64::_rdtsc() };
+        let (start, before) = (Instant::now(), ticks());
+        std::thread::sleep(Duration::from_millis(50));
+        let (ticks, time) = (ticks() - before, start.elapsed());
+        u64::try_from(u128::from(ticks) * 1_000_000 / time.as_nanos()).ok()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
 }
 
 /// Feeds this process's standard input to the port, and its end too.
