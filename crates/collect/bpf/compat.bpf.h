@@ -61,11 +61,15 @@ struct kvm_vcpu_arch {
 	u64 efer;
 	u32 mp_state;
 	u64 mmio_gfn;
+	u64 last_guest_tsc, l1_tsc_offset, l1_tsc_scaling_ratio;
 	_Bool guest_state_protected;
 };
 
+struct preempt_notifier {};
+
 struct kvm_vcpu {
 	struct kvm *kvm;
+	struct preempt_notifier preempt_notifier;
 	int vcpu_id;
 	struct kvm_memory_slot *last_used_slot;
 	struct kvm_vcpu_arch arch;

@@ -207,6 +207,20 @@ static __noinline int count_timeless(struct vcpu_slot *slot)
 	return 0;
 }
 
+/* Counts the exit that is being handled, whose moment is not known, and ends the writing. */
+static __noinline int count_untimed(struct vcpu_slot *slot, u32 state)
+{
+	if (!slot)
+		return 0;
+	slot->untimed++;
+	slot->no_time = 0;
+	count_timeless(slot);
+	if (state == VCPU_HOST_MORE)
+		forget_split(slot);
+	end_write(slot, in_guest(slot));
+	return 0;
+}
+
 /* A vCPU left its guest, or with `l2` that one's guest, which was in `mode`, and it may have been anywhere. */
 static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2, u32 mode)
 {
@@ -372,6 +386,8 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 		begin_l1(slot, kvm_exits, now);
 	else if (l2)
 		end_l1(slot, kvm_exits, now);
+	if (slot->no_time)
+		return count_untimed(slot, state);
 	return count_host_time(slot, now - slot->exit_ns, state);
 }
 

@@ -52,6 +52,8 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 	return slot;
 }
 
+#include "entry.bpf.h"
+
 /*
  * The programs on kvm_exit, one for each vendor, with and without times, or with the guest's mode too: the collector
  * attaches one. Of SVM there are two kinds, for whether something tells that a vCPU changes its VMCB. A vCPU's address is
@@ -125,8 +127,10 @@ int BPF_PROG(on_switch, struct vcpu_svm *svm)
 {
 	struct vcpu_slot *slot = slot_of((void *)svm);
 
+	note_unseen(slot);
 	if (!slot || slot->state == VCPU_IGNORED || slot->nests != NESTS_NOT)
 		return 0;
+	slot->plain_key = 0;
 	begin_nesting(slot);
 	if (slot->state == VCPU_HOST)
 		WRITE_ONCE(slot->state, VCPU_HOST_MORE);
@@ -187,6 +191,8 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	vm = (u64)vcpu->kvm;
 	bpf_map_delete_elem(&vm_by_key, &vm);
 	forget_task(slot);
+	note_unseen(slot);
+	slot->plain_key = 0;
 	/* Where times are not measured, KVM's count was read at the last exit, and says no more now. */
 	end_vcpu(slot, vcpu->stat.exits, slot->first_ns != 0);
 	return 0;

@@ -12,6 +12,7 @@
 
 #include "compat.bpf.h"
 #include "count.bpf.h"
+#include "unseen.bpf.h"
 #include <bpf/bpf_tracing.h>
 
 enum {
@@ -154,6 +155,7 @@ int BPF_PROG(on_return, u32 reason, int error)
 	u32 index;
 	u64 now;
 
+	note_unseen(slot);
 	if (!slot || !is_out(slot->state))
 		return 0;
 	if (error < 0 && !(error == -EFAULT && reason == KVM_EXIT_MEMORY_FAULT))
@@ -188,6 +190,7 @@ static __always_inline int note_wait(struct kvm_vcpu *vcpu, int runs)
 		leave((u64)bpf_get_current_task());
 	if (!slot || slot->state == VCPU_IGNORED)
 		return 0;
+	note_unseen(slot);
 	wait = run_by(slot, (u64)bpf_get_current_task(), run_delay());
 	runs = runs && slot->phase == PHASE_USER;
 	if (!is_out(slot->state) || (!wait && !runs))
@@ -221,6 +224,7 @@ int BPF_PROG(on_block, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
+	note_unseen(slot);
 	if (!slot || !is_out(slot->state))
 		return 0;
 	begin_write(slot);
@@ -239,6 +243,7 @@ int BPF_PROG(on_wakeup, u64 halt_ns)
 
 	if (!slot)
 		return 0;
+	note_unseen(slot);
 	before = slot->polled;
 	slot->polled = polled(slot->key);
 	if (!is_out(slot->state))

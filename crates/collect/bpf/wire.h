@@ -238,6 +238,29 @@ struct vcpu_slot {
 	u32 mode;      /* enum guest_mode, where that is counted: of the exit that is being handled, or of the last one */
 	u32 marks; /* told since the look that ended the epoch before ... */
 	u64 mark_epoch; /* ... this one */
+	/* Where exits are counted at entries alone: see unseen.bpf.h and timekeeper.bpf.h. */
+	u64 plain_key; /* `key` where the next exit can be counted the short way; else 0 */
+	u64 last_tsc;  /* KVM's moment of the exit that was seen last, in L1's TSC */
+	u64 fast_ns;   /* when a handler of KVM's fast path ran ... */
+	u64 fast_tsc;  /* ... and what last_tsc was then */
+	u64 untimed;   /* exits that have no time because their moment is not known */
+	/* The line from L1's TSC to time: line_ns + (tsc * line_mult + line_add >> line_shift); no line where line_mult is 0 ... */
+	u64 line_mult;
+	u64 line_add;
+	u64 line_shift;
+	u64 line_ns;
+	u64 line_tsc;  /* ... which begins here ... */
+	u64 line_frac; /* ... with this part of a nanosecond, shifted ... */
+	u64 line_offset; /* ... of a vCPU whose TSC differs by this from the host's ... */
+	u64 line_ratio;  /* ... and goes so much faster ... */
+	u64 line_jiffies; /* ... as the timekeeper had it at this jiffy ... */
+	u64 line_tried;
+	u32 line_tries;
+	u32 line_seq;    /* ... and at this move of it */
+	u32 entered_l2;  /* the vCPU has entered an L2 */
+	u32 entry_failed; /* the last entry was none */
+	u32 no_time;     /* the exit that is being handled is to have none */
+	u32 unused_more;
 	u16 direct[DIRECT_ROWS];
 	u16 detailed[DIRECT_ROWS]; /* likewise, of the rows that have details: these are not in direct[] */
 };
@@ -271,11 +294,14 @@ struct field {
 
 /* Set before load; the verifier takes them for constants. */
 struct config {
+	u64 tk_fast_mono, clocksource_tsc; /* addresses of the kernel's variables of these names */
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
 	u32 kinds; /* a bit for each enum detail_kind that is counted */
 	u32 guest;   /* exits by the guest's mode are */
+	u32 one;     /* exits are counted at entries alone: the vendor, as KVM numbers them; else 0 */
 	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
+	u32 unused;
 };
 
 /* Shared figures. */

@@ -6,7 +6,7 @@ use super::bpf::Bpf;
 use super::host::{self, Backend, SourceFacts};
 use super::kernel::Kernel;
 use super::kvmstat::KvmStat;
-use super::{Collect, Error, Options, Select};
+use super::{Collect, Error, Options, Probes, Select};
 use exitscope_model::{Measured, Source};
 
 /// A source that was tried and does not work here.
@@ -53,6 +53,10 @@ pub fn candidates(facts: &SourceFacts, options: &Options) -> Result<Vec<Source>,
     // The exits of other backends never pass kvm_exit.
     if !matches!(facts.backend, Backend::Vendor(_)) {
         return Ok(vec![Source::KvmStat]);
+    }
+    // No other source has that choice.
+    if options.probes == Probes::One {
+        return Ok(vec![Source::Btf]);
     }
     let kernel = (facts.counters == Some(true)).then_some(Source::Kernel);
     Ok([Source::Btf, Source::Tracepoint].into_iter().chain(kernel).chain([Source::KvmStat]).collect())
@@ -188,6 +192,10 @@ mod tests {
         assert_eq!(only, (Err("explained: Tracepoint: no".into()), vec![Source::Tracepoint]));
         let options = Options { source: Some(Source::Kernel), ..Options::default() };
         assert_eq!(chosen(&facts(), &options, &[]).0, Err("Kernel: no".into()));
+        // One program an exit is a choice that only one has.
+        let options = Options { probes: Probes::One, ..Options::default() };
+        let only = chosen(&facts(), &options, &[Source::Tracepoint]);
+        assert_eq!(only, (Err("explained: Btf: no".into()), vec![Source::Btf]));
     }
 
     #[test]

@@ -38,6 +38,19 @@ pub enum Select {
     Descendants,
 }
 
+/// BPF programs that see an exit whose time is measured, of [`Source::Btf`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probes {
+    /// One at the exit and one at the entry.
+    #[default]
+    Pair,
+    /// One at the entry, which is cheaper and needs the TSC as the kernel's clock source. Where [`Options::guest`] or counts
+    /// alone are asked for, it is as with [`Probes::Pair`].
+    One,
+    /// One where this host can, else the pair, and [`Collect::note`] says why.
+    Auto,
+}
+
 /// Choice of VMs, source and measurements.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -61,6 +74,8 @@ pub struct Options {
     pub max_rows: Option<u32>,
     /// Maximum number of vCPUs; `None` for a figure that fits this host.
     pub max_vcpus: Option<u32>,
+    /// Programs with which [`Source::Btf`] sees an exit.
+    pub probes: Probes,
 }
 
 impl Default for Options {
@@ -75,6 +90,7 @@ impl Default for Options {
             filter: Filter::default(),
             max_rows: None,
             max_vcpus: None,
+            probes: Probes::Pair,
         }
     }
 }

@@ -4,7 +4,7 @@ mod parse;
 mod watch;
 
 pub use parse::{Columns, Kinds, Numbers};
-pub use watch::{Choose, SourceChoice, Watch};
+pub use watch::{Choose, ProbesChoice, SourceChoice, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exitscope_model::figure::{FIGURES, Needs};
@@ -520,6 +520,16 @@ pub struct Selftest {
     /// Source of the counts
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
+    /// BPF programs that see an exit whose time is measured
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "PROBES",
+        env = "EXITSCOPE_PROBES",
+        hide_env_values = true
+    )]
+    pub probes: ProbesChoice,
 }
 
 /// Options of `generate`.

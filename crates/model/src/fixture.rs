@@ -346,6 +346,7 @@ pub fn lossy() -> Interval {
         no_vcpu: 7,
         entry_without_exit: 3,
         exit_without_entry: 1,
+        untimed: 2,
         no_return: 2,
         skipped: 40,
         skipped_split: 3,

@@ -69,6 +69,9 @@ losses! {
     /// Exits of a guest that was out already: their predecessor has no host time.
     exit_without_entry: "exits without an entry before them",
         "Counts are right; the host time of as many exits is missing.";
+    /// Exits whose moment is not known: KVM handled them on its fast path, or the kernel's clock was not the TSC.
+    untimed: "exits whose moment is not known: handled on KVM's fast path, or the clock is no longer the TSC",
+        "Counts are right; the host time of as many exits is missing (--probes pair has it).";
     /// Returns of KVM_RUN to the VMM whose reason found no place: it had too many.
     no_return: "returns to user space without their reason: the table of them is full",
         "Everything else is right; make the table of rows larger (--max-rows), and this one with it.";

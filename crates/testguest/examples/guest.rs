@@ -6,6 +6,7 @@
 //! - `guest sleep WRITES NS`: the VMM sleeps that long after each write to a port;
 //! - `guest block HALTS NS`, `guest poll HALTS NS`: halts until a timer fires, and KVM blocks the vCPU or polls;
 //! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
+//! - `guest tsc WRITES`: it and its VMM write its TSC, and it writes so often to a port;
 //! - `guest die WRITES`: ends its process in the middle of the last write to a port;
 //! - `guest refused ROUNDS`: CPUIDs and writes to a port, and then a state that no CPU enters;
 //! - `guest details PORTS ROUNDS`: uses so many ports and 130 MSRs, each a known number of times;
@@ -79,6 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             print(&split::halting(halts.parse()?, ns.parse()?, POLL_NS, |kvm| kvm.halts_polled >= HALTS)?)
         }
         ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
+        ["tsc", writes] => print(&split::changing_tsc(writes.parse()?)?),
         ["die", writes] => die(writes.parse()?),
         ["refused", rounds] => print(&refused::run(rounds.parse()?)?),
         ["details", ports, rounds] => print(&details::run(ports.parse()?, rounds.parse()?)?),
@@ -95,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["watch"] => watch(),
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
+            poll HALTS NS | share NS | tsc WRITES | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
             many VMS EACH [all] | churn POOL | watch"
             .into()),
     }

@@ -29,6 +29,7 @@ type Entry = (&'static str, &'static str, &'static str, (&'static str, &'static 
 
 const KINDS: &[Entry] = &[
     ("split", "exitscope", "exitscope stat --source btf", OURS),
+    ("one", "exitscope, one program an exit", "exitscope stat --source btf --probes one", OURS),
     ("no-split", "exitscope, without telling times apart", "exitscope stat --source btf --no-split", OURS),
     ("no-time", "exitscope, counting only", "exitscope stat --source btf --no-time", OURS),
     ("tracepoint", "exitscope on the plain tracepoints", "exitscope stat --source tracepoint", OURS),

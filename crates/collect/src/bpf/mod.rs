@@ -3,6 +3,8 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 mod check;
+mod clock;
+mod functions;
 mod marks;
 mod object;
 mod patch;
@@ -13,7 +15,7 @@ mod tables;
 mod vms;
 mod wire;
 
-use super::{Collect, Error, Options, PortMarks, Select, monotonic_ns};
+use super::{Collect, Error, Options, PortMarks, Probes, Select, monotonic_ns};
 use check::{Check, Ours};
 use exitscope_model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
 use libbpf_rs::MapHandle;
@@ -121,8 +123,11 @@ impl Bpf {
         // Before ours, so that it has counted whatever ours will.
         let check = (source == Source::Tracepoint).then(|| Check::start(options));
         let kinds = options.details.iter().fold(0, |bits, kind| bits | 1 << *kind as u32);
+        // Whoever counts alone has one program as it is, and who looks at the guest has to see it as the exit left it.
+        let alone = source == Source::Btf && measured != Measured::Counts && !guest;
+        let probes = if alone { options.probes } else { Probes::Pair };
         let only_selected = options.select != Select::All;
-        let task = Task { source, measured, only_selected, follow, guest, kinds };
+        let task = Task { source, measured, only_selected, follow, guest, kinds, probes };
         let loaded = Loaded::load(task, sizes)?;
         let mut bpf = Bpf {
             source,
@@ -206,6 +211,7 @@ impl Collect for Bpf {
         if let Some(check) = &mut self.check {
             check.before();
         }
+        self.loaded.follow_clock()?;
         let control = self.tables.control.at(0);
         let epoch = self.tables.begin_epoch();
         let full = peek!(control, next_row) >= self.sizes.rows && object::is_empty(&self.free_rows);
@@ -320,7 +326,13 @@ impl Collect for Bpf {
         let cause = self.because.as_ref().map(|cause| format!(", because: {cause}")).unwrap_or_default();
         let Some(check) = &self.check else {
             let less = "where the host time of exits goes is not told apart here";
-            return self.because.is_some().then(|| format!("{less}{cause}"));
+            let less = self.because.is_some().then(|| format!("{less}{cause}"));
+            let two = "two BPF programs see each exit, which costs more than one, because";
+            let two = self.loaded.why_pair().map(|why| format!("{two} {why}"));
+            return match (less, two) {
+                (Some(less), Some(two)) => Some(format!("{less}; {two}")),
+                (less, two) => less.or(two),
+            };
         };
         let check = check.note();
         Some(format!("counting on the plain tracepoints, which costs more for each exit{cause}; {check}"))

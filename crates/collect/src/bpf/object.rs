@@ -2,9 +2,11 @@
 
 use super::super::Error;
 use super::super::host;
+use super::clock::{self, Clock};
 use super::patch;
-use super::programs::{Choice, Parts, is_split, vmx};
+use super::programs::{Choice, Form, NOTING, Parts, is_split, vmx};
 use super::wire;
+use crate::Probes;
 use crate::skipped::skipped_runs;
 use exitscope_model::{Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
@@ -54,6 +56,8 @@ pub struct Task {
     /// The kinds of detail to count: a bit for each [`exitscope_model::DetailKind`]. With [`Source::Btf`] and
     /// [`Measured::Breakdown`] alone.
     pub kinds: u32,
+    /// Programs that see an exit.
+    pub probes: Probes,
 }
 
 impl Task {
@@ -78,6 +82,11 @@ pub struct Skipped {
 pub struct Loaded {
     /// They detach when dropped, and before the object does.
     links: Vec<Link>,
+    /// The program that notes exits where they happen, while that is needed.
+    noting: Option<Link>,
+    form: Form,
+    /// Reason why it had to be the pair, where that was not asked for.
+    why_pair: Option<String>,
     object: Object,
 }
 
@@ -85,17 +94,38 @@ impl Loaded {
     /// Loads the programs for a task.
     pub fn load(task: Task, sizes: Sizes) -> Result<Loaded, Error> {
         let said = Said::listen();
+        let explain = |(what, error): (String, String)| said.explain(what, &error);
+        let why_pair = match task.probes {
+            Probes::Pair => None,
+            Probes::One | Probes::Auto => {
+                let one = "counting with one BPF program for each exit".to_owned();
+                let found = Clock::find().map_err(|why| (one, why));
+                match found.and_then(|clock| Self::load_form(task, sizes, Form::One(clock))) {
+                    Ok(loaded) => return Ok(loaded),
+                    Err((what, why)) if task.probes == Probes::One => {
+                        return Err(explain((what, format!("{why}; --probes auto takes two there"))));
+                    }
+                    Err((_, why)) => Some(why),
+                }
+            }
+        };
+        let mut loaded = Self::load_form(task, sizes, Form::Pair).map_err(explain)?;
+        loaded.why_pair = why_pair;
+        Ok(loaded)
+    }
+
+    /// Loads the programs that see an exit in one form, with as many others as this kernel takes.
+    fn load_form(task: Task, sizes: Sizes, form: Form) -> Result<Loaded, (String, String)> {
         // Without the sign that a vCPU changes its VMCB, which hangs on a function of KVM that the compiler may have made a
-        // part of another, each exit asks.
-        let asks = task.source == Source::Btf && !vmx();
+        // part of another, each exit asks; of the pair.
+        let asks = task.source == Source::Btf && form == Form::Pair && !vmx();
         let either = |hooks: bool| {
-            let first = Self::try_load(task, sizes, Parts { switches: true, hooks });
-            let less = Parts { switches: false, hooks };
+            let first = Self::try_load(task, sizes, Parts { form, switches: true, hooks });
+            let less = Parts { form, switches: false, hooks };
             if asks { first.or_else(|_| Self::try_load(task, sizes, less)) } else { first }
         };
         // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
-        let loaded = either(true).or_else(|error| either(false).map_err(|_| error));
-        loaded.map_err(|(what, error)| said.explain(what, &error))
+        either(true).or_else(|error| either(false).map_err(|_| error))
     }
 
     fn try_load(task: Task, sizes: Sizes, parts: Parts) -> Result<Loaded, (String, String)> {
@@ -115,6 +145,10 @@ impl Loaded {
             guest: guest.into(),
             ..wire::config::default()
         };
+        if let Form::One(clock) = parts.form {
+            config.one = if vmx() { 1 } else { 2 };
+            (config.tk_fast_mono, config.clocksource_tsc) = (clock.tk_fast_mono, clock.clocksource_tsc);
+        }
         let image = if source == Source::Tracepoint {
             let field = |event: &str, name: &str| {
                 let (offset, size) = host::tracepoint_field(event, name).map_err(|error| {
@@ -173,7 +207,7 @@ impl Loaded {
             program.set_autoload(wanted);
         }
         let object = open.load().map_err(at("loading the BPF programs"))?;
-        Ok(Loaded { links: Vec::new(), object })
+        Ok(Loaded { links: Vec::new(), noting: None, form: parts.form, why_pair: None, object })
     }
 
     /// Attaches the programs: from here on they count.
@@ -181,11 +215,38 @@ impl Loaded {
         let said = Said::listen();
         // Exits last: only an exit makes a vCPU known, so that none is ever seen without what belongs to it.
         let mut programs: Vec<_> = self.object.progs_mut().filter(|program| program.autoload()).collect();
-        programs.sort_by_key(|program| program.name().to_string_lossy().starts_with("on_exit"));
+        let exits = |name: &str| name.starts_with("on_exit") || name.starts_with("on_entry_alone");
+        programs.sort_by_key(|program| exits(&program.name().to_string_lossy()));
         for program in programs {
+            if program.name() == NOTING {
+                continue;
+            }
             let what = format!("attaching the BPF program {}", program.name().display());
             self.links.push(program.attach().map_err(|error| said.explain(what, &format!("{error:#}")))?);
         }
+        Ok(())
+    }
+
+    /// Returns the reason why it had to be the pair, where [`Probes::Auto`] would have had one program.
+    pub fn why_pair(&self) -> Option<&str> {
+        self.why_pair.as_deref()
+    }
+
+    /// Has exits noted where they happen as long as the kernel's clock is not the TSC, which its watchdog may decide at any
+    /// time: bpf/entry.bpf.h. In either case each is counted once, at its entry.
+    pub fn follow_clock(&mut self) -> Result<(), Error> {
+        if self.form == Form::Pair || clock::is_tsc() != self.noting.is_some() {
+            return Ok(());
+        }
+        if self.noting.take().is_some() {
+            return Ok(());
+        }
+        let said = Said::listen();
+        let program = self.object.progs_mut().find(|program| program.name() == NOTING);
+        let program = program.ok_or_else(|| kernel("looking for the BPF program", NOTING))?;
+        let link = program.attach();
+        let what = || format!("attaching the BPF program {NOTING}");
+        self.noting = Some(link.map_err(|error| said.explain(what(), &format!("{error:#}")))?);
         Ok(())
     }
 
@@ -260,7 +321,8 @@ fn kernel(what: &str, cause: &str) -> Error {
 }
 
 fn bytes_of(config: &wire::config) -> &[u8] {
-    // SAFETY: a struct of 32-bit integers has no padding, and any bytes may be looked at.
+    // SAFETY: the struct has no padding, as its fields of 64 bits come first and those of 32 are even in number, and any
+    // bytes may be looked at.
     unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }
 }
 

@@ -1,45 +1,93 @@
 //! Choice of the programs that are loaded.
 
+use super::clock::Clock;
+use super::functions;
 use super::object::Task;
 use crate::host;
 use exitscope_model::{DetailKind, Measured, Source};
 
+/// Programs that see an exit, of those typed by BTF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One on `kvm_entry`: bpf/entry.bpf.h.
+    One(Clock),
+    /// One on `kvm_exit`, and one on `kvm_entry` where times are measured.
+    Pair,
+}
+
 /// Programs that are loaded where the kernel can.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts {
+    /// Those that see an exit.
+    pub form: Form,
     /// Those that rely on being told when a vCPU changes its VMCB.
     pub switches: bool,
     /// Those that hear of what an exit is about.
     pub hooks: bool,
 }
 
+/// Programs that note an exit whose moment KVM is about to overwrite, or on SVM its reason. A kernel without a function
+/// that they hang on gets the pair.
+const OVERWRITTEN_MOMENT: &[&str] = &["note_guest_time", "note_tsc_write"];
+const OVERWRITTEN_REASON: &[&str] = &[
+    "note_shutdown",
+    "note_vmgexit",
+    "note_events",
+    "note_triple_fault",
+    "note_nested_fault",
+    "note_intercept",
+];
+
+/// Programs on functions that not every kernel has, with those: of the same kind, and on KVM's fast paths.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("note_flush", "svm_hv_inject_synthetic_vmexit_post_tlb_flush"),
+    ("fast_set_msr", "handle_fastpath_set_msr_irqoff"),
+    ("fast_wrmsr", "handle_fastpath_wrmsr"),
+    ("fast_wrmsr_imm", "handle_fastpath_wrmsr_imm"),
+    ("fast_hlt", "handle_fastpath_hlt"),
+    ("fast_invd", "handle_fastpath_invd"),
+    ("fast_timer", "kvm_lapic_expired_hv_timer"),
+];
+
 /// Choice of the programs for a task.
 pub struct Choice {
     task: Task,
     parts: Parts,
+    /// Those of [`OPTIONAL`] whose function this kernel has.
+    there: Vec<&'static str>,
 }
 
 impl Choice {
     pub fn new(task: Task, parts: Parts) -> Choice {
-        Choice { task, parts }
+        let there = if parts.form == Form::Pair { Vec::new() } else { functions::among(OPTIONAL, vmx()) };
+        Choice { task, parts, there }
     }
 
     /// Returns true if a program is to be loaded, which hangs on what `section` says.
     pub fn loads(&self, program: &str, section: &str) -> bool {
         let Task { source, measured, follow, guest, .. } = self.task;
-        let Parts { switches, hooks } = self.parts;
+        let Parts { form, switches, hooks } = self.parts;
         let timed = measured != Measured::Counts;
+        let pair = form == Form::Pair;
         match program {
             "on_fork" => follow,
             // The plain source learns from it that a vCPU ended; the other has a better sign for that.
             "on_leave" => follow || source == Source::Tracepoint,
-            "on_entry" => timed && !guest,
+            "on_entry" => timed && !guest && pair,
             "on_entry_guest" => guest,
             "on_pio" => guest,
             "on_switch" => !vmx() && switches,
             "on_exit" => timed,
             "on_exit_only" => !timed,
-            name if name.starts_with("on_exit") => name == self.on_exit(),
+            "on_entry_alone_vmx" => !pair && vmx(),
+            "on_entry_alone_svm" => !pair && !vmx(),
+            NOTING => !pair,
+            "note_put" => !pair && measured != Measured::Breakdown,
+            "note_sched_out" => !pair && measured == Measured::Breakdown,
+            name if name.starts_with("on_exit") => pair && name == self.on_exit(),
+            name if OVERWRITTEN_MOMENT.contains(&name) => !pair,
+            name if OVERWRITTEN_REASON.contains(&name) => !pair && !vmx(),
+            name if OPTIONAL.iter().any(|(program, _)| *program == name) => self.there.contains(&name),
             name if name.starts_with(HOOK) => hooks && hook_is_wanted(name, section, self.task.kinds()),
             name if is_split(name) => measured == Measured::Breakdown,
             _ => true,
@@ -66,6 +114,9 @@ impl Choice {
 pub fn vmx() -> bool {
     host::backend() == host::Backend::Vendor("kvm_intel".to_owned())
 }
+
+/// Program that is attached only while exits have to be seen where they happen: bpf/entry.bpf.h.
+pub const NOTING: &str = "on_exit_noted";
 
 /// Beginning of the names of bpf/hooks.bpf.h's programs.
 const HOOK: &str = "hook_";

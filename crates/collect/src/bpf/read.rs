@@ -219,6 +219,7 @@ impl Reader<'_> {
                 no_row,
                 entry_without_exit: slot.entry_without_exit,
                 exit_without_entry: slot.exit_without_entry,
+                untimed: slot.untimed,
                 ..Loss::default()
             },
         }

@@ -2,6 +2,7 @@
 
 use super::parse::{ChosenKeys, Kinds, Reasons, parse_detail, parse_kinds, parse_reasons};
 use clap::{Args, ValueEnum};
+use exitscope_collect::Probes;
 use exitscope_model::{Filter, KINDS, Measured, Source};
 
 /// VMs to watch, and source to count with.
@@ -17,6 +18,16 @@ pub struct Watch {
     /// Source of the counts
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
     pub source: SourceChoice,
+    /// BPF programs that see an exit whose time is measured
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "PROBES",
+        env = "EXITSCOPE_PROBES",
+        hide_env_values = true
+    )]
+    pub probes: ProbesChoice,
     /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting; cheaper for exits that
     /// leave KVM. On plain tracepoints that cannot be told at all
     #[arg(long)]
@@ -144,6 +155,28 @@ impl From<SourceChoice> for Option<Source> {
             SourceChoice::Tracepoint => Some(Source::Tracepoint),
             SourceChoice::Kvmstat => Some(Source::KvmStat),
             SourceChoice::Kernel => Some(Source::Kernel),
+        }
+    }
+}
+
+/// Choices of `--probes`: BPF programs that see an exit.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ProbesChoice {
+    /// One at the exit and one at the entry
+    #[default]
+    Pair,
+    /// One at the entry, which is cheaper; needs the TSC as the kernel's clock source
+    One,
+    /// One where this host can, else the pair
+    Auto,
+}
+
+impl From<ProbesChoice> for Probes {
+    fn from(choice: ProbesChoice) -> Self {
+        match choice {
+            ProbesChoice::Pair => Probes::Pair,
+            ProbesChoice::One => Probes::One,
+            ProbesChoice::Auto => Probes::Auto,
         }
     }
 }

@@ -56,5 +56,6 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
         filter: Filter::default(),
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,
+        probes: args.probes.into(),
     })
 }

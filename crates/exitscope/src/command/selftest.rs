@@ -90,6 +90,7 @@ fn watching(args: &cli::Selftest, measure: Measured) -> Options {
         select: Select::Pids(vec![std::process::id()]),
         source: args.source.into(),
         measure,
+        probes: args.probes.into(),
         ..Options::default()
     }
 }

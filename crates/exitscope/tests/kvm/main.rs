@@ -12,6 +12,7 @@ mod marks;
 mod modes;
 mod names;
 mod nested;
+mod probes;
 mod record;
 mod scale;
 #[path = "../common/screen.rs"]

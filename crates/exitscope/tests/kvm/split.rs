@@ -205,6 +205,37 @@ fn time_without_a_cpu_is_waiting() {
     );
 }
 
+/// A guest that writes its TSC, and one that KVM keeps a clock for; its VMM writes the TSC, too. Where an exit's moment is read
+/// from the TSC that is nothing to be seen of: each exit has a time, and no more than the VMM saw.
+#[test]
+fn a_tsc_that_is_written_changes_no_time() {
+    const MSRS: [&str; 2] = ["MSR", "MSR_WRITE"];
+    let writes = 50;
+    let watched = Watched::run(&[], &["tsc", &writes.to_string()]);
+    let (in_vmm, in_kvm) = (watched.said("in_vmm_ns"), watched.said("in_kvm_ns"));
+    let msr = watched.row(&MSRS);
+    assert_eq!(number(msr, "count"), 3 * watched.said("works"), "{msr}");
+    assert!(number(msr, "min_ns") > 0, "{msr}");
+    assert!(number(msr, "time_ns") <= in_kvm, "{in_kvm} in KVM_RUN: {msr}");
+    let io = watched.io();
+    assert_eq!((number(io, "count"), number(io, "user_exits")), (writes, writes), "{io}");
+    assert!(number(io, "user_ns") + number(io, "waiting_ns") >= in_vmm, "{in_vmm} in the VMM: {io}");
+    assert!(number(io, "time_ns") <= in_vmm + in_kvm, "{in_vmm} + {in_kvm}: {io}");
+
+    // Without the programs that see where time goes.
+    let (mut command, file) = stat(&["--no-split"], &[], &["tsc", &writes.to_string()]);
+    let said: Value = serde_json::from_str(&succeed(&mut command)).unwrap();
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert_eq!(report.0["loss"]["untimed"], 0, "{}", report.0);
+    let rows = report.0["rows"].as_array().unwrap();
+    let msr = rows.iter().find(|row| MSRS.contains(&row["reason"].as_str().unwrap())).unwrap();
+    assert!(number(msr, "min_ns") > 0, "{msr}");
+    assert!(number(msr, "time_ns") <= number(&said, "in_kvm_ns"), "{msr}, {said}");
+    let host: u64 = rows.iter().map(|row| number(row, "time_ns")).sum();
+    assert!(host <= number(&said, "in_kvm_ns") + number(&said, "in_vmm_ns"), "{}, {said}", report.0);
+}
+
 /// A VM that dies of a signal in the middle of what the VMM does about an exit.
 #[test]
 fn a_vm_that_dies_in_user_space_is_told_to_its_end() {

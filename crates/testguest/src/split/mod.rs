@@ -16,7 +16,7 @@ use super::stats::Stats;
 use super::vcpu::Vcpu;
 use super::{Error, Made, PATIENCE, make, wait};
 use clock::Clock;
-use kvm_bindings::{KVM_CAP_HALT_POLL, kvm_enable_cap};
+use kvm_bindings::{KVM_CAP_HALT_POLL, Msrs, kvm_enable_cap, kvm_msr_entry};
 use kvm_ioctls::{VcpuExit, VmFd};
 use serde::Serialize;
 use std::sync::Arc;
@@ -34,6 +34,9 @@ pub enum Work {
     Nothing,
     /// [`EACH`] CPUID.
     Cpuid,
+    /// [`EACH`] times: writes its TSC, `IA32_TSC_ADJUST`, and where KVM is to keep a clock for it, which makes KVM take the TSC
+    /// anew. The VMM sets the TSC too, and how fast it goes, after each write to the port.
+    Tsc,
     /// [`EACH`] times: sets the timer of its local APIC, which KVM emulates in the kernel, and halts until it fires.
     Halt {
         /// The timer (ns).
@@ -182,6 +185,9 @@ fn rounds(
         }
         (spent.last_call, spent.last_return) = (call, back);
         spent.kvm = vcpu.stats.as_ref().and_then(read);
+        if work == Work::Tsc {
+            set_tsc(&vcpu, spent.writes)?;
+        }
         if work != Work::Nothing {
             spent.works += u64::from(EACH);
         }
@@ -202,6 +208,22 @@ fn rounds(
     drop(vm);
     spent.end = clock.after()?;
     Ok(spent)
+}
+
+/// Sets the vCPU's TSC to one of two values that are far apart, and on every other call how fast it goes, where this hardware
+/// can change that.
+fn set_tsc(vcpu: &Vcpu, call: u64) -> Result<(), Error> {
+    const TSC: u32 = 0x10;
+    let data = if call.is_multiple_of(2) { 0 } else { 1 << 60 };
+    let msrs = Msrs::from_entries(&[kvm_msr_entry { index: TSC, data, ..Default::default() }])
+        .map_err(|_| vcpu.unexpected("no room for an MSR"))?;
+    vcpu.fd.set_msrs(&msrs).map_err(kvm("set a vCPU's TSC"))?;
+    if call.is_multiple_of(2) {
+        let khz = vcpu.fd.get_tsc_khz().map_err(kvm("ask how fast a vCPU's TSC goes"))?;
+        // KVM takes no other where the hardware has no scaling.
+        let _ = vcpu.fd.set_tsc_khz(if call.is_multiple_of(4) { khz / 3 * 2 } else { khz / 2 * 3 });
+    }
+    Ok(())
 }
 
 fn number(data: &[u8]) -> Option<u64> {
@@ -245,6 +267,14 @@ pub fn halting(
         let more = spent.works < halts || spent.kvm.is_some_and(|kvm| !enough(&kvm));
         if more { Next::Round } else { Next::End }
     })
+}
+
+/// Writes the TSC and what belongs to it, and to the port `writes` times.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn changing_tsc(writes: u64) -> Result<Spent, Error> {
+    run(Work::Tsc, move |spent| if spent.writes < writes { Next::Round } else { Next::End })
 }
 
 /// Runs CPUIDs until the thread has been runnable without a CPU for that long, which takes another one that wants it.

@@ -16,6 +16,13 @@ const ENABLED: u32 = 0x1ff;
 /// arch/x86/kvm/lapic.h).
 const BY_ONE: u32 = 0xb;
 
+const TSC: u32 = 0x10;
+const TSC_ADJUST: u32 = 0x3b;
+/// `MSR_KVM_SYSTEM_TIME_NEW` of `asm/kvm_para.h`: the address of a clock, and in bit 0 that KVM is to keep it.
+const KVM_CLOCK: u32 = 0x4b56_4d01;
+/// The clock's place after the beginning of the block, whose fields end before that.
+const CLOCK: u32 = 0x800;
+
 /// Rounds without end: the work, `each` times, then one write of the round's number, from 1 on, to the port.
 pub fn program(work: Work, each: u32, machine: Machine) -> Vec<u8> {
     let mut code = Code::default();
@@ -38,6 +45,11 @@ pub fn program(work: Work, each: u32, machine: Machine) -> Vec<u8> {
                 code.put(&[0xfb]); //                sti: after the next instruction
                 debug_assert_eq!(code.0.len() - top, usize::from(asm::BEFORE_HLT));
                 code.put(&[0xf4]) //                 hlt
+            }
+            Work::Tsc => {
+                code.wrmsr(TSC, 0x1234_5678);
+                code.wrmsr(TSC_ADJUST, 0x7654_3210);
+                code.wrmsr(KVM_CLOCK, machine.block + CLOCK + 1)
             }
             _ => {
                 code.put(&[0x31, 0xc0]); //          xor eax, eax

@@ -1,0 +1,34 @@
+//! Look-up of functions in the type information of KVM's modules: a program can hang on those that are there.
+
+use libbpf_rs::libbpf_sys;
+use std::ffi::CString;
+
+/// Returns those of `programs`, pairs of a program and the function that it hangs on, whose function KVM's modules have: with
+/// `vmx` Intel's, else AMD's.
+pub fn among(programs: &[(&'static str, &str)], vmx: bool) -> Vec<&'static str> {
+    let modules = if vmx { [c"kvm", c"kvm_intel"] } else { [c"kvm", c"kvm_amd"] };
+    let mut there = Vec::new();
+    // SAFETY: each function takes what another one gave, and strings that end in 0; null stands for an error and is looked
+    // for. The base is freed after what is built on it.
+    unsafe {
+        let base = libbpf_sys::btf__load_vmlinux_btf();
+        if base.is_null() {
+            return there;
+        }
+        for module in modules {
+            let btf = libbpf_sys::btf__load_module_btf(module.as_ptr(), base);
+            if btf.is_null() {
+                continue;
+            }
+            for (program, function) in programs {
+                let Ok(function) = CString::new(*function) else { continue };
+                if libbpf_sys::btf__find_by_name_kind(btf, function.as_ptr(), libbpf_sys::BTF_KIND_FUNC) > 0 {
+                    there.push(*program);
+                }
+            }
+            libbpf_sys::btf__free(btf);
+        }
+        libbpf_sys::btf__free(base);
+    }
+    there
+}
