@@ -169,13 +169,16 @@ static __noinline int count_alone(struct vcpu_slot *slot, u64 place, u64 ns, u64
 ON_ENTRY_ALONE(on_entry_alone_vmx, vmx_kept_code)
 ON_ENTRY_ALONE(on_entry_alone_svm, svm_kept_code)
 
-/* Attached beside it where the clock can no longer be told from the TSC: notes each exit where it is seen. */
+/*
+ * Attached beside it while any vCPU has a need for that: see enum exit_need. Notes an exit where it is seen, so that it is as
+ * with the pair. Whether it is attached may change at any time: an exit that was not noted here is told by its entry.
+ */
 SEC("?tp_btf/kvm_exit")
 int BPF_PROG(on_exit_noted, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
-	if (slot)
+	if (slot && (slot->needs || READ_ONCE(control.needs)))
 		note_seen(slot);
 	return 0;
 }

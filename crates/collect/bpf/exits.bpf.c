@@ -36,6 +36,8 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 		vcpu_at(index)->kept_code_at = kept_code_at(vcpu_at(index)->code_at, isa);
 		vcpu_at(index)->levels = knows_levels(isa);
 		find_details(vcpu_at(index), key);
+		if (vcpu_at(index)->secret)
+			vcpu_at(index)->needs |= NEED_SECRET;
 		vcpu_at(index)->polled = polled(key);
 		run_by(vcpu_at(index), (u64)bpf_get_current_task(), run_delay());
 	}

@@ -75,6 +75,7 @@ static __always_inline void begin_nesting(struct vcpu_slot *slot)
 	if (slot->nests != NESTS_NOT)
 		return;
 	slot->nests = slot->levels ? NESTS : NESTS_UNTOLD;
+	slot->needs |= NEED_NESTED;
 	if (!slot->levels)
 		__sync_fetch_and_add(&control.no_level, 1);
 }

@@ -88,6 +88,17 @@ enum vcpu_nests {
 	NESTS_UNTOLD = 2, /* it does, and its exits cannot be told from theirs */
 };
 
+/*
+ * Reasons why exits have to be seen where they happen, beside at their entries; bits. This is the whole list: whoever needs
+ * more of an exit than KVM keeps until the entry adds one here, sets it in the vCPU's slot or for all, and the collector
+ * attaches the program on kvm_exit (on_exit_noted() in entry.bpf.h) while any is set.
+ */
+enum exit_need {
+	NEED_CLOCK = 1,  /* the kernel's clock is not the TSC, so that KVM's moment of an exit says nothing */
+	NEED_NESTED = 2, /* the guest has guests of its own, and KVM may put another reason in place of one of theirs */
+	NEED_SECRET = 4, /* the guest keeps its registers from the host, and the reason that it exits with is replaced */
+};
+
 /* In which mode a guest exited: model::Mode. */
 enum guest_mode {
 	MODE_UNKNOWN = 0,
@@ -260,7 +271,7 @@ struct vcpu_slot {
 	u32 entered_l2;  /* the vCPU has entered an L2 */
 	u32 entry_failed; /* the last entry was none */
 	u32 no_time;     /* the exit that is being handled is to have none */
-	u32 unused_more;
+	u32 needs;       /* enum exit_need of this vCPU */
 	u16 direct[DIRECT_ROWS];
 	u16 detailed[DIRECT_ROWS]; /* likewise, of the rows that have details: these are not in direct[] */
 };
@@ -313,7 +324,7 @@ struct control {
 	u32 next_vm;
 	u32 next_return;
 	u32 next_detail;
-	u32 unused;
+	u32 needs;      /* enum exit_need of all vCPUs; written by the collector */
 	u64 no_vcpu;    /* exits that found no slot; several CPUs write it */
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 	u64 no_return;  /* returns to user space that found no place, likewise */

@@ -211,7 +211,8 @@ impl Collect for Bpf {
         if let Some(check) = &mut self.check {
             check.before();
         }
-        self.loaded.follow_clock()?;
+        let clock = if self.loaded.is_one() && !clock::is_tsc() { wire::NEED_CLOCK } else { 0 };
+        self.tables.set_needs(clock);
         let control = self.tables.control.at(0);
         let epoch = self.tables.begin_epoch();
         let full = peek!(control, next_row) >= self.sizes.rows && object::is_empty(&self.free_rows);
@@ -219,6 +220,8 @@ impl Collect for Bpf {
         let view =
             View { source: self.source, measured: self.measured, guest: self.marks.is_some(), full, now };
         let mut found = self.tables.look(epoch, view);
+        let needs = found.iter().fold(clock, |needs, found| needs | found.needs);
+        self.loaded.note_exits(needs != 0)?;
 
         self.threads = found.iter().map(|found| peek!(self.tables.vcpus.at(found.slot), thread)).collect();
         let mut ours = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::super::Error;
 use super::super::host;
-use super::clock::{self, Clock};
+use super::clock::Clock;
 use super::patch;
 use super::programs::{Choice, Form, NOTING, Parts, is_split, vmx};
 use super::wire;
@@ -227,15 +227,20 @@ impl Loaded {
         Ok(())
     }
 
+    /// Returns true if one program sees an exit.
+    pub fn is_one(&self) -> bool {
+        self.form != Form::Pair
+    }
+
     /// Returns the reason why it had to be the pair, where [`Probes::Auto`] would have had one program.
     pub fn why_pair(&self) -> Option<&str> {
         self.why_pair.as_deref()
     }
 
-    /// Has exits noted where they happen as long as the kernel's clock is not the TSC, which its watchdog may decide at any
-    /// time: bpf/entry.bpf.h. In either case each is counted once, at its entry.
-    pub fn follow_clock(&mut self) -> Result<(), Error> {
-        if self.form == Form::Pair || clock::is_tsc() != self.noting.is_some() {
+    /// Has exits noted where they happen, or no more, beside being counted at their entries: bpf/entry.bpf.h. In either case
+    /// each is counted once. The pair does that anyway.
+    pub fn note_exits(&mut self, wanted: bool) -> Result<(), Error> {
+        if self.form == Form::Pair || wanted == self.noting.is_some() {
             return Ok(());
         }
         if self.noting.take().is_some() {

@@ -36,6 +36,8 @@ pub struct Found {
     pub vm: u32,
     /// The vCPU is no more.
     pub ended: bool,
+    /// Reasons why its exits have to be seen where they happen: `exit_need` in bpf/wire.h.
+    pub needs: u32,
     /// Its figures; `None` for one that is not counted.
     pub reading: Option<Reading>,
 }
@@ -57,6 +59,13 @@ impl Tables {
         // SAFETY: the pointer is into a live mapping; the programs only read this field.
         unsafe { (&raw mut (*control).epoch).write_volatile(epoch + 1) };
         epoch
+    }
+
+    /// Tells the programs why the exits of all vCPUs have to be seen where they happen.
+    pub fn set_needs(&self, needs: u32) {
+        let control = self.control.at(0);
+        // SAFETY: the pointer is into a live mapping; the programs only read this field.
+        unsafe { (&raw mut (*control).needs).write_volatile(needs) };
     }
 
     /// Everybody who is there, with what was counted.
@@ -94,7 +103,8 @@ impl Tables {
             let vm = peek!(slot, vm);
             let id = VmId(peek!(self.vms.at(vm), id));
             let reading = counted.then(|| reader.read(slot, id));
-            found.push(Found { slot: index, vm, ended, reading });
+            let needs = if counted && !ended { peek!(slot, needs) } else { 0 };
+            found.push(Found { slot: index, vm, ended, needs, reading });
         }
         found
     }
