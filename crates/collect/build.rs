@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for name in ["exits", "plain", "kvmstat"] {
+    for name in ["exits", "plain", "kvmstat", "twin"] {
         let source = format!("bpf/{name}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)

@@ -7,6 +7,7 @@
 #ifndef EXITSCOPE_ENTRY_BPF_H
 #define EXITSCOPE_ENTRY_BPF_H
 
+#include "alone.bpf.h"
 #include "split.bpf.h"
 #include "unseen.bpf.h"
 
@@ -87,87 +88,19 @@ static __noinline int odd_entry_alone(struct kvm_vcpu *vcpu)
 	return 0;
 }
 
-/*
- * Counts an exit like most, but for a reason that has no row in direct[], or that took long. A vCPU that nests
- * from here on, which on VMX its exit alone tells, may have entered its L2 just now.
- */
-static __noinline int count_alone(struct vcpu_slot *slot, u64 place, u64 ns, u64 tsc, u64 kvm_exits)
-{
-	if (!slot)
-		return 0;
-	begin_write(slot);
-	slot->turn++;
-	slot->last_tsc = tsc;
-	slot->kvm_last = kvm_exits;
-	slot->code = code_of_place(place);
-	slot->l2 = 0;
-	count_host_time(slot, ns, VCPU_HOST);
-	if (slot->nests != NESTS_NOT) {
-		slot->plain_key = 0;
-		slot->entered_l2 = in_l2(slot->key, slot->isa);
-	}
-	return 0;
-}
-
-/*
- * The program on kvm_entry, one for each vendor. Short is the way of an exit of a vCPU that does not nest, that KVM has
- * counted and given a moment, and whose reason has a row and whose handling took less than 65 us.
- */
-#define ON_ENTRY_ALONE(name, kept_code_of)                                                           \
+/* The program on kvm_entry, one for each vendor. */
+#define ON_ENTRY_ALONE(name, isa)                                                                    \
 	SEC("?tp_btf/kvm_entry") int BPF_PROG(name, struct kvm_vcpu *vcpu)                           \
 	{                                                                                            \
 		struct vcpu_slot *slot = hinted((u64)vcpu);                                          \
-		u64 ns, place, units, tsc, moment, exits, shift;                                     \
-		struct row *row;                                                                     \
-		u32 index;                                                                           \
                                                                                                      \
 		if (!vcpu)                                                                           \
 			return 0;                                                                    \
-		if (slot->plain_key != (u64)vcpu || bpf_jiffies64() != slot->line_jiffies)           \
-			return odd_entry_alone(vcpu);                                                \
-		/* Before the clock is called: only this has to be kept across the call. */          \
-		place = place_of(kept_code_of(slot));                                                \
-		if (place == NO_PLACE)                                                               \
-			return odd_entry_alone(vcpu);                                                \
-		ns = bpf_ktime_get_ns();                                                             \
-		tsc = vcpu->arch.last_guest_tsc;                                                     \
-		exits = vcpu->stat.exits;                                                            \
-		if (tsc == slot->last_tsc || exits != slot->kvm_last + 1 ||                          \
-		    vcpu->arch.l1_tsc_offset != slot->line_offset)                                   \
-			return odd_entry_alone(vcpu);                                                \
-		moment = tsc * slot->line_mult + slot->line_add;                                     \
-		shift = slot->line_shift;                                                            \
-		/* In C, clang would bound the shift first. */                                       \
-		asm("%0 >>= %1" : "+r"(moment) : "r"(shift));                                        \
-		ns -= moment + slot->line_ns;                                                        \
-		units = ns >> 8;                                                                     \
-		barrier_var(units);                                                                  \
-		if (units >= 1 << 24)                                                                \
-			return odd_entry_alone(vcpu);                                                \
-		index = *direct_at(slot, place);                                                     \
-		if (!index || units > 255)                                                           \
-			return count_alone(slot, place, ns, tsc, exits);                             \
-		begin_write(slot);                                                                   \
-		slot->last_tsc = tsc;                                                                \
-		slot->kvm_last = exits;                                                              \
-		row = row_at(index);                                                                 \
-		row->time_ns += ns;                                                                  \
-		if (units) {                                                                         \
-			++*bucket_at(row, 8, log2_offset[units]);                                    \
-		} else {                                                                             \
-			++*bucket_at(row, 0, log2_offset[ns & 255]);                                 \
-			/* Else clang would join both branches, at the cost of both. */              \
-			asm volatile("");                                                            \
-		}                                                                                    \
-		ns -= row->min_ns;                                                                   \
-		if (ns >= row->span)                                                                 \
-			note_extreme(row, ns);                                                       \
-		end_write(slot, VCPU_GUEST);                                                         \
-		return 0;                                                                            \
+		return count_plain(vcpu, slot, isa) ? odd_entry_alone(vcpu) : 0;                     \
 	}
 
-ON_ENTRY_ALONE(on_entry_alone_vmx, vmx_kept_code)
-ON_ENTRY_ALONE(on_entry_alone_svm, svm_kept_code)
+ON_ENTRY_ALONE(on_entry_alone_vmx, ISA_VMX)
+ON_ENTRY_ALONE(on_entry_alone_svm, ISA_SVM)
 
 /*
  * Attached beside it while any vCPU has a need for that: see enum exit_need. Notes an exit where it is seen, so that it is as

@@ -1,5 +1,7 @@
 //! Tables as the programs fill them, without the programs: to measure what it costs to read them.
 
+pub use super::twin;
+
 use super::super::monotonic_ns;
 use super::table::Table;
 use super::tables::{Tables, View};

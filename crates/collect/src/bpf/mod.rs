@@ -12,6 +12,8 @@ mod programs;
 mod read;
 mod table;
 mod tables;
+#[cfg(feature = "bench")]
+pub mod twin;
 mod vms;
 mod wire;
 
