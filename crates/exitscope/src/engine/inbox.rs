@@ -315,4 +315,35 @@ mod tests {
         fs::remove_file(&folder).unwrap();
         assert!(error.contains("is no folder of user"), "{error}");
     }
+
+    /// Clients that say nothing, or a byte now and then, are told that it is over, and those behind them are heard.
+    #[test]
+    fn a_slow_client_delays_others_for_a_bounded_time() {
+        let folder = std::env::temp_dir().join(format!("exitscope-inbox-slow-{}", std::process::id()));
+        let inbox = Inbox::open_in(&folder, PollHandle::unheard()).unwrap();
+        let connect = || UnixStream::connect(folder.join(format!("{}.sock", std::process::id()))).unwrap();
+        let (silent, slow, mut honest) = (connect(), connect(), connect());
+        honest.write_all(b"in time").unwrap();
+        honest.shutdown(Shutdown::Write).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Each byte comes before a deadline that began with the last one would be over.
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = (&slow).write_all(b"a");
+                    std::thread::sleep(PATIENCE / 20);
+                }
+            });
+            let heard = inbox.requests.recv_timeout(60 * PATIENCE);
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(heard.expect("a mark behind slow ones").text, "in time");
+        });
+        for mut client in [silent, slow] {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.contains("a mark has to come in 1 s"), "{answer:?}");
+        }
+        drop(inbox);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -81,6 +81,55 @@ impl Forge {
         Forge { path: path.to_owned(), bytes: std::fs::read(path).unwrap(), page }
     }
 
+    /// Copies a recording, and keeps what `change` makes of it. Returns its length.
+    pub fn as_it_is(good: &Path, path: &Path, change: impl FnOnce(&Connection)) -> u64 {
+        let _ = std::fs::remove_file(path);
+        std::fs::copy(good, path).unwrap();
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(())).unwrap();
+        change(&connection);
+        drop(connection);
+        std::fs::metadata(path).unwrap().len()
+    }
+
+    /// The bytes of a page.
+    pub fn page(&self, number: usize) -> Vec<u8> {
+        self.bytes[(number - 1) * self.page..number * self.page].to_vec()
+    }
+
+    /// Changes a page, whose number is told too.
+    pub fn change(&mut self, number: usize, change: impl FnOnce(&mut [u8], u32)) {
+        let page = &mut self.bytes[(number - 1) * self.page..number * self.page];
+        change(page, u32::try_from(number).unwrap());
+    }
+
+    /// Makes a table's tree one leaf with one cell of these bytes.
+    pub fn lie(&mut self, table: &str, tree: Tree, cell: &[u8]) {
+        let root = self.root(table);
+        let page = self.node(tree, &[cell.to_vec()], None, 0);
+        self.put(root, &page);
+    }
+
+    /// As [`Forge::share`], with a chain whose last page leads back by so many.
+    pub fn share_cycle(
+        &mut self,
+        table: &str,
+        tree: Tree,
+        rows: u64,
+        row: impl Fn(u64) -> Vec<Value>,
+        back: usize,
+    ) {
+        // The chain has so many pages and no more, whatever the length says.
+        let first = self.bytes.len() / self.page + 1;
+        for place in 0..back {
+            let next = u32::try_from(first + (place + 1) % back).unwrap();
+            let mut page = next.to_be_bytes().to_vec();
+            page.resize(self.page, b'A');
+            self.add(&page);
+        }
+        self.share_over(table, tree, rows, row, Some(first));
+    }
+
     /// The root of a table's tree.
     pub fn root(&self, table: &str) -> usize {
         let connection = Connection::open(&self.path).unwrap();
@@ -173,7 +222,18 @@ impl Forge {
 
     /// Puts so many rows into a table that all share the bytes that are not in their page: `row` makes the one of a number.
     pub fn share(&mut self, table: &str, tree: Tree, rows: u64, row: impl Fn(u64) -> Vec<Value>) {
-        let (root, mut chain) = (self.root(table), None);
+        self.share_over(table, tree, rows, row, None);
+    }
+
+    fn share_over(
+        &mut self,
+        table: &str,
+        tree: Tree,
+        rows: u64,
+        row: impl Fn(u64) -> Vec<Value>,
+        mut chain: Option<usize>,
+    ) {
+        let root = self.root(table);
         let cells: Vec<Vec<u8>> =
             (1..=rows).map(|number| self.cell(tree, number, &record(&row(number)), &mut chain)).collect();
         let longest = cells.iter().map(Vec::len).max().unwrap();

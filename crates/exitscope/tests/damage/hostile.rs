@@ -17,7 +17,7 @@ const WORK_PER_BYTE: usize = 400;
 const WORK_OF_ANY: usize = 256 << 20;
 
 /// Reports a file of so many bytes, unpacked, and checks what that took; the error, if it was refused.
-fn bounded(name: &str, path: &Path, length: u64) -> Option<Error> {
+pub fn bounded(name: &str, path: &Path, length: u64) -> Option<Error> {
     let length = usize::try_from(length).unwrap();
     let before = NOW.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
@@ -36,18 +36,18 @@ fn bounded(name: &str, path: &Path, length: u64) -> Option<Error> {
 }
 
 /// Checks that a file is refused with these words.
-fn refused(name: &str, path: &Path, length: u64, words: &str) {
+pub fn refused(name: &str, path: &Path, length: u64, words: &str) {
     let error = bounded(name, path, length).unwrap_or_else(|| panic!("{name} was not refused")).to_string();
     assert!(error.contains(words), "{name}: {error}");
 }
 
-fn good() -> Scratch {
+pub fn good() -> Scratch {
     let file = Scratch::new("good");
     recorded(&file.0).finish("as asked").unwrap();
     file
 }
 
-fn nothing(_: &Connection) {}
+pub fn nothing(_: &Connection) {}
 
 #[test]
 fn rows_that_share_their_bytes_are_refused() {

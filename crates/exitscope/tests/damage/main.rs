@@ -3,6 +3,8 @@
 
 mod forge;
 mod hostile;
+mod kinds;
+mod limits;
 
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
