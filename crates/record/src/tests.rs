@@ -490,3 +490,28 @@ fn what_others_made_beside_a_recording_is_refused() {
     let connection = Connection::open(&path).unwrap();
     assert!(connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a)").is_err());
 }
+
+#[test]
+fn what_is_no_recording_is_called_what_it_is() {
+    let folder = Folder::new("called");
+    let error = Recording::open(folder.file("x").parent().unwrap()).err().unwrap().to_string();
+    assert!(error.contains("is a folder, and no file") && !error.contains("replaced"), "{error}");
+    // A change that was cut off, with a journal from which it would be taken back.
+    let path = folder.file("x");
+    let writer = Writer::create(&path, false, &about(&fixture::busy())).unwrap();
+    writer.finish("as asked").unwrap();
+    std::fs::write(beside(&path, "-journal"), [1; 512]).unwrap();
+    let error = Recording::open(&path).err().unwrap().to_string();
+    assert!(error.contains("-journal") && !error.contains("-wal"), "{error}");
+}
+
+#[test]
+fn the_documentation_has_the_numbers_of_the_schema() {
+    let document = include_str!("../../../docs/recording.md");
+    let id = format!("`application_id` {:#x} (`exsc`)", schema::APPLICATION_ID);
+    assert!(document.contains(&id), "docs/recording.md does not say {id}");
+    assert_eq!(schema::APPLICATION_ID.to_be_bytes(), *b"exsc");
+    let version = format!("`user_version` is the version of the schema: {}.", schema::VERSION);
+    let words: Vec<&str> = document.split_whitespace().collect();
+    assert!(words.join(" ").contains(&version), "docs/recording.md does not say {version}");
+}

@@ -110,7 +110,7 @@ impl Forge {
         self.put(root, &page);
     }
 
-    /// As [`Forge::share`], with a chain whose last page leads back by so many.
+    /// Does the same as [`Forge::share`], with a chain whose last page leads back by so many.
     pub fn share_cycle(
         &mut self,
         table: &str,
