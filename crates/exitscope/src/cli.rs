@@ -391,6 +391,9 @@ pub struct Diff {
     /// Recordings of the other side, separated by commas
     #[arg(short, value_name = "FILES", value_delimiter = ',', requires = "a", conflicts_with_all = ["first", "second"])]
     pub b: Vec<PathBuf>,
+    /// Compare what exits were about, too: a row for each port, MSR, address and so on
+    #[arg(long)]
+    pub details: bool,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: DiffFormat,

@@ -1,7 +1,7 @@
 //! Runs on two sides, and by how much they differ.
 
 use super::figure::{self, Context, Figure};
-use super::{By, ExitCode, Group, Interval, Level, Measured, Summary, group};
+use super::{By, ExitCode, Group, Interval, Level, Measured, Subject, Summary, group};
 use std::collections::BTreeMap;
 
 /// A figure on both sides.
@@ -31,6 +31,8 @@ impl Pair {
 pub struct Difference {
     /// Level and reason; `None` for all exits together.
     pub reason: Option<(Level, ExitCode)>,
+    /// Subject of the exits, where that is told apart and they have details.
+    pub subject: Option<Subject>,
     /// Exits.
     pub count: Pair,
     /// Exits a second.
@@ -56,6 +58,8 @@ pub struct Comparison {
     pub seconds: Pair,
     /// Level of detail that all of them have.
     pub measured: Measured,
+    /// True if rows are told apart by what exits were about, too.
+    pub by_subject: bool,
     /// Each reason that occurred in any run, that which changed most first.
     pub rows: Vec<Difference>,
     /// All reasons together.
@@ -63,42 +67,50 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Returns the figure that the times are: that which was halted is left out where all runs tell it apart. `None`
-    /// where a run has no times.
+    /// Returns the figure that the times are: that which was halted is left out where all runs tell it apart, and rows have
+    /// no details, of which it is not told. `None` where a run has no times.
     pub fn time(&self) -> Option<&'static Figure> {
-        time(self.measured)
+        time(self.measured, self.by_subject)
     }
 }
 
-fn time(measured: Measured) -> Option<&'static Figure> {
+fn time(measured: Measured, by_subject: bool) -> Option<&'static Figure> {
     match measured {
-        Measured::Breakdown => Some(&figure::BUSY_NS),
-        Measured::Latency => Some(&figure::TIME_NS),
+        Measured::Breakdown if !by_subject => Some(&figure::BUSY_NS),
+        Measured::Breakdown | Measured::Latency => Some(&figure::TIME_NS),
         Measured::Counts => None,
     }
 }
 
+/// Key of a row.
+type Place = (Level, ExitCode, Option<Subject>);
+
 /// Figures of one reason in one run: count, rate and time.
 type Cell = [f64; 3];
 
-/// Compares the runs of two sides.
+/// Compares the runs of two sides, by reason.
 pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
+    compare_by(a, b, false)
+}
+
+/// Compares the runs of two sides, by reason and, if so, by what exits were about.
+pub fn compare_by(a: &[&Interval], b: &[&Interval], by_subject: bool) -> Comparison {
     let all = || a.iter().chain(b);
     let measured = all().map(|run| run.measured).min().unwrap_or(Measured::Counts);
     // Each reason, run by run.
-    let mut reasons: BTreeMap<(Level, ExitCode), Vec<Cell>> = BTreeMap::new();
+    let mut reasons: BTreeMap<Place, Vec<Cell>> = BTreeMap::new();
     let mut totals = Vec::new();
     for (at, run) in all().enumerate() {
         let context = Context::new(run);
         let cell = |exits: &Group| -> Cell {
             let number = |figure: &Figure| figure.value(&context, exits).number().unwrap_or(0.0);
-            [number(&figure::COUNT), number(&figure::RATE), time(measured).map_or(0.0, number)]
+            [number(&figure::COUNT), number(&figure::RATE), time(measured, by_subject).map_or(0.0, number)]
         };
         totals.push(cell(&context.total));
-        for group in group(run, By { level: true, reason: true, ..By::NOTHING }) {
+        for group in group(run, By { level: true, reason: true, detail: by_subject, ..By::NOTHING }) {
             let (Some(level), Some(code)) = (group.level, group.code) else { continue };
-            let runs =
-                reasons.entry((level, code)).or_insert_with(|| vec![Cell::default(); a.len() + b.len()]);
+            let place = (level, code, group.subject);
+            let runs = reasons.entry(place).or_insert_with(|| vec![Cell::default(); a.len() + b.len()]);
             runs[at] = cell(&group);
         }
     }
@@ -108,10 +120,12 @@ pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
         let summary = |runs: &[f64]| Summary::of(runs.iter().copied()).unwrap_or_default();
         Pair { a: summary(a), b: summary(b) }
     };
-    let difference = |reason, cells: &[Cell]| {
+    let difference = |place: Option<Place>, cells: &[Cell]| {
         let figure = |at: usize| pair(cells.iter().map(|cell| cell[at]).collect());
-        let time_ns = time(measured).map(|_| figure(2));
-        Difference { reason, count: figure(0), rate: figure(1), time_ns }
+        let time_ns = time(measured, by_subject).map(|_| figure(2));
+        let (reason, subject) =
+            (place.map(|(level, code, _)| (level, code)), place.and_then(|place| place.2));
+        Difference { reason, subject, count: figure(0), rate: figure(1), time_ns }
     };
     let mut rows: Vec<Difference> =
         reasons.iter().map(|(reason, cells)| difference(Some(*reason), cells)).collect();
@@ -119,10 +133,12 @@ pub fn compare(a: &[&Interval], b: &[&Interval]) -> Comparison {
         let change = |row: &Difference| row.count.change().abs();
         let count = |row: &Difference| row.count.a.median + row.count.b.median;
         let by_weight = y.weight().total_cmp(&x.weight()).then(change(y).total_cmp(&change(x)));
-        by_weight.then(count(y).total_cmp(&count(x))).then(x.reason.cmp(&y.reason))
+        let by_count = by_weight.then(count(y).total_cmp(&count(x)));
+        by_count.then((x.reason, x.subject).cmp(&(y.reason, y.subject)))
     });
     let total = difference(None, &totals);
-    Comparison { runs: [a.len(), b.len()], seconds: pair(lengths.clone()), measured, rows, total }
+    let (runs, seconds) = ([a.len(), b.len()], pair(lengths.clone()));
+    Comparison { runs, seconds, measured, by_subject, rows, total }
 }
 
 #[cfg(test)]

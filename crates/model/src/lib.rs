@@ -31,7 +31,7 @@ pub mod unit;
 pub mod worker;
 
 pub use about::About;
-pub use compare::{Comparison, Difference, Pair, compare};
+pub use compare::{Comparison, Difference, Pair, compare, compare_by};
 pub use counters::{Counter, Counters, Extremes, Nested, Split, Unit};
 pub use detail::{Attributes, Detail, DetailCounters, Details};
 pub use figure::Sort;

@@ -3,7 +3,8 @@
 use super::grid::Cells;
 use super::prose::{Kind, Line, NAME};
 use super::table::Page;
-use super::{json, text, unit};
+use super::{json, text, unit, value};
+use exitscope_model::figure::Value;
 use exitscope_model::{Comparison, Difference, Level, Measured, Pair, Summary};
 use exitscope_reason as reason;
 use serde::Serialize;
@@ -101,7 +102,10 @@ fn percent(pair: Pair) -> String {
 pub(super) fn name(row: &Difference) -> String {
     let Some((level, code)) = row.reason else { return "total".into() };
     let whose = if level == Level::L2 { "L2 " } else { "" };
-    format!("{whose}{}", text::clean(&reason::name(code), NAME))
+    let about = row.subject.map_or(String::new(), |subject| {
+        format!(" {}", text::clean(&value::human(&Value::Subject(subject)), 2 * NAME))
+    });
+    format!("{whose}{}{about}", text::clean(&reason::name(code), NAME))
 }
 
 fn columns(compared: &Comparison) -> Vec<Cells> {
@@ -158,6 +162,8 @@ struct Row {
     isa: Option<&'static str>,
     code: Option<i64>,
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     count: Figure,
     rate: Figure,
     time_ns: Option<Figure>,
@@ -185,6 +191,7 @@ pub fn render_json(compared: &Comparison, names: &Names) -> io::Result<Vec<u8>> 
         isa: row.reason.map(|(_, code)| code.isa.name()),
         code: row.reason.map(|(_, code)| code.code),
         reason: row.reason.map(|(_, code)| reason::name(code).into_owned()),
+        detail: row.subject.map(|subject| value::plain(&Value::Subject(subject))),
         count: figure(row.count),
         rate: figure(row.rate),
         time_ns: row.time_ns.map(figure),
@@ -204,7 +211,7 @@ pub fn render_json(compared: &Comparison, names: &Names) -> io::Result<Vec<u8>> 
 mod tests {
     use super::*;
     use exitscope_model::fixture;
-    use exitscope_model::{Interval, compare};
+    use exitscope_model::{DetailCounters, Interval, compare, compare_by};
 
     fn names(a: &[&str], b: &[&str]) -> Names {
         [a, b].map(|names| names.iter().map(|name| (*name).to_owned()).collect())
@@ -233,6 +240,27 @@ mod tests {
             "counts",
             render(&compare(&[&a], &[&fixture::counts()]), &names(&["a"], &["b"]), Some(60), false)
         );
+    }
+
+    #[test]
+    fn details_are_compared_one_by_one() {
+        let (a, mut b) = (fixture::busy(), fixture::busy());
+        let port = b.rows.iter_mut().find(|row| row.code.code == 0x7b).unwrap();
+        let (_, console) = port.counters.details.counts.iter_mut().next_back().unwrap();
+        console.add(&DetailCounters { count: 100, time_ns: 7_000_000, max_ns: 9 });
+        port.counters.count += 100;
+        port.counters.time_ns += 7_000_000;
+        b.vcpus[0].exits += 100;
+        let compared = compare_by(&[&a], &[&b], true);
+        let changed: Vec<&Difference> =
+            compared.rows.iter().filter(|row| row.count.change() != 0.0).collect();
+        assert_eq!((changed.len(), changed[0]), (1, &compared.rows[0]));
+        assert_eq!((changed[0].count.change(), changed[0].time_ns.unwrap().change()), (100.0, 7e6));
+        let text = render(&compared, &names(&["a"], &["b"]), Some(120), false);
+        insta::assert_snapshot!("details", text);
+        let bytes = render_json(&compared, &names(&["a"], &["b"])).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(json["rows"][0]["detail"], "out:0xc0e4");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::cli;
 use crate::engine::sinks;
 use anyhow::Context;
-use exitscope_model::{Interval, compare};
+use exitscope_model::{Interval, compare_by};
 use exitscope_record::{Error, Part, Recording};
 use exitscope_view as view;
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ pub fn run(args: &cli::Diff) -> anyhow::Result<ExitCode> {
         .map(|paths| paths.iter().map(|path| whole(path)).collect())
         .collect::<anyhow::Result<_>>()?;
     let (a, b): (Vec<&Interval>, Vec<&Interval>) = (runs[0].iter().collect(), runs[1].iter().collect());
-    let compared = compare(&a, &b);
+    let compared = compare_by(&a, &b, args.details);
     let named = |paths: &[&PathBuf]| paths.iter().map(|path| path.display().to_string()).collect();
     let names = [named(&sides[0]), named(&sides[1])];
     let bytes = match args.format {
