@@ -3,7 +3,7 @@
 use super::command_line::CommandLine;
 use super::{Host, Sum};
 use exitscope_model::{
-    DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, VmId, float,
+    Detail, DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, VmId, float,
 };
 use exitscope_reason as reason;
 use std::ops::RangeInclusive;
@@ -73,24 +73,36 @@ impl<'a> Evidence<'a> {
 
     /// Returns the exits that were about any of these ports, with their share of their rows' times.
     pub fn ports(&self, ports: &[RangeInclusive<u16>]) -> Sum {
-        self.details(DetailKind::Port, |key| {
-            ports.iter().any(|range| u16::try_from(key).is_ok_and(|key| range.contains(&key)))
+        self.details(DetailKind::Port, |detail| {
+            ports.iter().any(|range| u16::try_from(detail.key).is_ok_and(|key| range.contains(&key)))
         })
     }
 
     /// Returns the exits that were about any of these MSRs, with their share of their rows' times.
     pub fn msrs(&self, msrs: &[RangeInclusive<u32>]) -> Sum {
-        self.details(DetailKind::Msr, |key| {
-            msrs.iter().any(|range| u32::try_from(key).is_ok_and(|key| range.contains(&key)))
+        self.details(DetailKind::Msr, |detail| {
+            msrs.iter().any(|range| u32::try_from(detail.key).is_ok_and(|key| range.contains(&key)))
         })
     }
 
-    fn details(&self, kind: DetailKind, wanted: impl Fn(u64) -> bool) -> Sum {
+    /// Returns the exits that were about a guest-physical address in this range, with their share of their rows' times.
+    pub fn addresses(&self, range: &RangeInclusive<u64>) -> Sum {
+        self.details(DetailKind::Gpa, |detail| range.contains(&detail.key))
+    }
+
+    /// Returns the exits that were about guest memory whose writes are logged.
+    pub fn dirty_logged(&self) -> Sum {
+        let flags = DetailKind::Gpa.info().flags.iter();
+        let bit = flags.clone().find(|(_, name)| *name == "dirty-logged").map(|(bit, _)| *bit);
+        self.details(DetailKind::Gpa, |detail| bit.is_some_and(|bit| detail.attributes.has_flag(bit)))
+    }
+
+    fn details(&self, kind: DetailKind, wanted: impl Fn(&Detail) -> bool) -> Sum {
         self.rows
             .iter()
             .map(|row| {
                 let counts = row.counters.details.counts.iter();
-                let mine = counts.filter(|(detail, _)| detail.kind == kind && wanted(detail.key));
+                let mine = counts.filter(|(detail, _)| detail.kind == kind && wanted(detail));
                 let exits: u64 = mine.map(|(_, of)| of.count).fold(0, u64::saturating_add);
                 // An interval may end an exit that an earlier one began, and a stranger's recording may say anything: no
                 // row is asked for more than it has.

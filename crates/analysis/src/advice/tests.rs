@@ -2,8 +2,8 @@
 
 use super::{Advice, Host, advise, rules};
 use exitscope_model::{
-    Counters, Detail, DetailCounters, DetailKind, Histogram, Interval, Isa, Level, Loss, Measured, Returns,
-    Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    Attributes, Counters, Detail, DetailCounters, DetailKind, Histogram, Interval, Isa, Level, Loss,
+    Measured, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
 };
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
@@ -45,6 +45,12 @@ impl<'a> Exits<'a> {
 
     fn msr(mut self, msr: u32, write: bool, count: u64) -> Exits<'a> {
         self.details.push((Detail::new(DetailKind::Msr, msr.into(), write), count));
+        self
+    }
+
+    fn gpa(mut self, gpa: u64, attributes: u32, count: u64) -> Exits<'a> {
+        let detail = Detail { kind: DetailKind::Gpa, key: gpa, attributes: Attributes(attributes) };
+        self.details.push((detail, count));
         self
     }
 
@@ -238,6 +244,11 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
             Case::svm("").with(exits("IOIO", 40_000).port(0xb000, false, 30_000)),
         ),
         (
+            "hpet",
+            Case::svm("").with(exits("NPF", 9_000).gpa(0xfed0_00f0, 0, 5_000).out(6)),
+            Case::svm("").with(exits("NPF", 9_000).gpa(0xfed0_0400, 0, 5_000).out(6)),
+        ),
+        (
             "rtc",
             Case::svm("").with(exits("IOIO", 4_000).port(0x70, true, 2_000).port(0x71, false, 2_000)),
             Case::svm("").with(exits("IOIO", 40_000).port(0x70, true, 200).port(0x71, false, 200)),
@@ -305,6 +316,11 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
             Case::vmx("").with(exits("EPT_VIOLATION", 90_000)),
         ),
         (
+            "dirty-logging",
+            Case::svm("").with(exits("NPF", 90_000).gpa(0x20_0000, 5 << 16, 80_000)),
+            Case::svm("").with(exits("NPF", 90_000).gpa(0x20_0000, 1 << 16, 80_000)),
+        ),
+        (
             "split-huge-pages",
             Case::vmx("").with(exits("EPT_VIOLATION", 90_000)).parameter("kvm", "nx_huge_pages", "Y"),
             Case::vmx("").with(exits("EPT_VIOLATION", 90_000)).parameter("kvm", "nx_huge_pages", "N"),
@@ -343,6 +359,11 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
                 .vcpu(3)
                 .with(exits("CPUID", 9_000).on(2))
                 .with(exits("CPUID", 5_000)),
+        ),
+        (
+            "flush-at-each-entry",
+            Case::vmx("").with(exits("CPUID", 200_000)).parameter("kvm_intel", "vmentry_l1d_flush", "always"),
+            Case::vmx("").with(exits("CPUID", 200_000)).parameter("kvm_intel", "vmentry_l1d_flush", "cond"),
         ),
     ]
 }

@@ -17,7 +17,7 @@ pub struct Machine {
     pub cpus: u32,
     /// The parameters of KVM's modules (`/sys/module/kvm*/parameters`), by module and name.
     pub kvm: BTreeMap<(String, String), String>,
-    /// Other facts that figures depend on, by name: `clocksource`; `apicv` and `avic`, which are `yes` where the CPU has
+    /// Other facts that figures depend on, by name: `clocksource`; `mitigations`, as the kernel's command line has it; `apicv` and `avic`, which are `yes` where the CPU has
     /// it and `no` where it has not.
     pub facts: BTreeMap<String, String>,
 }
@@ -37,6 +37,10 @@ impl Machine {
         if !clocksource.is_empty() {
             facts.insert("clocksource".to_owned(), clocksource);
         }
+        let command_line = line("/proc/cmdline");
+        let mut mitigations =
+            command_line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("mitigations="));
+        facts.extend(mitigations.next_back().map(|value| ("mitigations".to_owned(), value.to_owned())));
         Machine { name: line("/proc/sys/kernel/hostname"), kernel, cpu, cpus, kvm: parameters(), facts }
     }
 }

@@ -19,6 +19,12 @@ pub static RULES: &[Rule] = &[
         check: pm_timer,
     },
     Rule {
+        name: "hpet",
+        source: "IA-PC HPET Specification 1.0a; Linux Documentation/virt/kvm/x86/timekeeping.rst, \"HPET\"",
+        replaces: &["user-space", "kicks-in-user-space"],
+        check: hpet,
+    },
+    Rule {
         name: "rtc",
         source: "Linux Documentation/virt/kvm/x86/timekeeping.rst, \"RTC\"",
         replaces: &["user-space"],
@@ -89,10 +95,35 @@ fn pm_timer(evidence: &Evidence<'_>) -> Option<Finding> {
             "{exits} ({share}) read the ACPI timer: it is the guest's clock, and each reading is an exit to user space."
         )
     };
-    let helps = "Let the guest use a clock that it reads without an exit: on Linux `clocksource=kvm-clock` or `tsc` (see \
-                 /sys/devices/system/clocksource/clocksource0/available_clocksource), on others the TSC; firmware stops by \
-                 itself.";
+    let helps = if evidence.is_linux() {
+        LINUX_CLOCK
+    } else if evidence.is_windows() {
+        "Windows reads it where it is told to, or has no better clock: `bcdedit /deletevalue useplatformclock` in the guest, and \
+         `hv-time` for it."
+    } else {
+        "Firmware and boot loaders wait by it, and stop when the system has booted. Where it lasts: on Linux \
+         `clocksource=kvm-clock` or `tsc` in the guest, on others the TSC."
+    };
     if_much(evidence, about, 0.05, seen, helps)
+}
+
+/// A clock that a Linux guest reads without an exit.
+const LINUX_CLOCK: &str = "Let the guest use a clock that it reads without an exit: `clocksource=kvm-clock` or `tsc` (see \
+                           /sys/devices/system/clocksource/clocksource0/available_clocksource).";
+
+fn hpet(evidence: &Evidence<'_>) -> Option<Finding> {
+    // Where QEMU's machines have it.
+    let about = evidence.addresses(&(0xfed0_0000..=0xfed0_03ff));
+    let seen = |exits: &str, share: &str| {
+        format!("{exits} ({share}) are for the HPET: each reading of the time is an exit to user space.")
+    };
+    let without = "`-machine hpet=off` takes it away (`-no-hpet` before QEMU 8.0).";
+    let clock = if evidence.is_linux() {
+        LINUX_CLOCK
+    } else {
+        "Let the guest use another clock: on Linux kvm-clock or the TSC, on Windows `hv-time`."
+    };
+    if_much(evidence, about, 0.05, seen, format!("{clock} {without}"))
 }
 
 fn rtc(evidence: &Evidence<'_>) -> Option<Finding> {

@@ -71,18 +71,21 @@ fn shadow(evidence: &Evidence<'_>) -> Option<Finding> {
 }
 
 fn dirty_logging(evidence: &Evidence<'_>) -> Option<Finding> {
-    let full = evidence.reasons(&["PML_FULL"]);
-    if full.exits == 0 {
-        return None;
-    }
+    let (full, logged) = (evidence.reasons(&["PML_FULL"]), evidence.dirty_logged());
+    let about = match (full.exits, logged.exits) {
+        (0, 0) => return None,
+        // Addresses were not counted.
+        (_, 0) => full + faults(evidence),
+        _ => full + logged,
+    };
     let seen = |exits: &str, share: &str| {
         format!(
-            "{exits} ({share}) are for pages that are written under dirty logging (PML_FULL among them): a migration or a snapshot is under way."
+            "{exits} ({share}) are for pages that are written under dirty logging: a migration or a snapshot is under way."
         )
     };
     let helps = "They end with the migration. It ends sooner with more bandwidth (`migrate-set-parameters max-bandwidth`), \
                  multifd, or a guest that writes less (`auto-converge`).";
-    if_much(evidence, full + faults(evidence), 0.05, seen, helps)
+    if_much(evidence, about, 0.05, seen, helps)
 }
 
 fn nx_huge_pages(evidence: &Evidence<'_>) -> Option<Finding> {

@@ -3,6 +3,7 @@
 mod clocks;
 mod devices;
 mod halts;
+mod host;
 mod interrupts;
 mod memory;
 mod nested;
@@ -21,6 +22,7 @@ pub static RULES: &[&[Rule]] = &[
     memory::RULES,
     nested::RULES,
     scheduling::RULES,
+    host::RULES,
 ];
 
 /// Ports of the ACPI timer: 0x608 where firmware of QEMU puts it, 0xb008 where older machines have it.
