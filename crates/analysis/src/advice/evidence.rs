@@ -3,7 +3,8 @@
 use super::command_line::CommandLine;
 use super::{Host, Sum};
 use exitscope_model::{
-    Detail, DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, VmId, float,
+    Detail, DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    WorkerTimes, float,
 };
 use exitscope_reason as reason;
 use std::ops::RangeInclusive;
@@ -21,6 +22,7 @@ pub struct Evidence<'a> {
     pub measured: Measured,
     rows: &'a [Row],
     vcpus: &'a [VcpuSpan],
+    workers: Option<WorkerTimes>,
     all: Sum,
 }
 
@@ -31,7 +33,8 @@ impl<'a> Evidence<'a> {
         let rows = of_vm(&interval.rows, vm.id, |row| row.vm);
         let all = rows.iter().map(|row| Sum::from(&row.counters)).sum();
         let vcpus = of_vm(&interval.vcpus, vm.id, |span| span.vm);
-        Evidence { vm, host, length: interval.length, measured: interval.measured, rows, vcpus, all }
+        let workers = interval.workers.iter().find(|span| span.vm == vm.id).map(|span| span.times);
+        Evidence { workers, vm, host, length: interval.length, measured: interval.measured, rows, vcpus, all }
     }
 
     /// Returns all exits of the VM, those of its own guests included.
@@ -124,6 +127,11 @@ impl<'a> Evidence<'a> {
             sum.add(&span.time?);
         }
         (!self.vcpus.is_empty()).then_some(sum)
+    }
+
+    /// Returns the times of the threads beside the vCPUs; `None` where they were not looked at.
+    pub fn workers(&self) -> Option<WorkerTimes> {
+        self.workers.filter(|times| times.span_ns > 0)
     }
 
     /// Returns true if it was measured where host time went.

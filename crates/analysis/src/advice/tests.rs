@@ -3,7 +3,7 @@
 use super::{Advice, Host, advise, rules};
 use exitscope_model::{
     Attributes, Counters, Detail, DetailCounters, DetailKind, Histogram, Interval, Isa, Level, Loss,
-    Measured, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
+    Measured, Returns, Row, Source, Split, UserReason, VcpuSpan, VcpuTime, Vm, VmId, WorkerSpan, WorkerTimes,
 };
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
@@ -157,6 +157,13 @@ impl Case {
             time.waiting_ns += ns;
             time.guest_ns = time.guest_ns.saturating_sub(ns);
         }
+        self
+    }
+
+    /// Has threads beside the vCPUs for so long.
+    fn beside(mut self, main_cpu_ns: u64, vhost_cpu_ns: u64) -> Case {
+        let times = WorkerTimes { span_ns: 10 * SECOND, main_cpu_ns, vhost_cpu_ns, ..WorkerTimes::default() };
+        self.interval.workers = vec![WorkerSpan { vm: VmId(1), times }];
         self
     }
 
@@ -364,6 +371,16 @@ fn cases() -> Vec<(&'static str, Case, Case)> {
             "flush-at-each-entry",
             Case::vmx("").with(exits("CPUID", 200_000)).parameter("kvm_intel", "vmentry_l1d_flush", "always"),
             Case::vmx("").with(exits("CPUID", 200_000)).parameter("kvm_intel", "vmentry_l1d_flush", "cond"),
+        ),
+        (
+            "busy-vmm",
+            Case::svm("").with(exits("HLT", 2_000).halted(4_900_000, 0)).beside(9 * SECOND, 0),
+            Case::svm("").with(exits("CPUID", 2_000)).beside(9 * SECOND, 0),
+        ),
+        (
+            "busy-vhost-worker",
+            Case::svm("").with(exits("NPF", 2_000)).beside(0, 9 * SECOND),
+            Case::svm("").with(exits("NPF", 2_000)).beside(9 * SECOND, SECOND),
         ),
     ]
 }

@@ -1,5 +1,6 @@
 //! The rules, by what they are about.
 
+mod beside;
 mod clocks;
 mod devices;
 mod halts;
@@ -23,6 +24,7 @@ pub static RULES: &[&[Rule]] = &[
     nested::RULES,
     scheduling::RULES,
     host::RULES,
+    beside::RULES,
 ];
 
 /// Ports of the ACPI timer: 0x608 where firmware of QEMU puts it, 0xb008 where older machines have it.
