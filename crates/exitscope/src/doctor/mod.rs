@@ -2,7 +2,6 @@
 
 mod trial;
 
-use exitscope_collect::Error;
 use exitscope_collect::host::{Backend, Device, Facts, ModuleBtf, capability};
 use std::io::{self, Write};
 use trial::Trial;
@@ -152,8 +151,13 @@ fn processes(facts: &Facts) -> Check {
     if facts.source.host_pids {
         fine("processes", "have the host's numbers")
     } else {
-        // In the words with which -p, -g and COMMAND are refused.
-        warning("processes", Error::PidNamespace.to_string(), "all VMs together can still be counted")
+        warning(
+            "processes",
+            "a PID namespace (a container) of its own numbers them, and not the host",
+            "this counts all VMs, and names them by the first KiB of their command lines; it cannot choose VMs (-p, -g), \
+             count those of a command, run selftest, or look at threads beside vCPUs: for these run it on the host, or \
+             in its PID namespace (docker run --pid=host, podman run --pid=host, in Kubernetes hostPID: true)",
+        )
     }
 }
 

@@ -62,7 +62,7 @@ fn no_kvm() {
         kvm_debugfs: false,
         ..good()
     };
-    let trial = Trial { result: Err(Error::NoKvm.to_string()), refused: Vec::new() };
+    let trial = Trial { result: Err(exitscope_collect::Error::NoKvm.to_string()), refused: Vec::new() };
     insta::assert_snapshot!("no_kvm", told(&facts, &trial));
 }
 

@@ -166,8 +166,13 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Waits until an exitscope that was started is counting: its programs are attached then.
 pub fn wait_until_counting(exitscope: &Background) {
+    wait_until_process_counts(exitscope.pid());
+}
+
+/// The same by the process.
+pub fn wait_until_process_counts(pid: u32) {
     wait_for("exitscope to count", || {
-        let folder = format!("/proc/{}/fd", exitscope.pid());
+        let folder = format!("/proc/{pid}/fd");
         let links = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let links: Vec<_> = links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
         let count = |words: [&str; 2]| {

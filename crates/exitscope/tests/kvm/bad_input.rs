@@ -2,7 +2,9 @@
 
 use super::tool::{
     Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
+    wait_until_process_counts,
 };
+use super::turns::Turns;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
@@ -139,7 +141,33 @@ fn in_a_pid_namespace_it_says_that_it_cannot_choose() {
     assert_says(&run(&["stat", "--", "true"]), 125, &["PID namespace", "host"]);
     assert_says(&run(&["selftest", "--vcpus", "1"]), 1, &["PID namespace"]);
     assert_says(&run(&["stat", "-d", "100ms"]), 0, &["nothing to count"]);
-    assert_says(&run(&["doctor"]), 0, &["warning  processes", "PID namespace", "btf counts"]);
+    let advice =
+        ["warning  processes", "PID namespace", "btf counts", "counts all VMs", "--pid=host", "hostPID"];
+    assert_says(&run(&["doctor"]), 0, &advice);
+
+    // It does what `doctor` says that it can: count, and name by the head of the command line.
+    let mut vm = Turns::called(&["qemu-system-x86_64", "-name", "inside"]);
+    let file = Scratch::new("namespace");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_exitscope")]);
+    let watcher = Background::start(command.args(["stat", "-f", "json", "-o"]).arg(&file));
+    let child = || {
+        let path = format!("/proc/{0}/task/{0}/children", watcher.pid());
+        std::fs::read_to_string(path).unwrap().trim().parse::<u32>().ok()
+    };
+    wait_for("a process in the namespace", || child().is_some());
+    let child = child().unwrap();
+    wait_until_process_counts(child);
+    vm.say("turn");
+    // SAFETY: a plain system call on a child's child, whose parent waits for it.
+    assert_eq!(unsafe { libc::kill(child.cast_signed(), libc::SIGINT) }, 0);
+    assert_says(&watcher.finish(), 0, &[]);
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert_eq!(report.count(vm.pid(), "CPUID"), 1000);
+    let vms = report.0["vms"].as_array().unwrap();
+    assert_eq!((vms[0]["vm"].as_str(), vms[0]["named_by"].as_str()), (Some("inside"), Some("option")));
+    assert_eq!(report.0["workers"], serde_json::json!([]), "whose threads these would be is not known");
 }
 
 #[test]
