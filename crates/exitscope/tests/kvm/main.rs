@@ -5,6 +5,7 @@
 mod bad_input;
 mod beside;
 mod boot;
+mod container;
 mod counts;
 mod details;
 mod guest;
