@@ -5,6 +5,7 @@
 //! - `guest time COUNT`: the time of each kind;
 //! - `guest sleep WRITES NS`: the VMM sleeps that long after each write to a port;
 //! - `guest block HALTS NS`, `guest poll HALTS NS`: halts until a timer fires, and KVM blocks the vCPU or polls;
+//! - `guest cpu-pm HALTS NS`: the same, but the guest halts the CPU itself, and does not exit for it;
 //! - `guest share NS`: runs CPUIDs until its thread has waited for a CPU that long;
 //! - `guest tsc WRITES`: it and its VMM write its TSC, and it writes so often to a port;
 //! - `guest die WRITES`: ends its process in the middle of the last write to a port;
@@ -28,7 +29,7 @@
 //! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
 //! answer the line `show` by what each VM did that is there, each on a line of its own, and null. `spin MS` keeps the first
 //! thread busy for so long, one for devices for twice and one that ends for three times as long, and is answered by null;
-//! so is `vhost`, which has the kernel start a vhost worker. The VMs live until
+//! so is `vhost`, which has the kernel start a vhost worker, and `rewrite`, from which on the last argument changes all the time. The VMs live until
 //! standard input is closed.
 
 use exitscope_collect::{self as collect, Options};
@@ -40,6 +41,7 @@ use exitscope_testguest::many::{self, Many};
 use exitscope_testguest::nested;
 use exitscope_testguest::refused;
 use exitscope_testguest::split::{self, Next, Work};
+use exitscope_testguest::title;
 use exitscope_testguest::{self as guest, Kind, Plan};
 use serde::Serialize;
 use std::error::Error;
@@ -76,6 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["block", halts, ns] => {
             print(&split::halting(halts.parse()?, ns.parse()?, 0, |kvm| kvm.halts_blocked >= HALTS)?)
         }
+        ["cpu-pm", halts, ns] => print(&split::halting_the_cpu(halts.parse()?, ns.parse()?)?),
         ["poll", halts, ns] => {
             print(&split::halting(halts.parse()?, ns.parse()?, POLL_NS, |kvm| kvm.halts_polled >= HALTS)?)
         }
@@ -97,7 +100,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["watch"] => watch(),
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | share NS | tsc WRITES | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
+            poll HALTS NS | cpu-pm HALTS NS | share NS | tsc WRITES | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
             many VMS EACH [all] | churn POOL | watch"
             .into()),
     }
@@ -178,6 +181,10 @@ fn answer<T>(
                 beside::spin(time);
                 beside::io_thread(time * 2)?;
                 beside::short_thread(time * 3)?;
+                print(&None::<()>)?;
+            }
+            ["rewrite"] => {
+                title::rewrite()?;
                 print(&None::<()>)?;
             }
             ["vhost"] => {

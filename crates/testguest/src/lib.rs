@@ -39,6 +39,8 @@ pub mod refused;
 pub mod split;
 mod stats;
 #[cfg(feature = "lab-tests")]
+pub mod title;
+#[cfg(feature = "lab-tests")]
 mod turns;
 mod vcpu;
 

@@ -16,7 +16,10 @@ use super::stats::Stats;
 use super::vcpu::Vcpu;
 use super::{Error, Made, PATIENCE, make, wait};
 use clock::Clock;
-use kvm_bindings::{KVM_CAP_HALT_POLL, Msrs, kvm_enable_cap, kvm_msr_entry};
+use kvm_bindings::{
+    KVM_CAP_HALT_POLL, KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, Msrs, kvm_enable_cap,
+    kvm_msr_entry,
+};
 use kvm_ioctls::{VcpuExit, VmFd};
 use serde::Serialize;
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub enum Work {
         /// Longest time that KVM may poll before it blocks (ns); it begins with little and doubles
         /// (`grow_halt_poll_ns()`, virt/kvm/kvm_main.c). 0: no polling.
         poll_ns: u32,
+        /// The guest halts the CPU itself, without an exit, as QEMU's `-overcommit cpu-pm=on` has it.
+        cpu_pm: bool,
     },
 }
 
@@ -117,12 +122,18 @@ impl Spent {
 /// If KVM is not there or refuses, if the guest did not do exactly what was planned, or takes more than a minute.
 pub fn run(work: Work, mut next: impl FnMut(&Spent) -> Next + Send + 'static) -> Result<Spent, Error> {
     let Made { vm, memory, processor } = make(1)?;
-    if let Work::Halt { poll_ns, .. } = work {
+    if let Work::Halt { poll_ns, cpu_pm, .. } = work {
         // Before the vCPU, which gets its local APIC from it.
         vm.create_irq_chip().map_err(kvm("make an interrupt controller"))?;
         let cap = KVM_CAP_HALT_POLL;
         vm.enable_cap(&kvm_enable_cap { cap, args: [poll_ns.into(), 0, 0, 0], ..Default::default() })
             .map_err(kvm("set how long it polls (KVM_CAP_HALT_POLL, Linux 5.10)"))?;
+        if cpu_pm {
+            let cap = KVM_CAP_X86_DISABLE_EXITS;
+            let args = [KVM_X86_DISABLE_EXITS_HLT.into(), 0, 0, 0];
+            vm.enable_cap(&kvm_enable_cap { cap, args, ..Default::default() })
+                .map_err(kvm("let the guest halt the CPU (KVM_CAP_X86_DISABLE_EXITS)"))?;
+        }
     }
     let fd = vm.create_vcpu(0).map_err(kvm("make a vCPU"))?;
     let program = program::program(work, EACH, processor.machine(0));
@@ -263,7 +274,7 @@ pub fn halting(
     poll_ns: u32,
     enough: impl Fn(&KvmSpent) -> bool + Send + 'static,
 ) -> Result<Spent, Error> {
-    run(Work::Halt { timer_ns, poll_ns }, move |spent| {
+    run(Work::Halt { timer_ns, poll_ns, cpu_pm: false }, move |spent| {
         let more = spent.works < halts || spent.kvm.is_some_and(|kvm| !enough(&kvm));
         if more { Next::Round } else { Next::End }
     })
@@ -275,6 +286,16 @@ pub fn halting(
 /// Those of [`run`].
 pub fn changing_tsc(writes: u64) -> Result<Spent, Error> {
     run(Work::Tsc, move |spent| if spent.writes < writes { Next::Round } else { Next::End })
+}
+
+/// Halts until a timer fires, at least `halts` times, without an exit for the HLT.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn halting_the_cpu(halts: u64, timer_ns: u32) -> Result<Spent, Error> {
+    run(Work::Halt { timer_ns, poll_ns: 0, cpu_pm: true }, move |spent| {
+        if spent.works < halts { Next::Round } else { Next::End }
+    })
 }
 
 /// Runs CPUIDs until the thread has been runnable without a CPU for that long, which takes another one that wants it.
