@@ -1,77 +1,105 @@
 //! Advice on guests made to need it, and the same guests with what the advice names.
 
 use super::ATTEMPTS;
-use super::tool::{Report, Scratch, all, built, exitscope};
+use super::tool::{Background, Report, Scratch, all, built, exitscope, guest_program, succeed};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Kernel command line that `lab inner` gives its guest.
 const USUAL: &str = "console=ttyS0 panic=-1";
 
-/// A recorded boot: its advice by rule, and its counts.
-struct Boot {
+/// A recorded guest: its advice by rule, and its counts.
+struct Recorded {
+    file: Scratch,
     advice: Vec<Value>,
     report: Report,
 }
 
-impl Boot {
-    /// Records a guest from its first exit to its last; `kernel` is added to its command line.
-    fn new(options: &[&str], kernel: Option<&str>) -> Boot {
+impl Recorded {
+    /// Records a Linux guest from its first exit to its last; `kernel` is added to its command line.
+    fn boot(options: &[&str], kernel: Option<&str>) -> Recorded {
         for _ in 0..ATTEMPTS {
-            let file = Scratch::new("advice");
-            let mut command = exitscope();
-            command
-                .args(["record", "--force", "-o"])
-                .arg(&file)
-                .args(["--", "timeout", "150"])
-                .arg(built("lab"));
-            command.args(["inner", "--name", "advised"]).args(options);
+            let mut command = Command::new("timeout");
+            command.arg("150").arg(built("lab")).args(["inner", "--name", "advised"]).args(options);
             if let Some(kernel) = kernel {
                 // The last one counts.
                 command.args(["--", "-append", &format!("{USUAL} {kernel}")]);
             }
-            let output = command.output().unwrap();
-            if output.status.code() == Some(124) {
-                continue;
+            if let Some(recorded) = Recorded::of(&command) {
+                return recorded;
             }
-            assert!(output.status.success(), "{}\n{}", output.status, all(&output));
-            let read = |words: &[&str]| {
-                let output = exitscope().args(words).arg(&file).output().unwrap();
-                assert!(output.status.success(), "{}", all(&output));
-                String::from_utf8(output.stdout).unwrap()
-            };
-            let advice = read(&["advise", "-f", "json"]);
-            let report = Report::parse(&read(&["report", "-f", "json"]));
-            report.assert_proven();
-            return Boot {
-                advice: advice.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
-                report,
-            };
         }
         panic!("of {ATTEMPTS} guests none came up");
+    }
+
+    /// Records the VMs of a command. Returns `None` if that took too long.
+    fn of(command: &Command) -> Option<Recorded> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let file = Scratch::new(&format!("advice-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let mut record = exitscope();
+        record.args(["record", "--force", "-o"]).arg(&file).arg("--").arg(command.get_program());
+        let output = record.args(command.get_args()).output().unwrap();
+        if output.status.code() == Some(124) {
+            return None;
+        }
+        assert!(output.status.success(), "{}\n{}", output.status, all(&output));
+        let advice = succeed(exitscope().args(["advise", "-f", "json"]).arg(&file));
+        let report = Report::parse(&succeed(exitscope().args(["report", "-f", "json"]).arg(&file)));
+        report.assert_proven();
+        let advice = advice.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Some(Recorded { file, advice, report })
     }
 
     fn rule(&self, name: &str) -> Option<&Value> {
         self.advice.iter().find(|advice| advice["rule"] == name)
     }
 
-    /// Exits that the advice of this rule is about.
-    fn about(&self, name: &str) -> u64 {
+    /// Text and exits of the advice of a rule, which is there.
+    fn advised(&self, name: &str) -> (&str, u64) {
         let advice = self.rule(name).unwrap_or_else(|| panic!("no {name} among {:#?}", self.advice));
-        advice["exits"].as_u64().unwrap()
+        (advice["helps"].as_str().unwrap(), advice["exits"].as_u64().unwrap())
     }
+
+    /// Asserts that a rule is silent.
+    fn assert_silent(&self, name: &str) {
+        assert!(self.rule(name).is_none(), "{:#?}", self.advice);
+    }
+
+    /// Says by `exitscope diff` how many exits more another guest made, by reason; those of all are `total`.
+    fn change(&self, other: &Recorded) -> BTreeMap<String, f64> {
+        let text = succeed(exitscope().args(["diff", "-f", "json"]).args([&self.file, &other.file]));
+        let diff: Value = serde_json::from_str(&text).unwrap();
+        let rows = diff["rows"].as_array().unwrap().iter().chain([&diff["total"]]);
+        let name = |row: &Value| row["reason"].as_str().unwrap_or("total").to_owned();
+        rows.map(|row| (name(row), row["count"]["change"].as_f64().unwrap())).collect()
+    }
+
+    /// Time for which the vCPUs waited for a CPU (ns).
+    fn waiting_ns(&self) -> u64 {
+        let vcpus = self.report.0["vcpus"].as_array().unwrap();
+        vcpus.iter().map(|vcpu| vcpu["waiting_ns"].as_u64().unwrap()).sum()
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn float(count: u64) -> f64 {
+    count as f64
 }
 
 /// The console of a Linux boot is most of its exits; `quiet`, as the advice says, takes most of them away.
 #[test]
 #[ignore = "long: make test-all"]
 fn a_guest_that_talks_is_told_to_be_quiet() {
-    let loud = Boot::new(&[], None);
-    let about = loud.about("serial-console");
-    assert!(loud.rule("serial-console").unwrap()["helps"].as_str().unwrap().contains("`quiet`"));
+    let loud = Recorded::boot(&[], None);
+    let (helps, about) = loud.advised("serial-console");
+    assert!(helps.contains("`quiet`"), "{helps}");
     assert!(about * 2 > loud.report.number("total"), "{about}");
-    let quiet = Boot::new(&[], Some("quiet"));
-    assert!(quiet.report.number("total") + about / 2 < loud.report.number("total"), "{:#?}", quiet.advice);
+    let change = loud.change(&Recorded::boot(&[], Some("quiet")));
+    assert!(change["IOIO"] < -float(about) / 2.0 && change["total"] < 0.0, "{change:?}");
 }
 
 /// A guest whose clock is the ACPI timer exits for each reading of the time; with the clock that the advice names it
@@ -80,12 +108,13 @@ fn a_guest_that_talks_is_told_to_be_quiet() {
 #[ignore = "long: make test-all"]
 fn a_guest_with_the_acpi_timer_as_clock_is_told_of_a_better_one() {
     let loops = "i=0; while [ $i -lt 5000 ]; do read x </proc/uptime; i=$((i+1)); done";
-    let slow = Boot::new(&["--exec", loops], Some("quiet clocksource=acpi_pm"));
-    assert!(slow.about("pm-timer") >= 5000, "{:#?}", slow.advice);
-    assert!(slow.rule("pm-timer").unwrap()["helps"].as_str().unwrap().contains("kvm-clock"));
-    let fast = Boot::new(&["--exec", loops], Some("quiet clocksource=kvm-clock"));
-    assert!(fast.rule("pm-timer").is_none(), "{:#?}", fast.advice);
-    assert!(fast.report.number("total") + 4000 < slow.report.number("total"));
+    let slow = Recorded::boot(&["--exec", loops], Some("quiet clocksource=acpi_pm"));
+    let (helps, about) = slow.advised("pm-timer");
+    assert!(helps.contains("kvm-clock") && about >= 5000, "{about} {helps}");
+    let fast = Recorded::boot(&["--exec", loops], Some("quiet clocksource=kvm-clock"));
+    fast.assert_silent("pm-timer");
+    let change = slow.change(&fast);
+    assert!(change["IOIO"] < -4000.0 && change["total"] < -4000.0, "{change:?}");
 }
 
 /// An IDE disk's requests are ports; a virtio disk's are not.
@@ -93,14 +122,13 @@ fn a_guest_with_the_acpi_timer_as_clock_is_told_of_a_better_one() {
 #[ignore = "long: make test-all"]
 fn a_guest_with_an_ide_disk_is_told_of_virtio() {
     let read = |disk: &str| format!("dd if=/dev/{disk} of=/dev/null bs=4k count=1500 iflag=direct");
-    let ide = Boot::new(&["--system", "busybox", "--bus", "ide", "--exec", &read("sda")], None);
-    assert!(
-        ide.rule("ide-disk").unwrap()["helps"].as_str().unwrap().contains("if=virtio"),
-        "{:#?}",
-        ide.advice
-    );
-    let virtio = Boot::new(&["--system", "busybox", "--bus", "virtio", "--exec", &read("vda")], None);
-    assert!(virtio.rule("ide-disk").is_none(), "{:#?}", virtio.advice);
+    let ide = Recorded::boot(&["--system", "busybox", "--bus", "ide", "--exec", &read("sda")], None);
+    let (helps, about) = ide.advised("ide-disk");
+    assert!(helps.contains("if=virtio"), "{helps}");
+    let virtio = Recorded::boot(&["--system", "busybox", "--bus", "virtio", "--exec", &read("vda")], None);
+    virtio.assert_silent("ide-disk");
+    let change = ide.change(&virtio);
+    assert!(change["IOIO"] < -float(about) / 2.0, "{change:?}");
 }
 
 /// Without nested paging KVM follows the guest's page tables by exits; the advice names the parameter that is off.
@@ -109,15 +137,67 @@ fn a_guest_with_an_ide_disk_is_told_of_virtio() {
 fn a_host_without_nested_paging_is_told_of_its_parameter() {
     let load = |npt: &str| {
         let script = format!("modprobe -r kvm_amd && modprobe kvm_amd npt={npt}");
-        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert!(output.status.success(), "{}", all(&output));
+        succeed(Command::new("sh").args(["-c", &script]));
     };
     load("0");
-    let shadow = Boot::new(&[], Some("quiet"));
+    let shadow = Recorded::boot(&[], Some("quiet"));
     load("1");
-    let helps = shadow.rule("shadow-paging").unwrap()["helps"].as_str().unwrap().to_owned();
+    let (helps, about) = shadow.advised("shadow-paging");
     assert!(helps.contains("kvm_amd npt=1"), "{helps}");
-    let nested = Boot::new(&[], Some("quiet"));
-    assert!(nested.rule("shadow-paging").is_none(), "{:#?}", nested.advice);
-    assert!(nested.report.number("total") < shadow.report.number("total"));
+    let nested = Recorded::boot(&[], Some("quiet"));
+    nested.assert_silent("shadow-paging");
+    let change = shadow.change(&nested);
+    assert!(change["EXCP_PF"] < 0.0 && change["total"] < -float(about) / 2.0, "{change:?}");
+}
+
+/// Two control groups: one for a VM, and one for another program that wants its CPU.
+struct Groups(PathBuf);
+
+impl Groups {
+    fn new() -> Groups {
+        let root = std::env::temp_dir().join(format!("exitscope-groups-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        succeed(Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&root));
+        fs::write(root.join("cgroup.subtree_control"), "+cpu").unwrap();
+        for group in ["vm", "other"] {
+            fs::create_dir_all(root.join(group)).unwrap();
+        }
+        Groups(root)
+    }
+
+    /// A shell in one of them, on the first CPU, that becomes this.
+    fn shell(&self, group: &str, becomes: &str) -> Command {
+        let procs = self.0.join(group).join("cgroup.procs");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo $$ >{} && exec taskset -c 0 {becomes}", procs.display())]);
+        command
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A guest shares its CPU with another program; with the weight that the advice names it does not wait for it.
+#[test]
+#[ignore = "long: make test-all"]
+fn a_guest_on_a_busy_cpu_is_told_of_a_higher_weight() {
+    let groups = Groups::new();
+    let _busy = Background::start(&mut groups.shell("other", "sh -c 'while :; do :; done'"));
+    let run = || {
+        let guest = format!("{} only cpuid 100000", guest_program().display());
+        Recorded::of(&groups.shell("vm", &guest)).expect("it has no time limit")
+    };
+    let waits = run();
+    let (helps, _) = waits.advised("waiting-for-a-cpu");
+    assert!(helps.contains("`cpu.weight`"), "{helps}");
+    fs::write(groups.0.join("vm/cpu.weight"), "10000").unwrap();
+    let runs = run();
+    runs.assert_silent("waiting-for-a-cpu");
+    assert!(runs.waiting_ns() * 4 < waits.waiting_ns(), "{} {}", runs.waiting_ns(), waits.waiting_ns());
+    // Whenever another program gets the CPU, an interrupt of the host's takes it from the guest.
+    let change = waits.change(&runs);
+    assert!(change["CPUID"] == 0.0 && change["INTR"] < 0.0, "{change:?}");
 }
