@@ -27,6 +27,11 @@
 # make docs   writes the parts of the documentation that are made from the registry of figures: the tables of docs/output.md,
 #             docs/json.md and docs/top.md, and docs/stat.schema.json. Tests compare them
 # make build  the release build: target/release/exitscope
+# make deb, make rpm, make dist
+#             packages in target/packages: for Debian and its relatives, for Fedora and its relatives, or both with a tarball
+#             that runs on any x86-64 Linux since glibc 2.28, and checksums
+# make test-packages
+#             makes them and tries them as users would: in clean roots of Debian 11, 12 and 13, by rpm, by cargo install
 # make doc    the documentation of the code: target/doc
 # make man    the manual pages of that build: target/man/*.1
 # make install PREFIX=/usr/local
@@ -54,12 +59,26 @@ LAB_TESTS := --locked --workspace --features lab-tests
 RUN ?= run
 export SUITES
 
-.PHONY: docs build doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm \
+.PHONY: docs build packages deb rpm dist test-packages doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm \
 	test-first test-second test-shard known-shard list-shards bench bench-exits bench-user check fuzz clean
 
 build:
 	@scripts/setup build
 	cargo build --release --locked
+
+packages:
+	@scripts/setup packages
+	@scripts/package program
+
+deb rpm: packages
+	@scripts/package $@
+
+dist: packages
+	@for package in deb rpm tar sums; do scripts/package $$package || exit; done
+
+test-packages: dist
+	@scripts/setup test-packages
+	@scripts/test-packages
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -4,19 +4,24 @@ use libbpf_cargo::SkeletonBuilder;
 use std::env;
 use std::path::PathBuf;
 
+/// Options for the kernel's headers of this system, which a cross compiler's own directories lack.
+const KERNEL_HEADERS: [&str; 4] =
+    ["-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"];
+
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for name in ["exits", "plain", "kvmstat", "twin"] {
         let source = format!("bpf/{name}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)
-            .clang_args(["-Wall", "-Werror", "-mcpu=v3", "-idirafter", "/usr/include/x86_64-linux-gnu"])
+            .clang_args(["-Wall", "-Werror", "-mcpu=v3"].into_iter().chain(KERNEL_HEADERS))
             .obj(out.join(format!("{name}.bpf.o")))
             .build()
             .unwrap_or_else(|error| panic!("{source} does not compile (clang is needed): {error:#}"));
     }
     bindgen::Builder::default()
         .header("bpf/wire.h")
+        .clang_args(KERNEL_HEADERS)
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_default(true)
