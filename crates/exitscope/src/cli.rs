@@ -183,6 +183,17 @@ fn sort_long_help() -> String {
 }
 
 impl Print {
+    /// Checks that such an output has columns to choose, if any are chosen.
+    ///
+    /// # Errors
+    /// With what is asked for and cannot be.
+    pub fn check(&self, format: Format) -> Result<(), String> {
+        if self.columns.is_some() && !matches!(format, Format::Table | Format::Csv) {
+            return Err(format!("--columns chooses the columns of a table or of CSV, and {format} has none"));
+        }
+        Ok(())
+    }
+
     /// The same for the view, of exits that are chosen like this.
     pub fn options(&self, format: Format, choose: &Choose) -> view::Options {
         let by = self.by.unwrap_or(match format {

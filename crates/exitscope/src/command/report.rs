@@ -3,7 +3,7 @@
 use super::{page, summary};
 use crate::cli;
 use crate::engine::sinks::Output;
-use anyhow::bail;
+use anyhow::{Error, bail};
 use exitscope_analysis::advice::Host;
 use exitscope_record::{Notes, Part, Recording};
 use exitscope_view::report;
@@ -22,6 +22,9 @@ fn is_same(one: &Path, other: &Path) -> bool {
 /// Reads, and prints.
 pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     page::check(args.format, args.print.output.as_deref())?;
+    if let report::Format::Interval(format) = args.format {
+        args.print.check(format).map_err(Error::msg)?;
+    }
     let mut recording = Recording::open(&args.file)?;
     recording.choose(args.choose.filter());
     if let Some(output) = args.print.output.as_deref().filter(|output| is_same(output, &args.file)) {

@@ -4,7 +4,7 @@ use super::{recorder, select};
 use crate::cli;
 use crate::engine::sinks::{Blocks, Output, Whole};
 use crate::engine::{Events, Session, Sinks, Times};
-use anyhow::bail;
+use anyhow::{Error, bail};
 use exitscope_analysis::advice::Host;
 use exitscope_model::Interval;
 use exitscope_view::{self as view, Format};
@@ -16,6 +16,7 @@ use std::time::Duration;
 /// # Errors
 /// If nothing can be counted, the command cannot be run, or the report cannot be written anywhere.
 pub fn run(args: &cli::Stat) -> anyhow::Result<ExitCode> {
+    args.print.check(args.format).map_err(Error::msg)?;
     if let Some(runs) = args.repeat {
         return repeat(args, runs);
     }
@@ -49,6 +50,9 @@ fn view(args: &cli::Stat) -> view::Options {
 fn repeat(args: &cli::Stat, runs: u32) -> anyhow::Result<ExitCode> {
     if !matches!(args.format, Format::Table | Format::Json) {
         bail!("--repeat prints a table or JSON, and no {}", args.format);
+    }
+    if args.print.columns.is_some() || args.print.limit.is_some() || args.print.by.is_some() {
+        bail!("--repeat prints a row for each reason, and takes no --by, --limit and --columns");
     }
     let mut output = Output::open(args.print.output.as_deref(), true, view(args))?;
     let vcpus = args.vcpu.as_ref().map(|numbers| numbers.0.clone());
