@@ -93,9 +93,13 @@ impl Series {
             *by_reason.entry(row.code).or_default() += row.counters.count;
         }
         by_reason.retain(|_, count| *count > 0);
+        self.add_slice(interval.length, interval.exits(), by_reason);
+    }
+
+    /// Appends a slice of so many exits, by reason where that is not 0, to the current phase.
+    pub fn add_slice(&mut self, length: Duration, exits: u64, by_reason: BTreeMap<ExitCode, u64>) {
         let phase = self.stretches.len() - 1;
-        let (at, length) = (self.now, interval.length);
-        let slice = Slice { at, length, exits: interval.exits(), by_reason, phase };
+        let slice = Slice { at: self.now, length, exits, by_reason, phase };
         self.now = slice.end();
         if let Some(stretch) = self.stretches.last_mut() {
             stretch.whole.add(&slice);

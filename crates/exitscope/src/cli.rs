@@ -12,7 +12,10 @@ use exitscope_model::{By, DetailKind, Isa, Sort};
 use exitscope_record::When;
 use exitscope_view::report;
 use exitscope_view::{self as view, Format};
-use parse::{column_word, parse_columns, parse_delay, parse_interval, parse_numbers, parse_time, parse_when};
+use parse::{
+    column_word, parse_columns, parse_delay, parse_interval, parse_numbers, parse_size, parse_time,
+    parse_when,
+};
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,6 +84,12 @@ pub enum Command {
     /// The exit status is 1 where FILE is no recording, is damaged, or has nothing in the part that was asked for. It needs no
     /// root.
     Report(Report),
+    /// Ask a recording by SQL
+    ///
+    /// Prints what the statement returns as CSV, with a line of headings. The tables and views are those of
+    /// docs/recording.md; exits, spans, breakdown_rows and losses, which are packed in the file, are read as virtual tables
+    /// within the bounds of `report`. Nothing of the file is run, and nothing is written. It needs no root.
+    Sql(Sql),
     /// Compare two recordings: what got more, and what got less
     ///
     /// By reason, in count, rate and time; what changed most in time comes first. With several recordings a side (-a and
@@ -335,6 +344,18 @@ pub struct Record {
     /// Record an interval of this length after the other, at least 10ms.
     #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = parse_interval)]
     pub interval: Duration,
+    /// Drop what is older than this: 7d, 12h
+    ///
+    /// With this or --max-size, old intervals give way to sums of minutes, those after a day to sums of hours, while
+    /// recording goes on. Sums stay exact.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub keep: Option<Duration>,
+    /// Thin earlier where the file would be larger than this: 500M, 2G; K, M, G, T are powers of 1024, at least 8M
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+    /// Keep intervals as they were recorded for this long, if --keep or --max-size is given [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub full: Option<Duration>,
     /// Give COMMAND a terminal for its output, as `boot` does, and record what its VM says on the serial console there, line by line,
     /// and the phases of its life
     #[arg(long, requires = "command")]
@@ -348,6 +369,17 @@ pub struct Record {
     /// Run this command, and record until it ends: the VMs that it starts, or with -p or -g those that run
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "duration")]
     pub command: Vec<OsString>,
+}
+
+/// Options of `sql`.
+#[derive(Args, Debug)]
+pub struct Sql {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The statement, e.g. "SELECT * FROM by_reason"
+    #[arg(value_name = "STATEMENT")]
+    pub statement: String,
 }
 
 /// Options of `report`.

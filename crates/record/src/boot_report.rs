@@ -36,6 +36,10 @@ impl Recording {
         let mut phases = phases.iter().peekable();
         let first = phases.next_if(|phase| phase.first == 1).map_or(FIRST, |phase| &phase.name);
         let (mut all, mut series, mut whole) = (Series::new(first), Series::new(first), Total::default());
+        // A recording that has thrown away its beginning begins later.
+        let begin_at = self.begin();
+        all.skip(begin_at);
+        series.skip(begin_at);
         let holds = self.holds(&part);
         let mut begin = |all: &mut Series, series: &mut Series, by: i64| {
             while let Some(phase) = phases.next_if(|phase| phase.first <= by) {
@@ -43,9 +47,20 @@ impl Recording {
                 series.begin(&phase.name);
             }
         };
+        let packed = self.each_total(|moment, exits, by_code| {
+            begin(&mut all, &mut series, moment.last);
+            all.add_slice(moment.length, exits, by_code.clone());
+            if holds(moment) {
+                series.add_slice(moment.length, exits, by_code);
+            } else {
+                series.skip(moment.length);
+            }
+        })?;
+        let sum = if packed { self.sum(&holds)? } else { None };
+        // A filter, and older schemas, take reading every row.
         self.each_moment(
             Who::Active,
-            |_| true,
+            |_| !packed,
             |moment, interval| {
                 begin(&mut all, &mut series, moment.id);
                 all.add(&interval);
@@ -59,7 +74,7 @@ impl Recording {
             },
         )?;
         begin(&mut all, &mut series, i64::MAX);
-        let Some(whole) = self.finish(whole) else { return Ok(None) };
+        let Some(whole) = sum.or_else(|| self.finish(whole)) else { return Ok(None) };
         let last = |series: &Series| series.slices().last().map(Slice::end);
         let end = match until {
             _ if last(&series) != last(&all) => "the end of this part".to_owned(),
@@ -101,7 +116,7 @@ impl Recording {
         move |moment| {
             part.holds(moment)
                 && (part.phases.is_empty() || {
-                    let begun = self.timeline.phases.partition_point(|phase| phase.first <= moment.id);
+                    let begun = self.timeline.phases.partition_point(|phase| phase.first <= moment.last);
                     let phase = begun.checked_sub(1).map(|at| &self.timeline.phases[at].name);
                     phase.is_some_and(|phase| part.phases.contains(phase))
                 })

@@ -5,7 +5,9 @@
 //! is a table of numbers: first a byte for each of its columns, how many bytes a number has there; then its rows, in the order
 //! of their first column, which is the breakdown. Numbers have the highest byte first.
 
+use super::pack::Kind;
 use exitscope_model::{Attributes, Counters, Detail, DetailCounters, DetailKind, Mode, Modes, UserReason};
+#[cfg(test)]
 use std::collections::BTreeMap;
 
 /// Number of breakdowns that are told apart. What comes after that is not told: an exit for another port is one for *other*.
@@ -27,19 +29,31 @@ pub enum BreakdownKey {
 }
 
 impl BreakdownKey {
+    /// Returns the kind, as blocks of rows know it.
+    pub fn kind(self) -> Kind {
+        match self {
+            BreakdownKey::Return(_) => Kind::Return,
+            BreakdownKey::Detail(_) | BreakdownKey::Other => Kind::Detail,
+            BreakdownKey::Mode(_) => Kind::Mode,
+        }
+    }
+
     /// Returns true if host times are counted with it.
+    #[cfg(test)]
     pub fn has_times(self) -> bool {
         matches!(self, BreakdownKey::Detail(_) | BreakdownKey::Other)
     }
 }
 
-/// Counts by breakdown, as the two blobs of a vCPU and an interval have them.
+/// Counts by breakdown, as the two blobs of a vCPU and an interval have them in schemas 3 and 4.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Breakdown {
     counts: BTreeMap<u16, [u64; 1]>,
     details: BTreeMap<u16, [u64; 3]>,
 }
 
+#[cfg(test)]
 impl Breakdown {
     /// Adds exits to those of a breakdown, whose number is `id`.
     pub fn add(&mut self, id: u16, key: BreakdownKey, more: DetailCounters) {
@@ -84,6 +98,7 @@ pub fn add(counters: &mut Counters, key: BreakdownKey, more: DetailCounters) {
 }
 
 /// Returns a blob of numbers by breakdown; no byte where there is none.
+#[cfg(test)]
 pub fn encode<const N: usize>(rows: &BTreeMap<u16, [u64; N]>) -> Vec<u8> {
     let bytes_of = |most: u64| (8 - most.leading_zeros() as usize / 8).max(1);
     let key = bytes_of(rows.last_key_value().map_or(0, |(key, _)| u64::from(*key)));

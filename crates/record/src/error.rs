@@ -125,6 +125,21 @@ pub enum Error {
         /// Message of SQLite.
         cause: String,
     },
+    /// The recording is of a schema whose rows are not packed.
+    #[error("{path} is of an older schema, which SQLite reads alone: sqlite3 {path} 'SELECT …'", path = .0.display())]
+    Plain(PathBuf),
+    /// Another recorder is writing the file.
+    #[error("{} is being recorded; end that recorder first, or choose another name", .0.display())]
+    Recording(PathBuf),
+    /// No recording stays within so few bytes.
+    #[error("{} cannot be kept within {size} bytes: what cannot be thinned yet, an hour's sums and the last minute, \
+             takes more; give a larger --max-size (at least 8M), or a longer interval", path.display())]
+    TooSmall {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were asked for.
+        size: u64,
+    },
     /// The recording ended before its first interval was over.
     #[error("{} has no interval: recording ended before the first was over", .0.display())]
     NoInterval(PathBuf),

@@ -68,6 +68,15 @@ pub fn check_beside(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Locks a file (flock(2)), which is another lock than those that SQLite takes. Returns false if another recorder has it locked;
+/// where a file system knows no locks, no recorder knows of another.
+pub fn lock_alone(file: &fs::File) -> bool {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    locked == 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+}
+
 /// Returns true for root and for the user of this process.
 pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == user().0

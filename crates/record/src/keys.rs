@@ -1,6 +1,7 @@
 //! Small numbers by which rows of a recording refer to vCPUs, reasons and the like; and the VMs that exist.
 
 use super::breakdown::{self, BreakdownKey};
+use super::pack::Kind;
 use super::{about, text};
 use exitscope_model::{ExitCode, Interval, Level, UserReason, Vm, VmId};
 use exitscope_reason as reason;
@@ -32,6 +33,16 @@ pub struct Keys {
     user_reasons: Vec<i32>,
     /// Numbers of breakdowns, by the number of the reason and by key.
     breakdowns: HashMap<(i64, BreakdownKey), u16>,
+    /// Reason and key of each breakdown, by its number.
+    breakdown_keys: Vec<(i64, BreakdownKey)>,
+}
+
+impl Keys {
+    /// Returns the reason and the kind of a breakdown, as blocks need them.
+    pub fn of(&self, breakdown: u32) -> Option<(u32, Kind)> {
+        let (reason, key) = self.breakdown_keys.get(usize::try_from(breakdown).ok()?)?;
+        Some((u32::try_from(*reason).ok()?, key.kind()))
+    }
 }
 
 /// The numbers while an interval is written. What is new gets its row here.
@@ -115,6 +126,7 @@ impl At<'_> {
             .prepare_cached("INSERT INTO breakdowns VALUES (?, ?, ?, ?, ?, ?, ?)")?
             .execute(params![id, reason, kind, key, attributes, text, name])?;
         self.keys.breakdowns.insert((reason, what), id);
+        self.keys.breakdown_keys.push((reason, what));
         Ok(Some((id, what)))
     }
 

@@ -5,6 +5,7 @@
 //! in the same form. Whatever is in a file that is read is untrusted.
 
 mod about;
+mod blocks;
 mod boot_report;
 mod bounds;
 mod breakdown;
@@ -16,18 +17,23 @@ pub mod input;
 mod keys;
 mod metadata;
 mod open;
-#[cfg(test)]
-#[expect(dead_code, reason = "nothing writes blocks yet")]
 mod pack;
+mod packed;
 mod present;
 mod reader;
 mod rows;
 mod schema;
+mod sql;
 mod text;
+mod thin;
 mod timeline;
 mod total;
 mod writer;
 
+#[cfg(test)]
+mod older;
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod size_tests;
 #[cfg(test)]
@@ -39,5 +45,8 @@ pub use about::Notes;
 pub use error::Error;
 pub use exitscope_model::About;
 pub use reader::{Part, Recording, When};
+pub use rusqlite::types::ValueRef;
 pub use schema::VERSION;
+pub use sql::Sql;
+pub use thin::{Keep, LEAST_SIZE};
 pub use writer::Writer;

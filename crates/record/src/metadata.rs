@@ -1,6 +1,7 @@
 //! Metadata of a recording: where it was made, and the VMs, vCPUs, reasons and intervals that its rows refer to.
 
 use super::about;
+use super::blocks::{FULL, HOUR, MINUTE};
 use super::breakdown::{self, BreakdownKey};
 use super::columns::{Columns, Order};
 use super::open::Database;
@@ -35,9 +36,14 @@ pub struct VcpuLife {
 }
 
 /// Place of an interval in time.
+#[derive(Clone, Copy)]
 pub struct Moment {
-    /// Number by which rows refer to it: from 1 on, one after the other.
+    /// Number by which rows refer to it, one after the other; of several intervals together, that of the first.
     pub id: i64,
+    /// Number of the last interval of several, or its own.
+    pub last: i64,
+    /// Level of the block that it is in: an interval as it was recorded, or a sum that took its place.
+    pub level: i64,
     /// Its begin by the host's clock.
     pub start: SystemTime,
     /// Its end by the host's clock.
@@ -193,12 +199,71 @@ impl Database {
             let wall = |ns: u64| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns);
             moments.push(Moment {
                 id,
+                last: id,
+                level: FULL,
                 start: wall(row.number(1)?),
                 end: wall(row.number(2)?),
                 offset: Duration::from_nanos(offset),
                 length: Duration::from_nanos(length),
             });
             offset = offset.checked_add(length).ok_or_else(|| self.damaged("it is longer than time"))?;
+            Ok(())
+        })?;
+        Ok(moments)
+    }
+
+    /// All intervals of a recording of version 5 or later, and before them minutes and hours that took the place of some.
+    pub fn packed_moments(&self) -> Result<Vec<Moment>, Error> {
+        let full = self.spans(
+            "SELECT id, id, start_ns, end_ns, offset_ns, length_ns FROM intervals NOT INDEXED",
+            FULL,
+        )?;
+        let columns = "id, last_interval, start_ns, end_ns, offset_ns, length_ns";
+        let minutes = self.spans(&format!("SELECT {columns} FROM minutes NOT INDEXED"), MINUTE)?;
+        let hours = self.spans(&format!("SELECT {columns} FROM hours NOT INDEXED"), HOUR)?;
+        let mut moments: Vec<Moment> = Vec::with_capacity(full.len());
+        let first = |of: &[Moment]| of.first().map_or(i64::MAX, |moment| moment.id);
+        let (first_minute, first_full) = (first(&minutes), first(&full));
+        moments.extend(hours.into_iter().filter(|hour| hour.last < first_minute.min(first_full)));
+        moments.extend(minutes.into_iter().filter(|minute| minute.last < first_full));
+        moments.extend(full);
+        for pair in moments.windows(2) {
+            let end = pair[0].offset + pair[0].length;
+            if pair[0].last.checked_add(1) != Some(pair[1].id) || end != pair[1].offset {
+                return Err(
+                    self.damaged(format!("interval {} does not follow the one before it", pair[1].id))
+                );
+            }
+        }
+        if moments.first().is_some_and(|first| (first.id == 1) != first.offset.is_zero()) {
+            return Err(self.damaged("its first interval does not follow the one before it"));
+        }
+        Ok(moments)
+    }
+
+    /// Places in time of intervals, or of several together: number, last, begin and end, offset and length.
+    fn spans(&self, query: &str, level: i64) -> Result<Vec<Moment>, Error> {
+        let mut moments = Vec::new();
+        let mut order = Order::new();
+        let mut length = 0_u64;
+        self.rows(query, |row| {
+            let (id, last) = (row.int(0)?, row.int(1)?);
+            let wrong = || self.damaged(format!("interval {id} does not follow the one before it"));
+            if order.next(id).is_err() || id < 1 || last < id {
+                return Err(wrong());
+            }
+            let wall = |ns: u64| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns);
+            let (offset_ns, length_ns) = (row.number(4)?, row.number(5)?);
+            length = length.checked_add(length_ns).ok_or_else(|| self.damaged("it is longer than time"))?;
+            moments.push(Moment {
+                id,
+                last,
+                level,
+                start: wall(row.number(2)?),
+                end: wall(row.number(3)?),
+                offset: Duration::from_nanos(offset_ns),
+                length: Duration::from_nanos(length_ns),
+            });
             Ok(())
         })?;
         Ok(moments)

@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// No text or blob of a recording is longer: a blob of details has 26 bytes for each of 65,535.
-const MAX_LENGTH: i32 = 2 << 20;
+/// No text or blob of a recording is longer: a block of packed rows has a few hundred bytes for each at most.
+const MAX_LENGTH: i32 = 8 << 20;
 
 /// No statement of a recording's schema is longer, and no name in it.
 const MAX_SCHEMA_LENGTH: i32 = 32 << 10;

@@ -23,7 +23,7 @@ pub struct Present<'a> {
     by_key: HashMap<i64, VcpuId>,
     /// VMs whose last interval is known, by that interval.
     vms_to_go: BTreeSet<(i64, VmId)>,
-    vcpus_to_go: BTreeSet<(i64, VcpuId)>,
+    vcpus_to_go: BTreeSet<(i64, i64, VcpuId)>,
 }
 
 impl<'a> Present<'a> {
@@ -42,23 +42,24 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Goes to the next interval.
+    /// Goes to the next interval, or to several together, of which it is told who was there in any.
     ///
     /// # Errors
     /// If a vCPU comes that is there already, or whose VM is not, or there are too many.
-    pub fn advance(&mut self, now: i64) -> Result<(), Error> {
+    pub fn advance(&mut self, begin: i64, now: i64) -> Result<(), Error> {
         self.now = now;
-        while let Some(&(last, vcpu)) = self.vcpus_to_go.first().filter(|(last, _)| *last < now) {
-            self.vcpus_to_go.remove(&(last, vcpu));
-            if let Some(life) = self.vcpus.remove(&vcpu) {
-                self.by_key.remove(&life.key);
+        while let Some(&(last, key, vcpu)) = self.vcpus_to_go.first().filter(|(last, ..)| *last < begin) {
+            self.vcpus_to_go.remove(&(last, key, vcpu));
+            self.by_key.remove(&key);
+            if self.vcpus.get(&vcpu).is_some_and(|life| life.key == key) {
+                self.vcpus.remove(&vcpu);
             }
         }
-        while let Some(&(last, vm)) = self.vms_to_go.first().filter(|(last, _)| *last < now) {
+        while let Some(&(last, vm)) = self.vms_to_go.first().filter(|(last, _)| *last < begin) {
             self.vms_to_go.remove(&(last, vm));
             self.vms.remove(&vm);
         }
-        let over = |last: Option<i64>| last.is_some_and(|last| last < now);
+        let over = |last: Option<i64>| last.is_some_and(|last| last < begin);
         while let Some((life, rest)) = self.vms_to_come.split_first().filter(|(life, _)| life.first <= now) {
             self.vms_to_come = rest;
             if !over(life.last) {
@@ -73,7 +74,7 @@ impl<'a> Present<'a> {
                 self.begin(life)?;
             }
         }
-        if self.vms.len().max(self.vcpus.len()) > MAX_AT_ONCE {
+        if begin == now && self.vms.len().max(self.vcpus.len()) > MAX_AT_ONCE {
             let what = format!("more than {MAX_AT_ONCE} VMs or vCPUs are there at once");
             return Err(Error::damaged(self.path, what));
         }
@@ -82,12 +83,14 @@ impl<'a> Present<'a> {
 
     fn begin(&mut self, life: &'a VcpuLife) -> Result<(), Error> {
         let vcpu = (life.vm, life.number);
-        if !self.vms.contains_key(&life.vm) || self.vcpus.insert(vcpu, life).is_some() {
+        let before = self.vcpus.insert(vcpu, life);
+        let is_there = before.is_some_and(|before| before.last.is_none_or(|last| last >= life.first));
+        if !self.vms.contains_key(&life.vm) || is_there {
             let what = format!("vCPU {} of VM {} is there twice, or without it", life.number, life.vm.0);
             return Err(Error::damaged(self.path, what));
         }
         self.by_key.insert(life.key, vcpu);
-        self.vcpus_to_go.extend(life.last.map(|last| (last, vcpu)));
+        self.vcpus_to_go.extend(life.last.map(|last| (last, life.key, vcpu)));
         Ok(())
     }
 
@@ -120,6 +123,6 @@ impl<'a> Present<'a> {
 impl VmLife {
     /// The VM as it was in an interval.
     pub fn at(&self, interval: i64) -> Vm {
-        Vm { ended: self.vm.ended && self.last == Some(interval), ..self.vm.clone() }
+        Vm { ended: self.vm.ended && self.last.is_some_and(|last| last <= interval), ..self.vm.clone() }
     }
 }

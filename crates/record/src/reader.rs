@@ -8,12 +8,13 @@ use super::Error;
 use super::about::Notes;
 use super::metadata::{Moment, VcpuLife, VmLife};
 use super::open::Database;
+use super::packed::{self, Index, Packed};
 use super::present::Present;
 use super::rows::{Counted, Rows, Table, Who};
 use super::timeline::Timeline;
 use super::total::Total;
 use exitscope_model::{About, ExitCode, Filter, Interval, Level, Vm};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -38,6 +39,15 @@ pub enum When {
     After(Duration),
     /// Time of the host's clock.
     At(SystemTime),
+}
+
+impl Moment {
+    /// The moment that some make together, which are not none.
+    fn join(moments: &[Moment]) -> Moment {
+        let (first, last) = (moments[0], moments[moments.len() - 1]);
+        let length = last.offset + last.length - first.offset;
+        Moment { last: last.last, end: last.end, length, ..first }
+    }
 }
 
 impl Part {
@@ -65,6 +75,8 @@ pub struct Recording {
     reasons: HashMap<i64, (Level, ExitCode)>,
     counted: Counted,
     version: usize,
+    /// Blocks of a recording of version 5 or later.
+    index: Option<Index>,
     filter: Filter,
     pub(super) timeline: Timeline,
 }
@@ -86,8 +98,9 @@ impl Recording {
             source: note("note_source"),
         };
         let end = note("end");
-        let (moments, mut vms, vcpus, reasons) =
-            (read.moments()?, read.vms()?, read.vcpus()?, read.reasons()?);
+        let index = if version >= 5 { Some(Index::read(&read)?) } else { None };
+        let moments = if index.is_some() { read.packed_moments()? } else { read.moments()? };
+        let (mut vms, vcpus, reasons) = (read.vms()?, read.vcpus()?, read.reasons()?);
         if version >= 4 {
             read.labels(&mut vms)?;
         }
@@ -108,6 +121,7 @@ impl Recording {
             reasons,
             counted,
             version,
+            index,
             filter,
             timeline,
         })
@@ -133,6 +147,11 @@ impl Recording {
         self.end.as_deref()
     }
 
+    /// Returns where the first interval begins: later than the recording if its beginning was thrown away.
+    pub(super) fn begin(&self) -> Duration {
+        self.moments.first().map_or(Duration::ZERO, |moment| moment.offset)
+    }
+
     /// Returns the number of intervals.
     pub fn len(&self) -> usize {
         self.moments.len()
@@ -149,7 +168,9 @@ impl Recording {
     /// [`Error::NoInterval`] where there is no interval.
     pub fn span(&self) -> Result<(SystemTime, SystemTime, Duration), Error> {
         match (self.moments.first(), self.moments.last()) {
-            (Some(first), Some(last)) => Ok((first.start, last.end, last.offset + last.length)),
+            (Some(first), Some(last)) => {
+                Ok((first.start, last.end, last.offset + last.length - first.offset))
+            }
             _ => Err(Error::NoInterval(self.database.path().to_owned())),
         }
     }
@@ -169,12 +190,120 @@ impl Recording {
     /// # Errors
     /// If the recording is damaged, or cannot be read.
     pub fn whole(&self, part: Part) -> Result<Option<Interval>, Error> {
+        self.sum(self.holds(&part))
+    }
+
+    /// Returns the intervals that `wanted` says yes to as one, from sums of minutes and hours where there are some.
+    pub(super) fn sum(&self, wanted: impl Fn(&Moment) -> bool) -> Result<Option<Interval>, Error> {
         let mut whole = Total::default();
-        self.each_moment(Who::Active, self.holds(&part), |moment, interval| {
+        let take = |moment: &Moment, interval| {
             whole.add(moment, interval);
             Ok::<_, Error>(())
-        })?;
+        };
+        match &self.index {
+            // Sums of intervals cannot tell in which of them a detail was that is chosen.
+            Some(index) => self.each_packed(index, self.filter.is_all(), Who::Active, wanted, take)?,
+            None => self.each_moment(Who::Active, wanted, take)?,
+        }
         Ok(self.finish(whole))
+    }
+
+    /// Returns the exits of each interval, if that can be told without reading what each vCPU did.
+    ///
+    /// # Errors
+    /// If the recording is damaged, or cannot be read.
+    pub fn exits(&self) -> Result<Option<Vec<u64>>, Error> {
+        let Some(index) = self.index.as_ref().filter(|_| self.filter.is_all()) else { return Ok(None) };
+        let mut exits = Vec::with_capacity(self.moments.len());
+        packed::each_total(&self.database, index, &self.moments, |_, total| {
+            exits.push(total.exits);
+            Ok(())
+        })?;
+        Ok(Some(exits))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.database.path()
+    }
+
+    /// Returns true if its rows are packed, as from version 5 on.
+    pub(super) fn is_packed(&self) -> bool {
+        self.index.is_some()
+    }
+
+    /// Returns the number of the interval at this place; of several together, of the first.
+    pub(super) fn first_interval(&self, place: usize) -> i64 {
+        self.moments.get(place).map_or(0, |moment| moment.id)
+    }
+
+    /// Returns the place of the first interval whose number is at least this.
+    pub(super) fn place(&self, interval: i64) -> usize {
+        self.moments.partition_point(|moment| moment.id < interval)
+    }
+
+    /// Gives each row of a query of ours to `take`, within the bounds of one table.
+    pub(super) fn table_rows(
+        &self,
+        query: &str,
+        mut take: impl FnMut(&rusqlite::Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.database.bounds().restart();
+        self.database.rows(query, |columns| take(columns.row))
+    }
+
+    /// Gives exits by code of each moment to `take`. Returns false in a recording that does not tell them apart from the rest.
+    pub(super) fn each_total(
+        &self,
+        mut take: impl FnMut(&Moment, u64, BTreeMap<ExitCode, u64>),
+    ) -> Result<bool, Error> {
+        let Some(index) = self.index.as_ref().filter(|_| self.filter.is_all()) else { return Ok(false) };
+        packed::each_total(&self.database, index, &self.moments, |moment, total| {
+            let mut by_code = BTreeMap::new();
+            for (reason, count) in total.by_reason {
+                let known = self.reasons.get(&reason.into());
+                let (_, code) = known.ok_or_else(|| {
+                    self.database.damaged(format!("interval {} has an unknown reason {reason}", moment.id))
+                })?;
+                *by_code.entry(*code).or_default() += count;
+            }
+            take(moment, total.exits, by_code);
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    fn each_packed<E: From<Error>>(
+        &self,
+        index: &Index,
+        sums: bool,
+        who: Who,
+        wanted: impl Fn(&Moment) -> bool,
+        mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (database, moments) = (&self.database, self.moments.as_slice());
+        let Counted::Breakdowns(breakdowns) = &self.counted else { return Ok(()) };
+        database.bounds().restart();
+        let mut packed = Packed::new(database, index, &self.about, &self.reasons, breakdowns);
+        let mut present = Present::new(database.path(), &self.vms, &self.vcpus);
+        let (mut at, mut run_end) = (0, 0);
+        while at < moments.len() {
+            if at >= run_end {
+                at += moments[at..].iter().take_while(|moment| !wanted(moment)).count();
+                run_end = at + moments[at..].iter().take_while(|moment| wanted(moment)).count();
+                if at == moments.len() {
+                    break;
+                }
+            }
+            let (level, end) =
+                if sums { index.longest(moments, at, run_end) } else { (moments[at].level, at + 1) };
+            let moment = Moment::join(&moments[at..end]);
+            present.advance(moment.id, moment.last)?;
+            let mut interval = packed.interval(&moment, level, &present, who)?;
+            self.filter.apply(&mut interval);
+            take(&moment, interval)?;
+            at = end;
+        }
+        Ok(())
     }
 
     pub(super) fn finish(&self, whole: Total) -> Option<Interval> {
@@ -216,8 +345,9 @@ impl Recording {
         numbers: Range<usize>,
         mut take: impl FnMut(Interval) -> Result<(), E>,
     ) -> Result<(), E> {
-        let wanted =
-            |moment: &Moment| usize::try_from(moment.id - 1).is_ok_and(|number| numbers.contains(&number));
+        let some = self.moments.get(numbers.start..numbers.end.min(self.moments.len())).unwrap_or_default();
+        let (Some(first), Some(last)) = (some.first(), some.last()) else { return Ok(()) };
+        let wanted = |moment: &Moment| (first.id..=last.id).contains(&moment.id);
         self.each_moment(Who::All, wanted, |_, interval| take(interval))
     }
 
@@ -228,6 +358,9 @@ impl Recording {
         wanted: impl Fn(&Moment) -> bool,
         mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
     ) -> Result<(), E> {
+        if let Some(index) = &self.index {
+            return self.each_packed(index, false, who, wanted, take);
+        }
         let database = &self.database;
         let Some(first) = self.moments.iter().find(|moment| wanted(moment)) else { return Ok(()) };
         database.bounds().restart();
@@ -243,7 +376,7 @@ impl Recording {
         let mut rows = Rows::new(database, &mut statements, first.id, &self.about, reasons, counted)?;
         let mut present = Present::new(database.path(), &self.vms, &self.vcpus);
         for moment in &self.moments {
-            present.advance(moment.id)?;
+            present.advance(moment.id, moment.id)?;
             if wanted(moment) {
                 let mut interval = rows.interval(moment, &present, who)?;
                 self.filter.apply(&mut interval);

@@ -16,7 +16,7 @@ use rusqlite::{Connection, Statement};
 use std::collections::{BTreeMap, HashMap};
 
 /// No interval has more rows: 8,191 vCPUs, which is all that the collector has room for, with 64 reasons or classes each.
-const MAX_ROWS: usize = 8_191 * 64;
+pub const MAX_ROWS: usize = 8_191 * 64;
 
 /// The most bytes of the name of a loss.
 const MOST_FIGURE: usize = 64;
@@ -24,7 +24,7 @@ const MOST_FIGURE: usize = 64;
 /// Kind of figure that is added up. Over the whole recording each is so small that two together fit in 64
 /// bits.
 #[derive(Clone, Copy)]
-enum Sum {
+pub enum Sum {
     Counts,
     Times,
     Histogram,
@@ -39,6 +39,22 @@ enum Sum {
     VcpuTimes,
     Workers,
     Losses,
+}
+
+/// Sums of the numbers so far, by kind.
+#[derive(Default)]
+pub struct Sums([u64; Sum::Losses as usize + 1]);
+
+impl Sums {
+    /// Takes a number that will be added up.
+    pub fn take(&mut self, database: &Database, sum: Sum, number: u64) -> Result<u64, Error> {
+        let so_far = &mut self.0[sum as usize];
+        *so_far = so_far
+            .checked_add(number)
+            .filter(|sum| *sum <= u64::MAX / 2)
+            .ok_or_else(|| database.damaged(format!("its numbers, {number} among them, are too large")))?;
+        Ok(number)
+    }
 }
 
 /// Place where a recording has what exits were about and led to.
@@ -162,7 +178,7 @@ pub struct Rows<'a> {
     reasons: &'a HashMap<i64, (Level, ExitCode)>,
     counted: &'a Counted,
     cursors: [Option<Cursor<'a>>; Table::Losses as usize + 1],
-    sums: [u64; Sum::Losses as usize + 1],
+    sums: Sums,
 }
 
 /// Key of the rows of one table: a vCPU and a reason, as they are called there.
@@ -183,7 +199,7 @@ impl<'a> Rows<'a> {
             let rows = database.said(statement.query([from]))?;
             cursors[*table as usize] = Some(Cursor::new(database, rows)?);
         }
-        let sums = [0; Sum::Losses as usize + 1];
+        let sums = Sums::default();
         Ok(Rows { database, source: about.source, measured: about.measured, reasons, counted, cursors, sums })
     }
 
@@ -240,11 +256,7 @@ impl<'a> Rows<'a> {
 
     /// Takes a number that will be added up.
     fn sum(&mut self, sum: Sum, number: u64) -> Result<u64, Error> {
-        let so_far = &mut self.sums[sum as usize];
-        *so_far = so_far.checked_add(number).filter(|sum| *sum <= u64::MAX / 2).ok_or_else(|| {
-            self.database.damaged(format!("its numbers, {number} among them, are too large"))
-        })?;
-        Ok(number)
+        self.sums.take(self.database, sum, number)
     }
 
     /// Gives each row of a table that is of this interval to `take`, which returns its key, and leaves those before out.

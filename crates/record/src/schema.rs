@@ -8,8 +8,13 @@ pub const APPLICATION_ID: i32 = 0x6578_7363;
 /// Migrations from each version to the next; `user_version` says how many have been done. One that was
 /// released is never changed, and one between releases may be. What a migration takes away, a reader still
 /// reads from earlier versions; a view takes the place of a table that others may query.
-const MIGRATIONS: [&str; 4] =
-    [FIRST, include_str!("second.sql"), include_str!("third.sql"), include_str!("fourth.sql")];
+const MIGRATIONS: [&str; 5] = [
+    FIRST,
+    include_str!("second.sql"),
+    include_str!("third.sql"),
+    include_str!("fourth.sql"),
+    include_str!("fifth.sql"),
+];
 
 /// The newest version.
 pub const VERSION: usize = MIGRATIONS.len();
@@ -176,6 +181,11 @@ pub fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", i64::try_from(VERSION).unwrap_or(i64::MAX))
+}
+
+/// Makes tables and views of the newest version in a database in memory.
+pub fn make_in_memory(connection: &Connection) -> rusqlite::Result<()> {
+    MIGRATIONS.iter().try_for_each(|migration| connection.execute_batch(migration))
 }
 
 /// A database of an older version, as that made it.

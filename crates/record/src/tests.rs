@@ -218,7 +218,9 @@ fn vms_and_vcpus_come_and_go() {
 fn labels_and_workers_of_nobody_are_damage() {
     let folder = Folder::new("nobody");
     let path = folder.file("x");
-    recorded(&path, &[fixture::single()]).finish("as asked").unwrap();
+    let new = folder.file("new");
+    recorded(&new, &[fixture::single()]).finish("as asked").unwrap();
+    older::make(&new, &path, 4);
     let good = std::fs::read(&path).unwrap();
     let with = |change: &str| {
         std::fs::write(&path, &good).unwrap();
@@ -370,51 +372,82 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     let said = |words: &[&str]| {
         let error = match Recording::open(&path) {
             Err(error) => error.to_string(),
-            Ok(recording) => recording.whole(Part::default()).unwrap_err().to_string(),
+            // Sums first, then every interval.
+            Ok(recording) => {
+                let whole = recording.whole(Part::default()).map(drop);
+                let each = whole.and_then(|()| recording.each(Part::default(), |_| Ok::<_, Error>(())));
+                each.unwrap_err().to_string()
+            }
         };
         for word in words.iter().chain([&path.to_str().unwrap()]) {
             assert!(error.contains(word), "no {word:?} in {error:?}");
         }
     };
-    let with = |change: &str| {
-        std::fs::write(&path, &good).unwrap();
+    let plain = folder.file("plain");
+    older::make(&path, &plain, 4);
+    let plain = std::fs::read(&plain).unwrap();
+    let change = |bytes: &[u8], change: &str| {
+        std::fs::write(&path, bytes).unwrap();
         Connection::open(&path).unwrap().execute_batch(change).unwrap();
     };
+    let with = |what: &str| change(&good, what);
+    // Rows lie plain in recordings of older versions.
+    let with_plain = |what: &str| change(&plain, what);
     with("PRAGMA user_version = 99");
     said(&["schema 99", &format!("up to {VERSION}"), "newer", env!("CARGO_PKG_VERSION")]);
     with("PRAGMA user_version = -3");
     said(&["damaged", "-3"]);
     with("PRAGMA application_id = 7");
     said(&["another program", "0x00000007", "0x65787363"]);
-    with("DROP TABLE spans");
+    with("DROP TABLE blocks");
+    said(&["damaged", "no table blocks"]);
+    with("UPDATE blocks SET level = 3");
+    said(&["block 1 is not in order"]);
+    with("UPDATE blocks SET last_interval = 3, first_interval = 3 WHERE level = 0");
+    said(&["interval 1 is in no block"]);
+    with("UPDATE blocks SET rows = substr(rows, 1, length(rows) - 20)");
+    said(&["damaged", "block"]);
+    with("UPDATE blocks SET rows = zeroblob(9000000)");
+    said(&["damaged"]);
+    with("UPDATE blocks SET rows = (SELECT rows FROM blocks WHERE level = 1)");
+    said(&["other intervals than it says"]);
+    with("UPDATE intervals SET length_ns = length_ns + 1 WHERE id = 2");
+    said(&["has two lengths"]);
+    with("UPDATE vcpus SET id = id + 4000");
+    said(&["vCPU", "not there"]);
+    with("DELETE FROM reasons");
+    said(&["reason", "not known"]);
+    with("DELETE FROM breakdowns");
+    said(&["breakdown", "not known"]);
+    with_plain("DROP TABLE spans");
     said(&["damaged", "no table spans"]);
-    with("ALTER TABLE spans ADD COLUMN more TEXT");
+    with_plain("ALTER TABLE spans ADD COLUMN more TEXT");
     said(&["damaged", "spans is not as"]);
     with("DELETE FROM facts WHERE name = 'source'");
     said(&["damaged", "no fact \"source\""]);
     with("UPDATE facts SET value = 'x' WHERE name = 'measured'");
     said(&["damaged", "\"measured\" is \"x\""]);
-    with("UPDATE exits SET reason = 4000 WHERE interval_id = 2 AND vcpu = 1 AND reason = 5");
+    with_plain("UPDATE exits SET reason = 4000 WHERE interval_id = 2 AND vcpu = 1 AND reason = 5");
     said(&["interval 2", "reason 4000"]);
-    with("UPDATE exits SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1 AND reason = 5");
+    with_plain("UPDATE exits SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1 AND reason = 5");
     said(&["vCPU 4000", "not there"]);
-    with("UPDATE exits SET count = -5 WHERE interval_id = 2 AND vcpu = 1");
+    with_plain("UPDATE exits SET count = -5 WHERE interval_id = 2 AND vcpu = 1");
     said(&["column count", "-5"]);
-    with("UPDATE exits SET time_ns = 9223372036854775807");
+    with_plain("UPDATE exits SET time_ns = 9223372036854775807");
     said(&["too large"]);
-    with("UPDATE exits SET histogram = x'2601'");
+    with_plain("UPDATE exits SET histogram = x'2601'");
     said(&["histogram"]);
-    with("UPDATE exits SET min_ns = 9, max_ns = 8");
+    with_plain("UPDATE exits SET min_ns = 9, max_ns = 8");
     said(&["shortest"]);
     with("UPDATE reasons SET isa = 'arm'");
     said(&["\"arm\"", "vmx, svm and kvm"]);
     with("UPDATE breakdowns SET kind = 'wish', key = NULL WHERE id = 3");
     said(&["breakdown 3", "\"wish\""]);
-    with("UPDATE breakdown_counts SET counts = x'0101ee01'");
+    with_plain("UPDATE breakdown_counts SET counts = x'0101ee01'");
     said(&["interval 1", "breakdown 238"]);
-    with("UPDATE breakdown_counts SET details = x'0101010101'");
+    with_plain("UPDATE breakdown_counts SET details = x'0101010101'");
     said(&["what exits were about"]);
-    with("UPDATE breakdown_counts SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1");
+    with_plain("UPDATE breakdown_counts SET vcpu = 4000 WHERE interval_id = 2 AND vcpu = 1");
     said(&["interval 2", "vCPU 4000", "no row"]);
     with("INSERT INTO console VALUES (1, 2, 'a'), (2, 1, 'b')");
     said(&["lines", "not in order"]);
@@ -428,7 +461,7 @@ fn what_is_no_recording_is_told_with_what_it_is() {
     said(&["marks_left_out", "many"]);
     with("UPDATE intervals SET offset_ns = 5 WHERE id = 2");
     said(&["interval 2 does not follow"]);
-    with("INSERT INTO losses VALUES (1, 'luggage', 1)");
+    with_plain("INSERT INTO losses VALUES (1, 'luggage', 1)");
     said(&["\"luggage\""]);
     with("UPDATE vms SET pid = 5000000000");
     said(&["column pid", "5000000000"]);

@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 #[derive(Default)]
 pub struct Total {
     sum: Sum,
-    /// The intervals, by number, ascending.
-    ids: Vec<i64>,
+    /// Numbers of the intervals: of each or of several together, the first and the last, ascending.
+    ids: Vec<(i64, i64)>,
 }
 
 impl Total {
     /// Adds an interval, which is later than those before.
     pub fn add(&mut self, moment: &Moment, mut interval: Interval) {
-        self.ids.push(moment.id);
+        self.ids.push((moment.id, moment.last));
         interval.vms.clear();
         self.sum.add(interval);
     }
@@ -27,8 +27,9 @@ impl Total {
         let ids = &self.ids;
         // The last interval of these in which something was that came and went then.
         let last_in = |first: i64, last: Option<i64>| {
-            let end = last.map_or(ids.len(), |last| ids.partition_point(|id| *id <= last));
-            ids[..end].last().copied().filter(|id| *id >= first)
+            let end = last.map_or(ids.len(), |last| ids.partition_point(|(id, _)| *id <= last));
+            let (_, id) = *ids[..end].last()?;
+            Some(last.map_or(id, |last| last.min(id))).filter(|id| *id >= first)
         };
         let there =
             vms.iter().filter_map(|life| Some((life.vm.id, life.at(last_in(life.first, life.last)?))));

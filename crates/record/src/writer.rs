@@ -1,25 +1,23 @@
 //! Intervals into a recording.
 
 use super::about::{self, Notes};
-use super::breakdown::{self, Breakdown};
-use super::files::{beside, check_place, in_the_way, remove};
+use super::blocks::{Blocks, Span};
+use super::breakdown;
+use super::files::{beside, check_place, in_the_way, lock_alone, remove};
 use super::keys::{At, Keys};
-use super::{Error, histogram, input, schema, text};
+use super::pack::{BreakdownRow, Content, ExitRow, SpanRow, WorkerRow};
+use super::thin::Keep;
+use super::{Error, input, schema, text};
 use exitscope_analysis::boot_report::{IntervalEvents, LeftOut, Mark, Origin};
 use exitscope_analysis::console::Line;
 use exitscope_analysis::outcome::{Evidence, Outcome};
 use exitscope_analysis::phase_detector::PhaseStart;
-use exitscope_model::{
-    About, Counter, Counters, Interval, Measured, Nested, Split, VcpuSpan, VcpuTime, WorkerSpan, WorkerTimes,
-};
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter};
-use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use exitscope_model::{About, Interval, Measured, VcpuSpan, VcpuTime};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 /// Pages (of 4 KiB) that the log beside the file may have before they go into the file.
@@ -44,6 +42,11 @@ pub struct Writer {
     intervals: i64,
     /// Length of all intervals (ns).
     offset_ns: u64,
+    blocks: Blocks,
+    keep: Option<Keep>,
+    /// Holds a lock on the file, by which another recorder knows of this one. It goes after the connection: whoever closes
+    /// the file gives up SQLite's locks on it (fcntl(2)).
+    lock: File,
 }
 
 impl Writer {
@@ -54,13 +57,17 @@ impl Writer {
     pub fn create(path: &Path, force: bool, about: &About) -> Result<Writer, Error> {
         check_place(path)?;
         if in_the_way(path, force)? {
+            check_unlocked(path)?;
             remove(path).map_err(|cause| Error::Io { doing: "replace", path: path.to_owned(), cause })?;
         }
         let doing = "write";
         let io = |cause| Error::Io { doing, path: path.to_owned(), cause };
         // This alone refuses what has come meanwhile.
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-        Writer::begin(path, about).map_err(|cause| {
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+        if !lock_alone(&lock) {
+            return Err(Error::Recording(path.to_owned()));
+        }
+        Writer::begin(path, about, lock).map_err(|cause| {
             // Nothing was recorded; what failed first is what there is to say.
             let _ = remove(path);
             Error::sqlite(doing, path, cause)
@@ -76,7 +83,7 @@ impl Writer {
         in_the_way(path, force).map(drop)
     }
 
-    fn begin(path: &Path, about: &About) -> rusqlite::Result<Writer> {
+    fn begin(path: &Path, about: &About, lock: File) -> rusqlite::Result<Writer> {
         input::guard_sqlite();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -103,7 +110,21 @@ impl Writer {
             left_out: LeftOut::default(),
             intervals: 0,
             offset_ns: 0,
+            blocks: Blocks::default(),
+            keep: None,
+            lock,
         })
+    }
+
+    /// Thins the recording from here on. It is written before the first interval.
+    ///
+    /// # Errors
+    /// [`Error::TooSmall`] if no recording stays within that size.
+    pub fn keep(&mut self, keep: Keep) -> Result<(), Error> {
+        keep.check(&self.path)?;
+        self.blocks.write_all();
+        self.keep = Some(keep);
+        Ok(())
     }
 
     /// Writes the interval that follows the last one, and what is known about the numbers by now. It is on the disk when
@@ -138,55 +159,37 @@ impl Writer {
         let length_ns = u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX);
         let id = self.intervals + 1;
         let transaction = self.connection.transaction()?;
-        transaction.prepare_cached("INSERT INTO intervals VALUES (?, ?, ?, ?, ?)")?.execute(params![
-            id,
-            wall_ns(interval.start),
-            wall_ns(interval.end),
-            int(self.offset_ns)?,
-            int(length_ns)?
-        ])?;
         if *notes != self.notes {
             write_notes(&transaction, notes)?;
             self.notes = notes.clone();
         }
-        write_events(&transaction, events, id)?;
         if events.left_out != self.left_out {
             write_left_out(&transaction, events.left_out)?;
             self.left_out = events.left_out;
         }
         let mut keys = At { keys: &mut self.keys, transaction: &transaction, interval: id };
         keys.vms(interval)?;
-        for span in &interval.vcpus {
-            let vcpu = keys.vcpu(span.vm, span.vcpu)?;
-            write_span(&transaction, id, vcpu, span, self.measured)?;
-        }
-        let mut breakdowns: BTreeMap<i64, Breakdown> = BTreeMap::new();
-        for row in &interval.rows {
-            let vcpu = keys.vcpu(row.vm, row.vcpu)?;
-            let reason = keys.reason(row.level, row.code)?;
-            write_row(&transaction, (id, vcpu, reason), &row.counters)?;
-            for (what, of) in breakdown::of(&row.counters) {
-                if let Some((id, what)) = keys.breakdown(reason, what)? {
-                    breakdowns.entry(vcpu).or_default().add(id, what, of);
-                }
-            }
-        }
-        for (vcpu, of) in &breakdowns {
-            let [counts, details] = of.encode();
-            let mut statement =
-                transaction.prepare_cached("INSERT INTO breakdown_counts VALUES (?, ?, ?, ?)")?;
-            statement.execute(params![id, vcpu, counts, details])?;
-        }
-        for span in &interval.workers {
-            write_workers(&transaction, id, span)?;
-        }
-        for (figure, count) in interval.loss.figures() {
-            if count > 0 {
-                let mut statement = transaction.prepare_cached("INSERT INTO losses VALUES (?, ?, ?)")?;
-                statement.execute(params![id, figure.key, int(count)?])?;
-            }
-        }
+        let content = content(&mut keys, interval, length_ns, self.measured)?;
         keys.forget_ended()?;
+        let span = Span {
+            first: id,
+            last: id,
+            start_ns: wall_ns(interval.start),
+            end_ns: wall_ns(interval.end),
+            offset_ns: self.offset_ns,
+            length_ns,
+        };
+        let known = &self.keys;
+        let ended = self.blocks.add(&transaction, span, content, &|breakdown| known.of(breakdown))?;
+        // Phases look for the interval that they begin with.
+        write_events(&transaction, events, id)?;
+        if let Some(keep) = self.keep.filter(|keep| ended || keep.max_size.is_some()) {
+            let length = Duration::from_nanos(self.offset_ns.saturating_add(length_ns));
+            if !keep.thin(&transaction, length)? {
+                let size = keep.max_size.unwrap_or(0);
+                return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(NoRoom(size))));
+            }
+        }
         transaction.commit()?;
         self.intervals = id;
         self.offset_ns = self.offset_ns.saturating_add(length_ns);
@@ -251,11 +254,15 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Full`] where there is no room left for that; what was written stays readable, with the log beside it.
-    pub fn finish(self, how: &str) -> Result<(), Error> {
+    pub fn finish(mut self, how: &str) -> Result<(), Error> {
         self.end(how).map_err(|cause| self.explain(cause))
     }
 
-    fn end(&self, how: &str) -> rusqlite::Result<()> {
+    fn end(&mut self, how: &str) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let known = &self.keys;
+        self.blocks.end(&transaction, &|breakdown| known.of(breakdown))?;
+        transaction.commit()?;
         self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('end', ?)", [how])?;
         checkpoint(&self.connection)?;
         // Without the log, a medium that cannot be written to is no hindrance. Where another program reads at the
@@ -269,17 +276,21 @@ impl Writer {
 
     /// Takes the recording back, as one that never began.
     pub fn discard(self) -> io::Result<()> {
-        let Writer { connection, path, .. } = self;
+        let Writer { connection, path, lock, .. } = self;
         drop(connection);
+        drop(lock);
         remove(&path)
     }
 
     fn explain(&self, cause: rusqlite::Error) -> Error {
         match cause {
-            rusqlite::Error::ToSqlConversionFailure(ref inner) => match inner.downcast_ref::<TooLarge>() {
-                Some(TooLarge(number)) => Error::TooLarge(*number),
-                None => Error::sqlite("write", &self.path, cause),
-            },
+            rusqlite::Error::ToSqlConversionFailure(ref inner) => {
+                match (inner.downcast_ref::<TooLarge>(), inner.downcast_ref::<NoRoom>()) {
+                    (Some(TooLarge(number)), _) => Error::TooLarge(*number),
+                    (_, Some(NoRoom(size))) => Error::TooSmall { path: self.path.clone(), size: *size },
+                    _ => Error::sqlite("write", &self.path, cause),
+                }
+            }
             cause => Error::sqlite("write", &self.path, cause),
         }
     }
@@ -294,6 +305,14 @@ fn absolute(path: &Path) -> PathBuf {
     }
 }
 
+/// Checks that no recorder is writing a file that will be replaced.
+fn check_unlocked(path: &Path) -> Result<(), Error> {
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    // A link is replaced, and not what it leads to.
+    let Ok(file) = open else { return Ok(()) };
+    if lock_alone(&file) { Ok(()) } else { Err(Error::Recording(path.to_owned())) }
+}
+
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
@@ -302,8 +321,12 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 #[error("{0} is too large")]
 struct TooLarge(u64);
 
+#[derive(Debug, thiserror::Error)]
+#[error("{0} bytes are too few")]
+struct NoRoom(u64);
+
 /// A figure as SQLite has it.
-fn int(number: u64) -> rusqlite::Result<i64> {
+pub(super) fn int(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|_| rusqlite::Error::ToSqlConversionFailure(Box::new(TooLarge(number))))
 }
 
@@ -357,86 +380,65 @@ pub(super) fn no_time(measured: Measured) -> Option<VcpuTime> {
     (measured != Measured::Counts).then(VcpuTime::default)
 }
 
-/// Writes the times of a VM's workers.
-fn write_workers(transaction: &Transaction<'_>, id: i64, span: &WorkerSpan) -> rusqlite::Result<()> {
-    let figures = WorkerTimes::FIGURES.iter().map(|figure| int(figure.ns(&span.times)));
-    let values: Vec<i64> =
-        [Ok(id), Ok(span.vm.0.cast_signed())].into_iter().chain(figures).collect::<Result<_, _>>()?;
-    let places = vec!["?"; values.len()].join(", ");
-    transaction
-        .prepare_cached(&format!("INSERT INTO workers VALUES ({places})"))?
-        .execute(params_from_iter(values))?;
-    Ok(())
-}
-
-fn write_span(
-    transaction: &Transaction<'_>,
-    id: i64,
-    vcpu: i64,
-    span: &VcpuSpan,
+/// Rows of an interval by the keys of the recording.
+fn content(
+    keys: &mut At<'_>,
+    interval: &Interval,
+    length_ns: u64,
     measured: Measured,
-) -> rusqlite::Result<()> {
-    // Of a vCPU that did nothing, that it is there says enough.
-    if span.exits == 0 && span.kvm_exits == Some(0) && span.time == no_time(measured) {
-        return Ok(());
-    }
-    let part = |part: fn(&VcpuTime) -> u64| span.time.as_ref().map(part).map(int).transpose();
-    let mut statement =
-        transaction.prepare_cached("INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
-    statement.execute(params![
-        id,
-        vcpu,
-        int(span.exits)?,
-        span.kvm_exits.map(int).transpose()?,
-        part(|time| time.guest_ns)?,
-        part(|time| time.kernel_ns)?,
-        part(|time| time.user_ns)?,
-        part(|time| time.waiting_ns)?,
-        part(|time| time.halted_ns)?,
-        part(|time| time.polled_ns)?,
-    ])?;
-    Ok(())
-}
-
-fn write_row(
-    transaction: &Transaction<'_>,
-    (id, vcpu, reason): (i64, i64, i64),
-    counters: &Counters,
-) -> rusqlite::Result<()> {
-    static EXITS: LazyLock<String> = LazyLock::new(|| {
-        insert("exits", &["count", "time_ns", "min_ns", "max_ns", "histogram"], Split::COUNTERS)
-    });
-    static NESTED: LazyLock<String> = LazyLock::new(|| insert("nested", &[], Nested::COUNTERS));
-    let key = [id, vcpu, reason].map(Value::Integer);
-    let maybe = |number: Option<u64>| Ok::<_, rusqlite::Error>(number.map(int).transpose()?.into());
-    let exits = [
-        int(counters.count)?.into(),
-        int(counters.time_ns)?.into(),
-        maybe(counters.extremes.map(|extremes| extremes.min_ns))?,
-        maybe(counters.extremes.map(|extremes| extremes.max_ns))?,
-        histogram::encode(&counters.histogram).into(),
-    ];
-    let plain = |part: &'static [Counter]| {
-        part.iter()
-            .map(|counter| int(counter.get(counters)).map(Value::Integer))
-            .collect::<Result<Vec<_>, _>>()
+) -> rusqlite::Result<Content> {
+    let mut content = Content {
+        interval: keys.interval.unsigned_abs(),
+        length_ns,
+        workers: interval.workers.iter().map(|span| WorkerRow { vm: span.vm.0, times: span.times }).collect(),
+        loss: interval.loss,
+        ..Content::default()
     };
-    let exits = key.iter().cloned().chain(exits).chain(plain(Split::COUNTERS)?);
-    transaction.prepare_cached(&EXITS)?.execute(params_from_iter(exits))?;
-    if counters.nested != Nested::default() {
-        let nested = key.into_iter().chain(plain(Nested::COUNTERS)?);
-        transaction.prepare_cached(&NESTED)?.execute(params_from_iter(nested))?;
+    for span in &interval.vcpus {
+        let vcpu = key(keys.vcpu(span.vm, span.vcpu)?)?;
+        let VcpuSpan { exits, kvm_exits, time, .. } = *span;
+        // Of a vCPU that did nothing, that it is there says enough.
+        if exits > 0 || kvm_exits != Some(0) || time != no_time(measured) {
+            content.spans.push(SpanRow { vcpu, exits, kvm_exits, time });
+        }
     }
-    Ok(())
+    let mut last = None;
+    for row in &interval.rows {
+        // The rows of a vCPU lie together.
+        let vcpu = match last {
+            Some((vm, number, vcpu)) if (vm, number) == (row.vm, row.vcpu) => vcpu,
+            _ => key(keys.vcpu(row.vm, row.vcpu)?)?,
+        };
+        last = Some((row.vm, row.vcpu, vcpu));
+        let reason = keys.reason(row.level, row.code)?;
+        for (what, counters) in breakdown::of(&row.counters) {
+            if let Some((id, _)) = keys.breakdown(reason, what)? {
+                content.breakdowns.push(BreakdownRow { vcpu, breakdown: id.into(), counters });
+            }
+        }
+        content.rows.push(ExitRow::new((vcpu, key(reason)?), &row.counters));
+    }
+    content.spans.sort_unstable_by_key(|row| row.vcpu);
+    content.rows.sort_unstable_by_key(|row| (row.vcpu, row.reason));
+    // What is not told apart may come several times.
+    content.breakdowns.sort_by_key(|row| (row.vcpu, row.breakdown));
+    content.breakdowns.dedup_by(|next, row| {
+        let same = (next.vcpu, next.breakdown) == (row.vcpu, row.breakdown);
+        if same {
+            row.counters.add(&next.counters);
+        }
+        same
+    });
+    match content.largest() {
+        number if number > i64::MAX.unsigned_abs() => int(number).map(|_| content),
+        _ => Ok(content),
+    }
 }
 
-/// Statement that inserts a row of a vCPU and a reason: its key, some columns, and a column for each of some counters.
-fn insert(table: &str, columns: &[&str], counters: &[Counter]) -> String {
-    let key = ["interval_id", "vcpu", "reason"];
-    let names: Vec<&str> =
-        key.iter().chain(columns).copied().chain(counters.iter().map(|counter| counter.key)).collect();
-    let places = vec!["?"; names.len()].join(", ");
-    format!("INSERT INTO {table} ({}) VALUES ({places})", names.join(", "))
+/// A key in a block.
+fn key(key: i64) -> rusqlite::Result<u32> {
+    u32::try_from(key)
+        .map_err(|_| rusqlite::Error::ToSqlConversionFailure(Box::new(TooLarge(key.unsigned_abs()))))
 }
 
 /// Lines, marks and phases that came with this interval.

@@ -1,9 +1,11 @@
 //! Tables of medians and spreads over the runs: queries over their recordings, printed as Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
 use exitscope_model::Summary;
+use exitscope_record::{Part, Recording};
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -61,15 +63,27 @@ impl Results {
         let sqlite = |error: rusqlite::Error| format!("SQLite: {error}");
         let path = recording.to_str().ok_or("its path is not UTF-8")?;
         self.database.execute("ATTACH ? AS recording", [path]).map_err(broken)?;
-        let added =
-            check(&self.database, cell).and_then(|()| self.copy(cell_number, cell, run).map_err(sqlite));
+        let added = check(&self.database, cell).and_then(|()| {
+            let reasons = reasons(recording).map_err(|error| error.to_string())?;
+            self.copy(cell_number, cell, run, &reasons).map_err(sqlite)
+        });
         self.database.execute("DETACH recording", []).map_err(sqlite)?;
         added
     }
 
-    fn copy(&mut self, cell_number: u32, cell: &Cell, run: &Run) -> rusqlite::Result<Counted> {
+    fn copy(
+        &mut self,
+        cell_number: u32,
+        cell: &Cell,
+        run: &Run,
+        reasons: &[(f64, String, i64)],
+    ) -> rusqlite::Result<Counted> {
         let transaction = self.database.transaction()?;
         let id: i64 = transaction.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+        for (second, reason, exits) in reasons {
+            let insert = "INSERT INTO interval_reasons VALUES (?, ?, ?, ?)";
+            transaction.execute(insert, params![id, second, reason, exits])?;
+        }
         let mut statements = rusqlite::Batch::new(&transaction, include_str!("copy.sql"));
         while let Some(mut statement) = statements.next()? {
             match statement.parameter_count() {
@@ -124,6 +138,24 @@ impl Results {
         let rows: Vec<Vec<String>> = statement.query_map([], texts)?.collect::<rusqlite::Result<_>>()?;
         Ok(std::iter::once(head).chain(rows).collect())
     }
+}
+
+/// Exits of each interval by reason, with the second at which it began. SQL alone does not read them: they are packed.
+fn reasons(recording: &Path) -> Result<Vec<(f64, String, i64)>, exitscope_record::Error> {
+    let recording = Recording::open(recording)?;
+    let seconds: Vec<f64> = recording.moments().map(|(begin, _)| begin.as_secs_f64()).collect();
+    let (mut all, mut seconds) = (Vec::new(), seconds.into_iter());
+    recording.each_active(Part::default(), |interval| {
+        let mut by_reason: BTreeMap<String, i64> = BTreeMap::new();
+        for row in &interval.rows {
+            let exits = i64::try_from(row.counters.count).unwrap_or(i64::MAX);
+            *by_reason.entry(exitscope_reason::name(row.code).to_string()).or_default() += exits;
+        }
+        let second = seconds.next().unwrap_or_default();
+        all.extend(by_reason.into_iter().map(|(reason, exits)| (second, reason, exits)));
+        Ok::<_, exitscope_record::Error>(())
+    })?;
+    Ok(all)
 }
 
 fn broken(error: rusqlite::Error) -> String {

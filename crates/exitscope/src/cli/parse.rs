@@ -4,7 +4,7 @@ use crate::top;
 use exitscope_model::figure::{FIGURES, Figure};
 use exitscope_model::{DetailKind, ExitCode, KINDS, Keys};
 use exitscope_reason as reason;
-use exitscope_record::When;
+use exitscope_record::{LEAST_SIZE, When};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -133,6 +133,28 @@ pub fn parse_numbers(text: &str) -> Result<Numbers, String> {
         numbers.extend(from..=to);
     }
     Ok(Numbers(numbers))
+}
+
+/// Reads a size in bytes: a number with K, M, G or T, which are powers of 1024, or without.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let wrong = || format!("{text:?} is no size; give e.g. 500M or 2G");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let shift = match text[digits..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" | "KIB" => 10,
+        "M" | "MIB" => 20,
+        "G" | "GIB" => 30,
+        "T" | "TIB" => 40,
+        _ => return Err(wrong()),
+    };
+    let size =
+        number.checked_mul(1 << shift).filter(|size| i64::try_from(*size).is_ok()).ok_or_else(wrong)?;
+    if size < LEAST_SIZE {
+        return Err(format!("a recording takes at least {}M", LEAST_SIZE >> 20));
+    }
+    Ok(size)
 }
 
 pub fn parse_time(text: &str) -> Result<Duration, String> {

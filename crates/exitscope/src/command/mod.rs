@@ -12,6 +12,7 @@ mod recorder;
 mod report;
 mod select;
 mod selftest;
+mod sql;
 mod stat;
 mod summary;
 mod top;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Mark(args) => (mark::run(&args), 1),
         Command::Diff(args) => (diff::run(&args), 1),
         Command::Report(args) => (report::run(&args), 1),
+        Command::Sql(args) => (sql::run(&args), 1),
         Command::Top(args) => (top::run(&args), 1),
         Command::Advise(args) => (advise::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),

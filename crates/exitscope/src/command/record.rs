@@ -4,16 +4,26 @@ use super::{recorder, select};
 use crate::cli;
 use crate::engine::sinks::Recording;
 use crate::engine::{End, Events, Session, Sinks, Terminal, Times};
+use anyhow::bail;
 use exitscope_collect::Options;
-use exitscope_record::{self as record, Writer};
+use exitscope_record::{self as record, Keep, Writer};
 use exitscope_view::unit;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// Time for which intervals are kept as they were recorded, if a recording is thinned at all and nothing else is asked for.
+const FULL: Duration = Duration::from_secs(3600);
 
 /// Counts, and records.
 ///
 /// # Errors
 /// If nothing can be counted, the command cannot be run, or the file cannot be written.
 pub fn run(args: &cli::Record) -> anyhow::Result<ExitCode> {
+    if args.full.is_some() && args.keep.is_none() && args.max_size.is_none() {
+        bail!(
+            "--full says how long intervals are kept before they are thinned: give --keep or --max-size with it"
+        );
+    }
     let rules = recorder::rules(args.phases.as_deref())?;
     let options =
         Options { guest: args.console, ..select::narrowed(&args.watch, &args.choose, &args.command)? };
@@ -27,7 +37,12 @@ pub fn run(args: &cli::Record) -> anyhow::Result<ExitCode> {
     // Only now, when it counts: an older recording is not given up for one that never begins.
     let about = recorder::about(&args.command, args.interval, session.sampler());
     recorder::listen_for_marks(&mut session);
-    let mut recording = Recording::new(Writer::create(&args.output, args.force, &about)?)
+    let mut writer = Writer::create(&args.output, args.force, &about)?;
+    if args.keep.is_some() || args.max_size.is_some() {
+        let full = args.full.unwrap_or(FULL);
+        writer.keep(Keep { full, keep: args.keep, max_size: args.max_size })?;
+    }
+    let mut recording = Recording::new(writer)
         // The terminal is the command's.
         .with_progress(!args.command.is_empty());
     let started = match &mut terminal {

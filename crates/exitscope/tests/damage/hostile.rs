@@ -1,13 +1,14 @@
 //! Recordings that were made to harm who reads them: each is read or refused within bounds that follow from its length.
 
 use super::forge::{Forge, Tree, Value, text};
-use super::{ALONE, MOST, NOW, Scratch, WORK, recorded, report};
+use super::{ALONE, MOST, NOW, Scratch, WORK, interval, recorded, report};
 use exitscope::top::Accumulator;
-use exitscope_model::Row;
-use exitscope_record::{Error, Part, Recording};
+use exitscope_model::{Interval, Row, VcpuSpan};
+use exitscope_record::{Error, Notes, Part, Recording};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// More than this, and twice its length, no file may take at once.
 const MEMORY: usize = 64 << 20;
@@ -74,24 +75,29 @@ fn rows_that_share_their_bytes_are_refused() {
     let marks = |number| {
         vec![Value::Null, int(number), Value::Text(b"hand".into()), Value::Null, Value::Null, text(512)]
     };
-    let exits = |number: u64| {
-        let times = [1, 10, 1, 1, 0, 0, 0, 0, 0].map(int);
-        let key = [int(1 + number / 1000), int(number % 3), int(number % 10)];
-        [&key[..], &times, &[Value::Blob([&[0][..], &[1; 37], &[0; 300]].concat())]].concat()
-    };
-    let used = |number: u64| {
-        let counts = (0..40_000_u64).flat_map(|key| [(key >> 8), key & 0xff, 1]);
-        let counts = [2, 1].into_iter().chain(counts).map(|byte| u8::try_from(byte).unwrap()).collect();
-        vec![int(1 + number / 1000), int(number % 1000), Value::Blob(counts), Value::Blob(Vec::new())]
+    // Blocks that share their bytes, each of which looks like the next.
+    let block: Vec<u8> = Connection::open(&good.0)
+        .unwrap()
+        .query_row("SELECT rows FROM blocks ORDER BY id LIMIT 1", [], |row| row.get(0))
+        .unwrap();
+    let blocks = |number: u64| {
+        let rows = block.iter().copied().chain(std::iter::repeat_n(0, 100_000)).collect();
+        vec![
+            Value::Null,
+            int(0),
+            int(1 + number),
+            int(1 + number),
+            Value::Blob(block.clone()),
+            Value::Blob(rows),
+        ]
     };
     type Rows<'a> = (&'a str, Tree, u64, &'a dyn Fn(u64) -> Vec<Value>);
-    let all: [Rows<'_>; 6] = [
+    let all: [Rows<'_>; 5] = [
         ("facts", Tree::Index, 300, &facts),
         ("vms", Tree::Table, 1000, &vms),
         ("console", Tree::Table, 3000, &console),
         ("marks", Tree::Table, 3000, &marks),
-        ("exits", Tree::Index, 6000, &exits),
-        ("breakdown_counts", Tree::Index, 1000, &used),
+        ("blocks", Tree::Table, 2000, &blocks),
     ];
     for (table, tree, rows, row) in all {
         let mut forge = Forge::of(&good.0, &file.0, 512, nothing);
@@ -108,30 +114,28 @@ fn trees_without_end_are_refused() {
     let (good, file) = (good(), Scratch::new("endless"));
     let int = Value::Int;
     let word = |text: &str| Value::Text(text.as_bytes().into());
-    let rows: [(&str, Tree, Vec<Value>); 8] = [
+    let rows: [(&str, Tree, Vec<Value>); 7] = [
         ("facts", Tree::Index, vec![word("cpu"), word("1")]),
-        ("intervals", Tree::Table, vec![Value::Null, int(0), int(0), int(0), int(0)]),
+        ("intervals", Tree::Table, vec![Value::Null, int(0), int(0), int(0), int(0), int(0)]),
+        ("minutes", Tree::Table, vec![Value::Null, int(1), int(0), int(0), int(0), int(0), int(0)]),
         ("vcpus", Tree::Table, vec![Value::Null, int(1), int(1), int(1), Value::Null]),
         ("reasons", Tree::Table, vec![Value::Null, int(1), word("svm"), int(1), word("x")]),
         ("phases", Tree::Table, vec![Value::Null, word("x"), int(1)]),
         (
-            "spans",
-            Tree::Index,
-            vec![int(1), int(0), int(1), int(1), int(1), int(1), int(1), int(1), int(1), int(1)],
+            "blocks",
+            Tree::Table,
+            vec![Value::Null, int(0), int(1), int(1), Value::Blob(vec![1; 9]), Value::Blob(vec![1; 9])],
         ),
-        (
-            "breakdown_counts",
-            Tree::Index,
-            vec![int(1), int(0), Value::Blob(vec![1, 1, 0, 1]), Value::Blob(vec![])],
-        ),
-        ("losses", Tree::Index, vec![int(1), word("torn"), int(1)]),
     ];
     for (table, tree, row) in rows {
         let mut forge = Forge::of(&good.0, &file.0, 4096, nothing);
         let root = forge.root(table);
         forge.endless(root, tree, &row);
         let length = forge.save();
-        let words = if table == "intervals" { "does not follow" } else { "order" };
+        let words = match table {
+            "intervals" | "minutes" => "does not follow",
+            _ => "order",
+        };
         refused(table, &file.0, length, words);
     }
     // The schema itself, and a table that SQLite reads with it.
@@ -144,7 +148,11 @@ fn trees_without_end_are_refused() {
     refused("schema", &file.0, length, "steps of SQLite");
     let mut forge = Forge::of(&good.0, &file.0, 4096, |file| file.execute_batch("ANALYZE").unwrap());
     let root = forge.root("sqlite_stat1");
-    forge.endless(root, Tree::Table, &[word("exits"), word("sqlite_autoindex_exits_1"), word("9 1 1 1")]);
+    forge.endless(
+        root,
+        Tree::Table,
+        &[word("hour_exits"), word("sqlite_autoindex_hour_exits_1"), word("9 1 1 1")],
+    );
     let length = forge.save();
     bounded("statistics", &file.0, length);
 }
@@ -152,17 +160,65 @@ fn trees_without_end_are_refused() {
 #[test]
 fn many_that_do_nothing_cost_no_more_than_they_say() {
     let _alone = ALONE.lock();
-    let (good, file) = (good(), Scratch::new("idle"));
+    let (good, file) = (Scratch::new("good"), Scratch::new("idle"));
+    let mut writer = recorded(&good.0);
+    let nobody = Interval {
+        vms: Default::default(),
+        vcpus: Vec::new(),
+        workers: Vec::new(),
+        rows: Vec::new(),
+        length: Duration::ZERO,
+        ..interval(0)
+    };
+    for _ in 0..4000 {
+        writer.write(&nobody, &Notes::default()).unwrap();
+    }
+    writer.finish("as asked").unwrap();
     let change = |file: &Connection| {
         let made = "
+            INSERT INTO vms SELECT 3, pid, name, vmm, command, 1, NULL, 0 FROM vms LIMIT 1;
             WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 8100)
-                INSERT INTO vcpus SELECT n, 1, n, 1, NULL FROM n;
-            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 4000)
-                INSERT INTO intervals SELECT n, 0, 0, (SELECT sum(length_ns) FROM intervals), 0 FROM n;";
+                INSERT INTO vcpus SELECT n, 3, n, 1, NULL FROM n;";
         file.execute_batch(made).unwrap();
     };
     let length = Forge::of(&good.0, &file.0, 4096, change).save();
     assert!(bounded("idle", &file.0, length).is_none());
+}
+
+/// Blocks that claim more than they have: bytes, rows, intervals.
+#[test]
+fn blocks_that_unpack_to_more_than_they_may_are_refused() {
+    let _alone = ALONE.lock();
+    let (good, file) = (good(), Scratch::new("bomb"));
+    let bomb = zstd::bulk::compress(&vec![0; 1 << 30], 3).unwrap();
+    // One interval of a million rows of zeros, in 90 bytes: 13 numbers in front, then columns.
+    let mut rows = vec![1, 1, 0, 0, 0xc0, 0x84, 0x3d];
+    rows.resize(60, 0);
+    let claims = zstd::bulk::compress(&[&[60, 0][..], &rows].concat(), 3).unwrap();
+    for (name, rows, words) in [
+        ("bomb", bomb, "say that they unpack to 1073741824"),
+        ("claims", claims, "no checksum"),
+        ("nothing", Vec::new(), "no frame of zstd"),
+        ("zeros", vec![0; 1 << 20], "no frame of zstd"),
+    ] {
+        let change = |file: &Connection| {
+            for column in ["rows", "totals"] {
+                let update = format!("UPDATE blocks SET {column} = ?");
+                file.execute(&update, [&rows]).unwrap();
+            }
+        };
+        let length = Forge::of(&good.0, &file.0, 4096, change).save();
+        refused(name, &file.0, length, words);
+    }
+}
+
+/// An interval of these vCPUs of one VM, each with so many of the rows that a vCPU has.
+fn with_vcpus(vcpus: std::ops::Range<u32>, rows: usize) -> Interval {
+    let mut whole = interval(0);
+    let (span, of_one) = (whole.vcpus[0], whole.rows[..rows].to_vec());
+    whole.vms.retain(|vm, _| *vm == span.vm);
+    let rows = vcpus.clone().flat_map(|vcpu| of_one.iter().map(move |row| Row { vcpu, ..row.clone() }));
+    Interval { rows: rows.collect(), vcpus: vcpus.map(|vcpu| VcpuSpan { vcpu, ..span }).collect(), ..whole }
 }
 
 #[test]
@@ -172,22 +228,18 @@ fn many_rows_take_memory_as_their_file_does() {
     let reasons = |file: &Connection| {
         let made = "
             WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 60000)
-                INSERT INTO reasons SELECT n, 1, 'svm', n, 'x' FROM n;
-            INSERT INTO exits SELECT 1, 0, id, 1, 1, 1, 1, 0, 0, 0, 0, 0, x'0001' FROM reasons WHERE id >= 100;";
+                INSERT INTO reasons SELECT n, 1, 'svm', n, 'x' FROM n;";
         file.execute_batch(made).unwrap();
     };
     let length = Forge::of(&good.0, &file.0, 4096, reasons).save();
     refused("reasons", &file.0, length, "more than 2048 reasons");
-    let vcpus = |file: &Connection| {
-        let made = "
-            WITH RECURSIVE n (n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 6099)
-                INSERT INTO vcpus SELECT n, 1, n, 1, NULL FROM n;
-            INSERT INTO exits SELECT 1, vcpus.id, reasons.id, 1, 1, 1, 1, 0, 0, 0, 0, 0, x'0001'
-                FROM vcpus, reasons WHERE vcpus.id >= 100 AND reasons.id < 10;";
-        file.execute_batch(made).unwrap();
-    };
-    let length = Forge::of(&good.0, &file.0, 4096, vcpus).save();
-    // 10 rows of each.
+    drop(file);
+    // All rows are the same, which no real ones are: nothing packs better.
+    let file = Scratch::new("many");
+    let mut writer = recorded(&file.0);
+    writer.write(&with_vcpus(0..6000, 10), &Notes::default()).unwrap();
+    writer.finish("as asked").unwrap();
+    let length = file.0.metadata().unwrap().len();
     let unpacked = length + 60_000 * u64::try_from(size_of::<Row>()).unwrap();
     assert!(bounded("vcpus", &file.0, unpacked).is_none());
 }
@@ -195,19 +247,14 @@ fn many_rows_take_memory_as_their_file_does() {
 #[test]
 fn steps_forward_cost_what_they_bring() {
     let _alone = ALONE.lock();
-    let (good, file) = (good(), Scratch::new("steps"));
+    let file = Scratch::new("steps");
     // 3,000 intervals, each of which has a row of a vCPU that no other has.
-    let change = |file: &Connection| {
-        let made = "
-            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
-                INSERT INTO intervals SELECT n, 0, 0, (SELECT sum(length_ns) FROM intervals), 0 FROM n;
-            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
-                INSERT INTO vcpus SELECT n + 100, 1, n + 100, n, n FROM n;
-            WITH RECURSIVE n (n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
-                INSERT INTO exits SELECT n, n + 100, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, x'0001' FROM n;";
-        file.execute_batch(made).unwrap();
-    };
-    let length = usize::try_from(Forge::of(&good.0, &file.0, 4096, change).save()).unwrap();
+    let mut writer = recorded(&file.0);
+    for number in 11..=3000 {
+        writer.write(&with_vcpus(100 + number..101 + number, 1), &Notes::default()).unwrap();
+    }
+    writer.finish("as asked").unwrap();
+    let length = usize::try_from(file.0.metadata().unwrap().len()).unwrap();
     let recording = Recording::open(&file.0).unwrap();
     let mut seen = Accumulator::default().adding();
     let before = WORK.load(Ordering::Relaxed);

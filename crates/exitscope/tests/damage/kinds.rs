@@ -41,7 +41,18 @@ fn lengths_that_lie_are_refused() {
     let (most, large, negative) =
         ([0xff; 9], [0x87, 0xff, 0xff, 0xff, 0x7f], [0x90, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0]);
     let lies: [&[u8]; 3] = [&most, &large, &negative];
-    for table in ["intervals", "vms", "vcpus", "reasons", "console", "marks", "phases", "breakdowns"] {
+    for table in [
+        "intervals",
+        "minutes",
+        "blocks",
+        "vms",
+        "vcpus",
+        "reasons",
+        "console",
+        "marks",
+        "phases",
+        "breakdowns",
+    ] {
         for lie in lies {
             for field in 0..3 {
                 let mut forge = Forge::of(&good.0, &file.0, 4096, nothing);
@@ -54,7 +65,7 @@ fn lengths_that_lie_are_refused() {
             }
         }
     }
-    for table in ["facts", "exits", "spans", "nested", "breakdown_counts", "losses", "kvm_parameters"] {
+    for table in ["facts", "hour_exits", "hour_spans", "labels", "kvm_parameters"] {
         for lie in lies {
             for parts in [[lie, &[2, 1]], [&[40], lie]] {
                 let mut forge = Forge::of(&good.0, &file.0, 4096, nothing);
@@ -80,7 +91,7 @@ fn schemas_with_more_than_tables_do_no_harm() {
     let statements = [
         // Indexes that SQLite would like to use: of expressions, partial, over all columns.
         "CREATE INDEX i ON intervals (id, start_ns, end_ns, offset_ns, length_ns);
-         CREATE INDEX j ON exits (interval_id, vcpu, reason, count, time_ns) WHERE count > 0;
+         CREATE INDEX j ON blocks (id, level, first_interval, last_interval) WHERE level >= 0;
          CREATE INDEX k ON facts (length(value || name))"
             .to_owned(),
         // What runs when something is read, or would.
@@ -105,7 +116,7 @@ fn schemas_with_more_than_tables_do_no_harm() {
         format!("INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 2, 'CREATE TABLE v ({})')", vec!["a"; 20_000].join(", a")),
         format!("INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 2, '{}')", "x".repeat(2 << 20)),
         // Roots that are others', or nobody's.
-        "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'exits') WHERE name = 'spans'".to_owned(),
+        "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'blocks') WHERE name = 'minutes'".to_owned(),
         "UPDATE sqlite_schema SET rootpage = 1 WHERE name = 'vms'".to_owned(),
         "UPDATE sqlite_schema SET rootpage = 2147483647 WHERE name = 'facts'".to_owned(),
         "UPDATE sqlite_schema SET rootpage = -5 WHERE name = 'console'".to_owned(),
@@ -128,7 +139,7 @@ fn schemas_with_more_than_tables_do_no_harm() {
 fn pages_that_are_no_trees_are_refused() {
     let _alone = ALONE.lock();
     let (good, file) = (good(), Scratch::new("pages"));
-    let tables = ["facts", "intervals", "vms", "exits", "breakdown_counts", "marks"];
+    let tables = ["facts", "intervals", "vms", "minutes", "blocks", "marks"];
     for table in tables {
         // A cell count that the page has no room for, cells that lie in the header, an inner node that is its own child.
         for change in [
@@ -218,7 +229,9 @@ fn claim(log: &mut [u8], pages: u32) {
 fn one_page_in_two_trees_does_no_harm() {
     let _alone = ALONE.lock();
     let (good, file) = (good(), Scratch::new("joined"));
-    for (table, other) in [("spans", "exits"), ("nested", "exits"), ("losses", "facts"), ("vcpus", "vms")] {
+    for (table, other) in
+        [("blocks", "vms"), ("minutes", "intervals"), ("hour_losses", "facts"), ("vcpus", "vms")]
+    {
         let mut forge = Forge::of(&good.0, &file.0, 4096, nothing);
         let (root, from) = (forge.root(table), forge.root(other));
         let page = forge.page(from);

@@ -3,24 +3,24 @@
 //! Rows of one reason and vCPU lie together, interval after interval, so that numbers of one column are alike. What can be told
 //! from other columns is not told again: a time is written as the difference to what its histogram leads to expect.
 
-use super::column::{Decoder, Encoder, from_zigzag, zigzag};
-use super::content::{BreakdownRow, Content, ExitRow, SpanRow, WorkerRow};
+use super::column::{Decoder, Encoder, Runs, from_zigzag, zigzag};
+use super::content::{BreakdownRow, Content, ExitRow, Kind, Of, SpanRow, WorkerRow};
 use super::frame;
 use exitscope_model::{
     BUCKETS, DetailCounters, Extremes, Histogram, Loss, Nested, Split, VcpuTime, WorkerFigure, WorkerTimes,
 };
 
 /// The most rows of a block, of all kinds together.
-pub const MOST_ROWS: usize = 1 << 16;
+const MOST_ROWS: usize = 1 << 17;
 
 /// The most intervals of a block.
-pub const MOST_INTERVALS: usize = 1 << 12;
+const MOST_INTERVALS: usize = 1 << 12;
 
 /// Bytes that a block has for each of its rows at least.
 const LEAST_PER_ROW: usize = 8;
 
 /// Columns of a row of exits, without those of its histogram's buckets.
-const EXIT_COLUMNS: usize = 17;
+const EXIT_COLUMNS: usize = 18;
 /// Columns of a vCPU.
 const SPAN_COLUMNS: usize = 9;
 /// Columns of a breakdown.
@@ -34,12 +34,12 @@ impl Block {
     ///
     /// # Errors
     /// Those of zstd.
-    pub fn pack(contents: &[Content]) -> Result<Vec<u8>, String> {
+    pub fn pack(contents: &[Content], of: Of<'_>) -> Result<Vec<u8>, String> {
         let mut encoder = Encoder::default();
         encoder.number(contents.len() as u64);
         encoder.number(contents.first().map_or(0, |first| first.interval));
         let lengths: Vec<u64> = contents.iter().map(|content| content.length_ns).collect();
-        encoder.column(&lengths, &vec![true; lengths.len()]);
+        encoder.column(&lengths, &Runs::series(lengths.len()));
         for content in contents {
             let losses: Vec<_> = content.loss.figures().filter(|(_, count)| *count > 0).collect();
             encoder.number(losses.len() as u64);
@@ -50,17 +50,18 @@ impl Block {
         }
         write_exits(&mut encoder, contents);
         write_spans(&mut encoder, contents);
-        write_breakdowns(&mut encoder, contents);
+        write_breakdowns(&mut encoder, contents, of);
         write_workers(&mut encoder, contents);
         let rows: usize = contents.iter().map(Content::len).sum();
-        frame::pack(&encoder.finish(), rows * LEAST_PER_ROW)
+        let (bytes, cuts) = encoder.finish();
+        frame::pack(&bytes, &cuts, rows * LEAST_PER_ROW)
     }
 
     /// Unpacks the intervals of a block.
     ///
     /// # Errors
     /// With what is wrong with it.
-    pub fn unpack(packed: &[u8]) -> Result<Vec<Content>, String> {
+    pub fn unpack(packed: &[u8], of: Of<'_>) -> Result<Vec<Content>, String> {
         let bytes = frame::unpack(packed)?;
         let mut decoder = Decoder::new(&bytes)?;
         let intervals = usize::try_from(decoder.number()?).unwrap_or(usize::MAX);
@@ -68,7 +69,7 @@ impl Block {
             return Err(format!("it has {intervals} intervals"));
         }
         let first = decoder.number()?;
-        let lengths = decoder.column(&vec![true; intervals])?;
+        let lengths = decoder.column(&Runs::series(intervals))?;
         let mut contents: Vec<Content> = Vec::with_capacity(intervals);
         for (number, length_ns) in (0_u64..).zip(lengths) {
             let interval = first.checked_add(number).ok_or("an interval's number is too large")?;
@@ -85,7 +86,7 @@ impl Block {
         let mut room = (packed.len() / LEAST_PER_ROW).min(MOST_ROWS);
         read_exits(&mut decoder, &mut contents, &mut room)?;
         read_spans(&mut decoder, &mut contents, &mut room)?;
-        read_breakdowns(&mut decoder, &mut contents, &mut room)?;
+        read_breakdowns(&mut decoder, &mut contents, &mut room, of)?;
         read_workers(&mut decoder, &mut contents, &mut room)?;
         decoder.finish()?;
         Ok(contents)
@@ -112,14 +113,16 @@ fn by_place<'a, T>(
     all.into_iter().unzip()
 }
 
-/// Returns for each place if it is the one before in a later interval.
-fn follows(places: &[Place]) -> Vec<bool> {
+/// Order of the rows at these places: a series of a vCPU's intervals after another, in groups by reason or breakdown.
+fn runs(places: &[Place]) -> Runs {
     let pairs = places.windows(2).map(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1));
-    [false].into_iter().chain(pairs).take(places.len()).collect()
+    let follows = [false].into_iter().chain(pairs).take(places.len()).collect();
+    let begins = (1..places.len()).filter(|at| places[*at].0 != places[at - 1].0);
+    Runs { follows, groups: [0].into_iter().chain(begins).collect() }
 }
 
 /// Writes places, which are ascending, as differences.
-fn write_places(encoder: &mut Encoder, places: &[Place]) -> Vec<bool> {
+fn write_places(encoder: &mut Encoder, places: &[Place]) -> Runs {
     encoder.number(places.len() as u64);
     let mut columns = [const { Vec::new() }; 3];
     let mut before: Place = (0, 0, 0);
@@ -131,16 +134,16 @@ fn write_places(encoder: &mut Encoder, places: &[Place]) -> Vec<bool> {
         columns[2].push((at - if same_vcpu { before.2 } else { 0 }) as u64);
         before = (of, vcpu, at);
     }
-    let none = vec![false; places.len()];
+    let none = Runs::plain(places.len());
     columns.iter().for_each(|column| encoder.column(column, &none));
-    follows(places)
+    runs(places)
 }
 
 /// Reads places. Each is greater than the one before.
 fn read_places(decoder: &mut Decoder<'_>, intervals: usize, room: &mut usize) -> Result<Vec<Place>, String> {
     let count = usize::try_from(decoder.number()?).unwrap_or(usize::MAX);
     *room = room.checked_sub(count).ok_or("it has more rows than its bytes allow")?;
-    let none = vec![false; count];
+    let none = Runs::plain(count);
     let columns = [decoder.column(&none)?, decoder.column(&none)?, decoder.column(&none)?];
     let wrong = || "its rows are not in order".to_owned();
     let mut places: Vec<Place> = Vec::with_capacity(count);
@@ -171,7 +174,7 @@ fn read_places(decoder: &mut Decoder<'_>, intervals: usize, room: &mut usize) ->
 fn write_columns<T, const N: usize>(
     encoder: &mut Encoder,
     rows: &[T],
-    follows: &[bool],
+    runs: &Runs,
     columns: impl Fn(&T) -> [u64; N],
 ) {
     let mut all = [const { Vec::new() }; N];
@@ -179,16 +182,16 @@ fn write_columns<T, const N: usize>(
     for row in rows {
         all.iter_mut().zip(columns(row)).for_each(|(column, number)| column.push(number));
     }
-    all.iter().for_each(|column| encoder.column(column, follows));
+    all.iter().for_each(|column| encoder.column(column, runs));
 }
 
 fn read_columns<const N: usize>(
     decoder: &mut Decoder<'_>,
-    follows: &[bool],
+    runs: &Runs,
 ) -> Result<[Vec<u64>; N], &'static str> {
     let mut all = [const { Vec::new() }; N];
     for column in &mut all {
-        *column = decoder.column(follows)?;
+        *column = decoder.column(runs)?;
     }
     Ok(all)
 }
@@ -242,10 +245,10 @@ fn sum(counts: &[u64]) -> u64 {
 
 fn write_exits(encoder: &mut Encoder, contents: &[Content]) {
     let (places, rows) = by_place(contents, |content| &content.rows, |row: &ExitRow| (row.reason, row.vcpu));
-    let follows = write_places(encoder, &places);
+    let runs = write_places(encoder, &places);
     let spreads: Vec<(usize, Vec<u64>)> = rows.iter().map(|row| spread(&row.histogram)).collect();
     let both: Vec<(&ExitRow, &(usize, Vec<u64>))> = rows.iter().copied().zip(&spreads).collect();
-    write_columns::<_, EXIT_COLUMNS>(encoder, &both, &follows, |(row, (first, counts))| {
+    write_columns::<_, EXIT_COLUMNS>(encoder, &both, &runs, |(row, (first, counts))| {
         let (low, high) = (least(*first), least(first + counts.len().saturating_sub(1)));
         let Split { user_exits, user_ns, waiting_ns, halted_ns, polled_ns } = row.split;
         let Nested { to_l1, l1_done, l1_exits, l1_ns } = row.nested;
@@ -256,7 +259,7 @@ fn write_exits(encoder: &mut Encoder, contents: &[Content]) {
             row.count,
             apart(row.count, sum(counts)),
             apart(row.time_ns, expected_time(*first, counts)),
-            row.extremes.map_or(0, |extremes| apart(extremes.min_ns, low).wrapping_add(1)),
+            row.extremes.map_or(0, |extremes| apart(extremes.min_ns, low)),
             row.extremes.map_or(0, |extremes| apart(extremes.max_ns, high)),
             apart_or_zero(user_exits, row.count),
             apart_or_zero(user_ns, row.time_ns),
@@ -267,63 +270,50 @@ fn write_exits(encoder: &mut Encoder, contents: &[Content]) {
             apart_or_zero(l1_done, to_l1),
             l1_exits,
             l1_ns,
+            u64::from(row.extremes.is_some()),
         ]
     });
-    // Buckets of one row after another; each follows that of the row before if both rows have the same ones.
-    let (mut buckets, mut alike) = (Vec::new(), Vec::new());
-    for (at, (first, counts)) in spreads.iter().enumerate() {
-        let skip = largest(counts);
-        let before = at.checked_sub(1).filter(|_| follows[at]).map(|before| &spreads[before]);
-        let is_alike = before.is_some_and(|before| {
-            (before.0, before.1.len(), largest(&before.1)) == (*first, counts.len(), skip)
-        });
-        for (place, count) in counts.iter().enumerate().filter(|(place, _)| *place != skip) {
-            // The difference is to the row before, which the column cannot know.
-            let expected = before.filter(|_| is_alike).map_or(0, |before| before.1[place]);
-            buckets.push(if is_alike { apart(*count, expected) } else { *count });
-            alike.push(false);
-        }
+    // A column for each bucket from a row's first on, of the rows that have it.
+    let most = spreads.iter().map(|(_, counts)| counts.len()).max().unwrap_or(0);
+    for bucket in 0..most {
+        let has = |at: &usize| bucket < spreads[*at].1.len() && bucket != largest(&spreads[*at].1);
+        let rows: Vec<usize> = (0..spreads.len()).filter(has).collect();
+        let column: Vec<u64> = rows.iter().map(|at| spreads[*at].1[bucket]).collect();
+        encoder.column(&column, &runs_of(&places, &rows));
     }
-    encoder.column(&buckets, &alike);
+}
+
+/// Order of some of the rows at these places.
+fn runs_of(places: &[Place], rows: &[usize]) -> Runs {
+    let some: Vec<Place> = rows.iter().map(|at| places[*at]).collect();
+    runs(&some)
 }
 
 fn read_exits(decoder: &mut Decoder<'_>, contents: &mut [Content], room: &mut usize) -> Result<(), String> {
     let places = read_places(decoder, contents.len(), room)?;
-    let follows = follows(&places);
-    let columns = read_columns::<EXIT_COLUMNS>(decoder, &follows)?;
-    let mut buckets = 0;
-    for (first, length) in columns[0].iter().zip(&columns[1]) {
-        if *first > BUCKETS as u64 || *length > BUCKETS as u64 - first {
+    let runs = runs(&places);
+    let columns = read_columns::<EXIT_COLUMNS>(decoder, &runs)?;
+    let mut spreads: Vec<(usize, usize, Vec<u64>)> = Vec::with_capacity(places.len());
+    for ((first, length), skip) in columns[0].iter().zip(&columns[1]).zip(&columns[2]) {
+        if *first > BUCKETS as u64 || *length > BUCKETS as u64 - first || *skip >= (*length).max(1) {
             return Err("a histogram has more buckets than there are".into());
         }
-        buckets += usize::try_from(length.saturating_sub(1)).unwrap_or(0);
+        let narrow = |number: &u64| usize::try_from(*number).unwrap_or(BUCKETS);
+        spreads.push((narrow(first), narrow(skip), vec![0; narrow(length)]));
     }
-    let buckets = decoder.column(&vec![false; buckets])?;
-    let mut left = buckets.as_slice();
-    let mut before: (usize, usize, Vec<u64>) = (0, 0, Vec::new());
-    for (at, &(reason, vcpu, interval)) in places.iter().enumerate() {
+    let most = spreads.iter().map(|(.., counts)| counts.len()).max().unwrap_or(0);
+    for bucket in 0..most {
+        let has = |at: &usize| bucket < spreads[*at].2.len() && bucket != spreads[*at].1;
+        let rows: Vec<usize> = (0..spreads.len()).filter(has).collect();
+        let column = decoder.column(&runs_of(&places, &rows))?;
+        for (at, count) in rows.into_iter().zip(column) {
+            spreads[at].2[bucket] = count;
+        }
+    }
+    for ((at, &(reason, vcpu, interval)), (first, skip, mut counts)) in places.iter().enumerate().zip(spreads)
+    {
         let of = |column: usize| columns[column][at];
-        let place = |column: usize| usize::try_from(of(column)).unwrap_or(usize::MAX);
-        let (first, length, skip) = (place(0), place(1), place(2));
-        if skip >= length.max(1) {
-            return Err("a histogram has no such bucket".into());
-        }
-        let (mine, rest) = left.split_at(length.saturating_sub(1));
-        left = rest;
-        let alike = follows[at] && (before.0, before.2.len(), before.1) == (first, length, skip);
-        let mut counts = Vec::with_capacity(length);
-        let mut next = mine.iter();
-        for place in 0..length {
-            let count = if place == skip { Some(&0) } else { next.next() };
-            let count = *count.ok_or("a histogram is cut off")?;
-            let is_apart = alike && place != skip;
-            counts.push(if is_apart { from_apart(count, before.2[place]) } else { count });
-        }
         let count = of(3);
-        if let Some(largest) = counts.get_mut(skip) {
-            // The sum is so far from the count.
-            *largest = 0;
-        }
         let all = count.wrapping_sub(from_zigzag(of(4)));
         let others = sum(&counts);
         match counts.get_mut(skip) {
@@ -336,10 +326,10 @@ fn read_exits(decoder: &mut Decoder<'_>, contents: &mut [Content], room: &mut us
         }
         let time_ns = from_apart(of(5), expected_time(first, &counts));
         let (low, high) = (least(first), least(first + counts.len().saturating_sub(1)));
-        let extremes = match of(6) {
+        let extremes = match of(17) {
             0 => None,
-            min => {
-                let (min_ns, max_ns) = (from_apart(min.wrapping_sub(1), low), from_apart(of(7), high));
+            _ => {
+                let (min_ns, max_ns) = (from_apart(of(6), low), from_apart(of(7), high));
                 if min_ns > max_ns {
                     return Err("a shortest time is not the shortest".into());
                 }
@@ -368,7 +358,6 @@ fn read_exits(decoder: &mut Decoder<'_>, contents: &mut [Content], room: &mut us
                 l1_ns: of(16),
             },
         });
-        before = (first, skip, counts);
     }
     contents.iter_mut().for_each(|content| content.rows.sort_unstable_by_key(|row| (row.vcpu, row.reason)));
     Ok(())
@@ -464,13 +453,13 @@ fn write_spans(encoder: &mut Encoder, contents: &[Content]) {
     }
     all.sort_unstable_by_key(|(place, _)| *place);
     let (places, columns): (Vec<Place>, Vec<_>) = all.into_iter().unzip();
-    let follows = write_places(encoder, &places);
-    write_columns(encoder, &columns, &follows, |columns| *columns);
+    let runs = write_places(encoder, &places);
+    write_columns(encoder, &columns, &runs, |columns| *columns);
 }
 
 fn read_spans(decoder: &mut Decoder<'_>, contents: &mut [Content], room: &mut usize) -> Result<(), String> {
     let places = read_places(decoder, contents.len(), room)?;
-    let columns = read_columns::<SPAN_COLUMNS>(decoder, &follows(&places))?;
+    let columns = read_columns::<SPAN_COLUMNS>(decoder, &runs(&places))?;
     let mut found: Vec<Vec<(u32, usize)>> = vec![Vec::new(); contents.len()];
     for (number, &(_, vcpu, at)) in places.iter().enumerate() {
         found[at].push((vcpu, number));
@@ -490,29 +479,135 @@ fn read_spans(decoder: &mut Decoder<'_>, contents: &mut [Content], room: &mut us
     Ok(())
 }
 
-fn write_breakdowns(encoder: &mut Encoder, contents: &[Content]) {
-    let (places, rows) =
-        by_place(contents, |content| &content.breakdowns, |row: &BreakdownRow| (row.breakdown, row.vcpu));
-    let follows = write_places(encoder, &places);
-    write_columns::<_, BREAKDOWN_COLUMNS>(encoder, &rows, &follows, |row| {
-        [row.counters.count, row.counters.time_ns, row.counters.max_ns]
-    });
+/// Figures that the row of a reason leads to expect of its breakdowns, one after the other.
+#[derive(Clone, Copy, Default)]
+struct Expected {
+    count: u64,
+    time_ns: u64,
+    max_ns: u64,
+}
+
+/// Breakdowns of one interval in the order in which they are expected.
+struct Expecting<'a> {
+    rows: &'a [ExitRow],
+    /// The vCPU, reason and kind of the one before.
+    before: Option<(u32, u32, Kind)>,
+    left: Expected,
+}
+
+impl Expecting<'_> {
+    /// Begins with the next breakdown, of this vCPU, reason and kind.
+    fn begin(&mut self, key: (u32, u32, Kind)) {
+        if self.before == Some(key) {
+            return;
+        }
+        self.before = Some(key);
+        let row = self.rows.binary_search_by_key(&(key.0, key.1), |row| (row.vcpu, row.reason));
+        let Ok(row) = row.map(|at| &self.rows[at]) else {
+            self.left = Expected::default();
+            return;
+        };
+        self.left = match key.2 {
+            Kind::Return => Expected { count: row.split.user_exits, ..Expected::default() },
+            Kind::Mode => Expected { count: row.count, ..Expected::default() },
+            Kind::Detail => Expected {
+                count: row.count,
+                time_ns: row.time_ns,
+                max_ns: row.extremes.map_or(0, |extremes| extremes.max_ns),
+            },
+        };
+    }
+
+    /// The time of so many exits, if the others take as long.
+    fn time_ns(&self, count: u64) -> u64 {
+        if count == self.left.count || self.left.count == 0 {
+            return self.left.time_ns;
+        }
+        let time = u128::from(self.left.time_ns) * u128::from(count) / u128::from(self.left.count);
+        u64::try_from(time).unwrap_or(u64::MAX)
+    }
+
+    fn columns(&mut self, of: &DetailCounters, is_last: bool) -> [u64; BREAKDOWN_COLUMNS] {
+        let count = if is_last { apart(self.left.count, of.count) } else { apart(of.count, 0) };
+        let time = apart(of.time_ns, self.time_ns(of.count));
+        let columns = [count, time, apart(self.left.max_ns, of.max_ns)];
+        self.take(of);
+        columns
+    }
+
+    fn counters(&mut self, [count, time, max]: [u64; BREAKDOWN_COLUMNS], is_last: bool) -> DetailCounters {
+        let expected = if is_last { self.left.count } else { 0 };
+        let count = match is_last {
+            true => expected.wrapping_sub(from_zigzag(count)),
+            false => from_zigzag(count),
+        };
+        let time_ns = from_apart(time, self.time_ns(count));
+        let of = DetailCounters { count, time_ns, max_ns: self.left.max_ns.wrapping_sub(from_zigzag(max)) };
+        self.take(&of);
+        of
+    }
+
+    fn take(&mut self, of: &DetailCounters) {
+        self.left.count = self.left.count.saturating_sub(of.count);
+        self.left.time_ns = self.left.time_ns.saturating_sub(of.time_ns);
+    }
+}
+
+/// Breakdowns of one interval by vCPU, reason, kind and number, each with what stands for it elsewhere.
+fn expect<T: Copy>(
+    rows: &[ExitRow],
+    mut all: Vec<((u32, u32, Kind), u32, T)>,
+    mut take: impl FnMut(&mut Expecting<'_>, T, bool),
+) {
+    all.sort_unstable_by_key(|(key, breakdown, _)| (*key, *breakdown));
+    let mut expecting = Expecting { rows, before: None, left: Expected::default() };
+    for at in 0..all.len() {
+        let (key, _, value) = all[at];
+        expecting.begin(key);
+        take(&mut expecting, value, all.get(at + 1).is_none_or(|next| next.0 != key));
+    }
+}
+
+fn write_breakdowns(encoder: &mut Encoder, contents: &[Content], of: Of<'_>) {
+    let mut all: Vec<(Place, [u64; BREAKDOWN_COLUMNS])> = Vec::new();
+    for (at, content) in contents.iter().enumerate() {
+        let key = |row: &BreakdownRow| {
+            let (reason, kind) = of(row.breakdown).unwrap_or((u32::MAX, Kind::Mode));
+            (row.vcpu, reason, kind)
+        };
+        let rows = content.breakdowns.iter().map(|row| (key(row), row.breakdown, row)).collect();
+        expect(&content.rows, rows, |expecting, row, is_last| {
+            all.push(((row.breakdown, row.vcpu, at), expecting.columns(&row.counters, is_last)));
+        });
+    }
+    all.sort_unstable_by_key(|(place, _)| *place);
+    let (places, columns): (Vec<Place>, Vec<_>) = all.into_iter().unzip();
+    let runs = write_places(encoder, &places);
+    write_columns(encoder, &columns, &runs, |columns| *columns);
 }
 
 fn read_breakdowns(
     decoder: &mut Decoder<'_>,
     contents: &mut [Content],
     room: &mut usize,
+    of: Of<'_>,
 ) -> Result<(), String> {
     let places = read_places(decoder, contents.len(), room)?;
-    let columns = read_columns::<BREAKDOWN_COLUMNS>(decoder, &follows(&places))?;
+    let columns = read_columns::<BREAKDOWN_COLUMNS>(decoder, &runs(&places))?;
+    let mut found = vec![Vec::new(); contents.len()];
     for (number, &(breakdown, vcpu, at)) in places.iter().enumerate() {
-        let [count, time_ns, max_ns] = std::array::from_fn(|column| columns[column][number]);
-        let counters = DetailCounters { count, time_ns, max_ns };
-        contents[at].breakdowns.push(BreakdownRow { vcpu, breakdown, counters });
+        let (reason, kind) = of(breakdown).unwrap_or((u32::MAX, Kind::Mode));
+        found[at].push(((vcpu, reason, kind), breakdown, (vcpu, breakdown, number)));
     }
-    let key = |row: &BreakdownRow| (row.vcpu, row.breakdown);
-    contents.iter_mut().for_each(|content| content.breakdowns.sort_unstable_by_key(key));
+    for (content, found) in contents.iter_mut().zip(found) {
+        let mut rows = Vec::with_capacity(found.len());
+        expect(&content.rows, found, |expecting, (vcpu, breakdown, number), is_last| {
+            let columns = std::array::from_fn(|column| columns[column][number]);
+            rows.push(BreakdownRow { vcpu, breakdown, counters: expecting.counters(columns, is_last) });
+        });
+        rows.sort_unstable_by_key(|row| (row.vcpu, row.breakdown));
+        content.breakdowns = rows;
+    }
     Ok(())
 }
 
@@ -522,18 +617,18 @@ fn write_workers(encoder: &mut Encoder, contents: &[Content]) {
     vms.sort_unstable();
     vms.dedup();
     encoder.number(vms.len() as u64);
-    encoder.column(&vms, &vec![true; vms.len()]);
+    encoder.column(&vms, &Runs::series(vms.len()));
     let key =
         |row: &WorkerRow| (0, u32::try_from(vms.partition_point(|vm| *vm < row.vm)).unwrap_or(u32::MAX));
     let (places, rows) = by_place(contents, |content| &content.workers, key);
-    let follows = write_places(encoder, &places);
+    let runs = write_places(encoder, &places);
     let holds = |figure: &&WorkerFigure| rows.iter().any(|row| figure.ns(&row.times) != 0);
     let figures: Vec<&WorkerFigure> = WorkerTimes::FIGURES.iter().filter(holds).collect();
     encoder.number(figures.len() as u64);
     for figure in figures {
         encoder.text(figure.key);
         let column: Vec<u64> = rows.iter().map(|row| figure.ns(&row.times)).collect();
-        encoder.column(&column, &follows);
+        encoder.column(&column, &runs);
     }
 }
 
@@ -542,18 +637,18 @@ fn read_workers(decoder: &mut Decoder<'_>, contents: &mut [Content], room: &mut 
     if count > *room {
         return Err("it has more VMs than its bytes allow".into());
     }
-    let vms = decoder.column(&vec![true; count])?;
+    let vms = decoder.column(&Runs::series(count))?;
     if !vms.is_sorted_by(|a, b| a < b) {
         return Err("its VMs are not in order".into());
     }
     let places = read_places(decoder, contents.len(), room)?;
-    let follows = follows(&places);
+    let runs = runs(&places);
     let mut times = vec![WorkerTimes::default(); places.len()];
     for _ in 0..decoder.number()? {
         let key = decoder.text()?;
         let figure = WorkerTimes::FIGURES.iter().find(|figure| figure.key == key);
         let figure = figure.ok_or_else(|| format!("it tells of workers' {key:?}, which is not known"))?;
-        for (times, ns) in times.iter_mut().zip(decoder.column(&follows)?) {
+        for (times, ns) in times.iter_mut().zip(decoder.column(&runs)?) {
             *figure.ns_mut(times) = ns;
         }
     }
@@ -572,13 +667,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Some breakdowns are of reasons, one of none.
+    fn of(breakdown: u32) -> Option<(u32, Kind)> {
+        let kinds = [Kind::Return, Kind::Detail, Kind::Detail, Kind::Mode];
+        (breakdown < 8).then(|| (breakdown % 3, kinds[breakdown as usize % 4]))
+    }
+
     proptest! {
         #[test]
         fn intervals_that_are_packed_are_unpacked(
             contents in (content(40), content(41), content(42)).prop_map(|(a, b, c)| [a, b, c]),
         ) {
-            let packed = Block::pack(&contents).unwrap();
-            prop_assert_eq!(Block::unpack(&packed).unwrap(), contents);
+            let packed = Block::pack(&contents, &of).unwrap();
+            prop_assert_eq!(Block::unpack(&packed, &of).unwrap(), contents);
         }
 
         #[test]
@@ -586,13 +687,13 @@ mod tests {
             contents in (content(40), content(41)).prop_map(|(a, b)| [a, b]),
             flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
-            let mut bytes = frame::unpack(&Block::pack(&contents).unwrap()).unwrap();
+            let mut bytes = frame::unpack(&Block::pack(&contents, &of).unwrap()).unwrap();
             for (at, flip) in flips {
                 let at = at.index(bytes.len());
                 bytes[at] ^= flip;
             }
             let least = 8 * contents.iter().map(Content::len).sum::<usize>();
-            if let Ok(found) = Block::unpack(&frame::pack(&bytes, least).unwrap()) {
+            if let Ok(found) = Block::unpack(&frame::pack(&bytes, &[], least).unwrap(), &of) {
                 prop_assert!(found.iter().map(Content::len).sum::<usize>() <= 2 * least.max(bytes.len()));
             }
         }

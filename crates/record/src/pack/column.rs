@@ -2,14 +2,52 @@
 //!
 //! A column is a mode, for each number how many bits it has, and these bits without the highest, which is 1. The lengths of all
 //! columns lie together, a byte each, before all bits: lengths repeat and are compressed well by what comes after this, bits
-//! are as good as random.
+//! are as good as random. The numbers of a column lie in groups, the lengths of which are alike: a byte says what is usual in
+//! a group, and others say how far each length is from that.
 
-/// Numbers of no column but zero.
+/// Column of zeros, of which nothing else is written.
 const ZERO: u8 = 0;
 /// Numbers as they are.
 const PLAIN: u8 = 1;
-/// Differences to the number before of the same series, as [`zigzag`] has them.
+/// Differences to the number before where that is of the same series, as [`zigzag`] has them.
 const DIFFERENCES: u8 = 2;
+/// Added to the mode where all numbers are even: they are halved.
+const HALVED: u8 = 4;
+
+/// Bytes of lengths from which on a column is worth a table of its own in compression.
+const CUT: usize = 512;
+
+/// Order of the numbers of a column.
+#[derive(Clone, Default)]
+pub struct Runs {
+    /// True where a number is likely to be near the one before, which is of the same series.
+    pub follows: Vec<bool>,
+    /// Places at which groups begin whose numbers are about as large, ascending; the first group begins at 0.
+    pub groups: Vec<usize>,
+}
+
+impl Runs {
+    /// Order of so many numbers of which nothing is known.
+    pub fn plain(count: usize) -> Runs {
+        Runs { follows: vec![false; count], groups: vec![0] }
+    }
+
+    /// Order of so many numbers of one series.
+    pub fn series(count: usize) -> Runs {
+        Runs { follows: vec![true; count], groups: vec![0] }
+    }
+
+    /// Number of numbers.
+    fn len(&self) -> usize {
+        self.follows.len()
+    }
+
+    /// Begin and end of each group.
+    fn groups(&self) -> impl Iterator<Item = (usize, usize)> {
+        let ends = self.groups.iter().skip(1).copied().chain([self.len()]);
+        self.groups.iter().copied().zip(ends)
+    }
+}
 
 /// A signed number as an unsigned one that is small where that is near zero: 0, -1, 1, -2, 2 are 0, 1, 2, 3, 4.
 pub fn zigzag(number: u64) -> u64 {
@@ -27,6 +65,8 @@ pub fn from_zigzag(number: u64) -> u64 {
 pub struct Encoder {
     head: Vec<u8>,
     lengths: Vec<u8>,
+    /// Places in `lengths` at which something else begins.
+    cuts: Vec<usize>,
     bits: Vec<u8>,
     /// Bits that are no whole byte yet, the lowest first, and how many.
     rest: u64,
@@ -46,31 +86,42 @@ impl Encoder {
         self.head.extend(bytes);
     }
 
-    /// Writes a column. `follows` says of each place if its number is likely to be near the one before.
-    pub fn column(&mut self, numbers: &[u64], follows: &[bool]) {
-        let bits = |number: u64| u64::from(64 - number.leading_zeros());
+    /// Writes a column.
+    pub fn column(&mut self, numbers: &[u64], runs: &Runs) {
         if numbers.iter().all(|number| *number == 0) {
             self.head.push(ZERO);
             return;
         }
-        let plain: u64 = numbers.iter().map(|number| bits(*number)).sum();
-        let differences: u64 = differences(numbers, follows).map(bits).sum();
-        if differences < plain {
-            self.head.push(DIFFERENCES);
-            for number in self::differences(numbers, follows) {
-                self.push(number);
-            }
-        } else {
-            self.head.push(PLAIN);
-            numbers.iter().for_each(|number| self.push(*number));
+        let halved = if numbers.iter().all(|number| number & 1 == 0) { HALVED } else { 0 };
+        let mut numbers: Vec<u64> = numbers.iter().map(|number| number >> (halved / HALVED)).collect();
+        let apart = differences(&numbers, &runs.follows);
+        let all_bits = |numbers: &[u64]| numbers.iter().map(|number| u64::from(bits(*number))).sum::<u64>();
+        let mode = if all_bits(&apart) < all_bits(&numbers) { DIFFERENCES } else { PLAIN };
+        if mode == DIFFERENCES {
+            numbers = apart;
         }
+        self.head.push(mode | halved);
+        // What is usual in each group.
+        let usual = |(begin, end): (usize, usize)| {
+            let some = &numbers[begin..end];
+            let sum: usize = some.iter().map(|number| usize::from(bits(*number))).sum();
+            u8::try_from((sum + some.len() / 2) / some.len().max(1)).unwrap_or(64)
+        };
+        let usual: Vec<u8> = runs.groups().map(usual).collect();
+        self.lengths.extend(&usual);
+        for ((begin, end), usual) in runs.groups().zip(usual) {
+            self.lengths.extend(numbers[begin..end].iter().map(|number| bits(*number).wrapping_sub(usual)));
+        }
+        if self.lengths.len() - self.cuts.last().unwrap_or(&0) >= CUT {
+            self.cuts.push(self.lengths.len());
+        }
+        numbers.into_iter().for_each(|number| self.push(number));
     }
 
+    /// Writes the bits of a number after the highest.
     fn push(&mut self, number: u64) {
-        let length = 64 - number.leading_zeros();
-        self.lengths.push(u8::try_from(length).unwrap_or(64));
-        let Some(kept) = length.checked_sub(1) else { return };
-        let mut left = kept;
+        let Some(kept) = bits(number).checked_sub(1) else { return };
+        let mut left = u32::from(kept);
         let mut number = number & !(1_u64 << kept);
         // At most 32 at once, so that nothing is shifted out.
         while left > 0 {
@@ -88,8 +139,8 @@ impl Encoder {
         }
     }
 
-    /// All that was written.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// All that was written, and the places at which something of another kind begins.
+    pub fn finish(mut self) -> (Vec<u8>, Vec<usize>) {
         if self.rest_bits > 0 {
             let [byte, ..] = self.rest.to_le_bytes();
             self.bits.push(byte);
@@ -98,17 +149,33 @@ impl Encoder {
         push_number(&mut bytes, self.head.len() as u64);
         push_number(&mut bytes, self.lengths.len() as u64);
         bytes.extend(self.head);
+        let begin = bytes.len();
+        let mut cuts: Vec<usize> = self.cuts.iter().map(|cut| begin + cut).collect();
         bytes.extend(self.lengths);
+        if self.bits.len() >= CUT {
+            cuts.push(bytes.len());
+        }
         bytes.extend(self.bits);
-        bytes
+        (bytes, cuts)
     }
 }
 
-fn differences<'a>(numbers: &'a [u64], follows: &'a [bool]) -> impl Iterator<Item = u64> + 'a {
+/// Number of bits of a number.
+fn bits(number: u64) -> u8 {
+    u8::try_from(64 - number.leading_zeros()).unwrap_or(64)
+}
+
+/// Differences to the number before, where that is of the same series.
+fn differences(numbers: &[u64], follows: &[bool]) -> Vec<u64> {
     let before = [0].into_iter().chain(numbers.iter().copied());
-    numbers.iter().zip(before).zip(follows).map(|((number, before), follows)| {
-        if *follows { zigzag(number.wrapping_sub(before)) } else { *number }
-    })
+    let pairs = numbers.iter().zip(before).zip(follows);
+    pairs
+        .map(
+            |((number, before), follows)| {
+                if *follows { zigzag(number.wrapping_sub(before)) } else { *number }
+            },
+        )
+        .collect()
 }
 
 fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
@@ -185,31 +252,36 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(text).map_err(|_| "a text is none")
     }
 
-    /// Reads a column of as many numbers as `follows` has places.
+    /// Reads a column of numbers in this order.
     ///
     /// # Errors
     /// If there are fewer.
-    pub fn column(&mut self, follows: &[bool]) -> Result<Vec<u64>, &'static str> {
+    pub fn column(&mut self, runs: &Runs) -> Result<Vec<u64>, &'static str> {
         let (&mode, rest) = self.head.split_first().ok_or("a column is missing")?;
         self.head = rest;
         if mode == ZERO {
-            return Ok(vec![0; follows.len()]);
+            return Ok(vec![0; runs.len()]);
         }
-        if mode > DIFFERENCES {
+        let (halved, mode) = (mode / HALVED, mode % HALVED);
+        if halved > 1 || !(PLAIN..=DIFFERENCES).contains(&mode) {
             return Err("a column is of an unknown mode");
         }
-        let (lengths, rest) = self.lengths.split_at_checked(follows.len()).ok_or("a column is cut off")?;
+        let cut = "a column is cut off";
+        let (usual, rest) = self.lengths.split_at_checked(runs.groups.len()).ok_or(cut)?;
+        let (lengths, rest) = rest.split_at_checked(runs.len()).ok_or(cut)?;
         self.lengths = rest;
-        let mut numbers = Vec::with_capacity(follows.len());
+        let mut numbers = Vec::with_capacity(runs.len());
         let mut before = 0_u64;
-        for (&length, follows) in lengths.iter().zip(follows) {
-            let number = self.bits(length)?;
-            let number = match mode == DIFFERENCES && *follows {
-                true => before.wrapping_add(from_zigzag(number)),
-                false => number,
-            };
-            numbers.push(number);
-            before = number;
+        for ((begin, end), usual) in runs.groups().zip(usual) {
+            for (length, follows) in lengths[begin..end].iter().zip(&runs.follows[begin..end]) {
+                let number = self.bits(length.wrapping_add(*usual))?;
+                let number = match mode == DIFFERENCES && *follows {
+                    true => before.wrapping_add(from_zigzag(number)),
+                    false => number,
+                };
+                numbers.push(number << halved);
+                before = number;
+            }
         }
         Ok(numbers)
     }
@@ -256,15 +328,19 @@ mod tests {
     fn the_bytes_are_as_documented() {
         let mut encoder = Encoder::default();
         encoder.number(300);
-        encoder.column(&[5, 0, 1], &[false; 3]);
-        encoder.column(&[0, 0, 0], &[false; 3]);
-        encoder.column(&[1000, 1001, 999], &[false, true, true]);
-        let bytes = encoder.finish();
-        // Head and lengths: 300, plain, zero, differences. Lengths of 5, 0, 1; 1000, 2, 3. Bits 01; 111101000, 0, 1.
-        assert_eq!(
-            bytes,
-            [5, 6, 0xac, 2, PLAIN, ZERO, DIFFERENCES, 3, 0, 1, 10, 2, 2, 0b1010_0001, 0b1_0111]
-        );
+        encoder.column(&[5, 0, 1], &Runs::plain(3));
+        encoder.column(&[0, 0, 0], &Runs::plain(3));
+        let runs = Runs { follows: vec![false, true, true], groups: vec![0, 1] };
+        encoder.column(&[1000, 1001, 999], &runs);
+        encoder.column(&[6, 4], &Runs::plain(2));
+        let (bytes, cuts) = encoder.finish();
+        // Head: 300, plain, zero, differences, plain and halved. Lengths: usually 1, then 3, 0, 1 less that; usually 10
+        // and 2, then 10, 2, 2; usually 2, then 2, 2. Bits: 01; 111101000, 0, 1; 1, 0.
+        let head = [6, 12, 0xac, 2, PLAIN, ZERO, DIFFERENCES, PLAIN | HALVED];
+        let lengths = [1, 2, 255, 0, 10, 2, 0, 0, 0, 2, 0, 0];
+        let parts = (&bytes[..8], &bytes[8..20], &bytes[20..]);
+        assert_eq!(parts, (&head[..], &lengths[..], &[0b1010_0001, 0b011_0111][..]));
+        assert!(cuts.is_empty());
         for number in [0, 1, u64::MAX, 5, 5_u64.wrapping_neg(), 1 << 63] {
             assert_eq!(from_zigzag(zigzag(number)), number);
         }
@@ -280,18 +356,23 @@ mod tests {
         #[test]
         fn columns_that_are_written_are_read(columns in proptest::collection::vec(numbers(), 0..6)) {
             let mut encoder = Encoder::default();
-            let columns: Vec<(Vec<u64>, Vec<bool>)> = columns.into_iter().map(|one| one.into_iter().unzip()).collect();
-            for (numbers, follows) in &columns {
+            let order = |one: Vec<(u64, bool)>| {
+                let (numbers, follows): (Vec<u64>, Vec<bool>) = one.into_iter().unzip();
+                let groups = [0].into_iter().chain((1..numbers.len()).filter(|at| !follows[*at])).collect();
+                (numbers, Runs { follows, groups })
+            };
+            let columns: Vec<(Vec<u64>, Runs)> = columns.into_iter().map(order).collect();
+            for (numbers, runs) in &columns {
                 encoder.number(numbers.len() as u64);
                 encoder.text("x");
-                encoder.column(numbers, follows);
+                encoder.column(numbers, runs);
             }
-            let bytes = encoder.finish();
+            let (bytes, _) = encoder.finish();
             let mut decoder = Decoder::new(&bytes).unwrap();
-            for (numbers, follows) in &columns {
+            for (numbers, runs) in &columns {
                 prop_assert_eq!(decoder.number(), Ok(numbers.len() as u64));
                 prop_assert_eq!(decoder.text(), Ok("x"));
-                prop_assert_eq!(&decoder.column(follows).unwrap(), numbers);
+                prop_assert_eq!(&decoder.column(runs).unwrap(), numbers);
             }
             prop_assert_eq!(decoder.finish(), Ok(()));
         }
@@ -300,7 +381,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(mut decoder) = Decoder::new(&bytes) {
                 let _ = decoder.text();
-                while decoder.column(&[false, true, true]).is_ok() && !decoder.head.is_empty() {}
+                while decoder.column(&Runs { follows: vec![false, true, true], groups: vec![0, 2] }).is_ok() && !decoder.head.is_empty() {}
             }
         }
     }

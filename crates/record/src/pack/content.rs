@@ -77,6 +77,20 @@ pub struct Content {
     pub loss: Loss,
 }
 
+/// Kind of a breakdown: exits that are in it are in no other of the same kind and reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Returns of KVM_RUN.
+    Return,
+    /// Exits by detail, with host times.
+    Detail,
+    /// Exits by mode.
+    Mode,
+}
+
+/// Tells the key of the reason, and the kind, of a breakdown.
+pub type Of<'a> = &'a dyn Fn(u32) -> Option<(u32, Kind)>;
+
 impl ExitRow {
     /// The row of some counters.
     pub fn new((vcpu, reason): (u32, u32), counters: &Counters) -> ExitRow {
@@ -124,6 +138,32 @@ impl Content {
         self.spans.len() + self.rows.len() + self.breakdowns.len() + self.workers.len()
     }
 
+    /// The largest of all numbers.
+    pub fn largest(&self) -> u64 {
+        let time = |time: &VcpuTime| {
+            let VcpuTime { guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns } = *time;
+            guest_ns.max(kernel_ns).max(user_ns).max(halted_ns).max(polled_ns).max(waiting_ns)
+        };
+        let span =
+            |row: &SpanRow| row.exits.max(row.kvm_exits.unwrap_or(0)).max(row.time.as_ref().map_or(0, time));
+        let row = |row: &ExitRow| {
+            let longest = row.extremes.map_or(0, |extremes| extremes.max_ns);
+            let Split { user_exits, user_ns, waiting_ns, halted_ns, polled_ns } = row.split;
+            let Nested { to_l1, l1_done, l1_exits, l1_ns } = row.nested;
+            let split = user_exits.max(user_ns).max(waiting_ns).max(halted_ns).max(polled_ns);
+            let nested = to_l1.max(l1_done).max(l1_exits).max(l1_ns);
+            row.count.max(row.time_ns).max(row.histogram.count()).max(longest).max(split).max(nested)
+        };
+        let breakdown =
+            |row: &BreakdownRow| row.counters.count.max(row.counters.time_ns).max(row.counters.max_ns);
+        let all = [
+            self.spans.iter().map(span).max(),
+            self.rows.iter().map(row).max(),
+            self.breakdowns.iter().map(breakdown).max(),
+        ];
+        all.into_iter().flatten().max().unwrap_or(0)
+    }
+
     /// Adds the interval that follows.
     pub fn extend(&mut self, next: &Content) {
         self.length_ns += next.length_ns;
@@ -144,11 +184,11 @@ impl Content {
             vcpus.extend(self.breakdowns.iter().map(|row| row.vcpu));
             vcpus.sort_unstable();
             // The vCPU with which it would be too long, but one at least.
-            let (Some(first), Some(end)) = (vcpus.first(), vcpus.get(most)) else {
+            let end = vcpus.get(most).zip(vcpus.first()).map(|(end, first)| (*end).max(first + 1));
+            let Some(end) = end.filter(|end| vcpus.last() >= Some(end)) else {
                 parts.push(self);
                 return parts;
             };
-            let end = (*end).max(first + 1);
             let rest = Content {
                 interval: self.interval,
                 length_ns: self.length_ns,

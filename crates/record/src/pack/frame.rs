@@ -1,6 +1,7 @@
 //! Bytes as a zstd frame with a checksum, which unpacks to no more than its length allows.
 
-use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, InBuffer, OutBuffer};
 
 /// Bytes that a frame may unpack to for each of its own, and besides.
 const RATIO: usize = 64;
@@ -16,23 +17,38 @@ const LEVEL: i32 = 3;
 const SKIPPED: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 const SKIPPED_HEADER: usize = 8;
 
-/// Packs bytes. A frame of at least `least` bytes comes out: where it would be shorter, or unpack to more than is allowed, a frame
-/// of zeros follows that unpacks to nothing.
+/// Bytes that a repetition has at least to be worth telling.
+const REPETITION: u32 = 7;
+
+/// Packs bytes, with a table of its own for what lies between two of the `cuts`, which are ascending. A frame of at least `least`
+/// bytes comes out: where it would be shorter, or unpack to more than is allowed, a frame of zeros follows that unpacks to
+/// nothing.
 ///
 /// # Errors
 /// With the message of zstd, which only runs out of memory.
-pub fn pack(bytes: &[u8], least: usize) -> Result<Vec<u8>, String> {
+pub fn pack(bytes: &[u8], cuts: &[usize], least: usize) -> Result<Vec<u8>, String> {
     let said = |code| zstd_safe::get_error_name(code).to_owned();
     let mut context = CCtx::try_create().ok_or("out of memory")?;
     for parameter in [
         CParameter::CompressionLevel(LEVEL),
+        CParameter::MinMatch(REPETITION),
         CParameter::ChecksumFlag(true),
         CParameter::ContentSizeFlag(true),
     ] {
         context.set_parameter(parameter).map_err(said)?;
     }
-    let mut packed = Vec::with_capacity(zstd_safe::compress_bound(bytes.len()));
-    context.compress2(&mut packed, bytes).map_err(said)?;
+    context.set_pledged_src_size(Some(bytes.len() as u64)).map_err(said)?;
+    let room = zstd_safe::compress_bound(bytes.len()) + 16 * (cuts.len() + 1);
+    let mut packed = Vec::with_capacity(room);
+    let mut output = OutBuffer::around(&mut packed);
+    let mut begin = 0;
+    for end in cuts.iter().copied().chain([bytes.len()]) {
+        let directive =
+            if end == bytes.len() { ZSTD_EndDirective::ZSTD_e_end } else { ZSTD_EndDirective::ZSTD_e_flush };
+        let mut input = InBuffer::around(&bytes[begin..end]);
+        while context.compress_stream2(&mut output, &mut input, directive).map_err(said)? > 0 {}
+        begin = end;
+    }
     let least = least.max(bytes.len().saturating_sub(BESIDES).div_ceil(RATIO));
     if packed.len() < least {
         let zeros = least.saturating_sub(packed.len() + SKIPPED_HEADER);
@@ -76,11 +92,11 @@ mod tests {
     #[test]
     fn a_frame_never_unpacks_to_more_than_its_length_allows() {
         let zeros = vec![0; 10 << 20];
-        let packed = pack(&zeros, 0).unwrap();
+        let packed = pack(&zeros, &[], 0).unwrap();
         assert!(packed.len() * RATIO + BESIDES >= zeros.len() && packed.len() < 200_000, "{}", packed.len());
         assert_eq!(unpack(&packed).unwrap(), zeros);
         assert_eq!(zstd::decode_all(&packed[..]).unwrap(), zeros, "any zstd reads it");
-        assert_eq!(pack(b"x", 500).unwrap().len(), 500);
+        assert_eq!(pack(b"x", &[], 500).unwrap().len(), 500);
         // The same frame without the zeros after it.
         let frame = zstd_safe::find_frame_compressed_size(&packed).unwrap();
         let error = unpack(&packed[..frame]).unwrap_err();
@@ -91,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_is_told() {
-        let bytes: Vec<u8> = (0..4000_u32).flat_map(|number| (number * number).to_le_bytes()).collect();
-        let packed = pack(&bytes, 0).unwrap();
+        let bytes: Vec<u8> = (0..300_u32).flat_map(|number| (number * number).to_le_bytes()).collect();
+        let packed = pack(&bytes, &[400, 900], 0).unwrap();
         for bit in 0..8 * packed.len() {
             let mut flipped = packed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -109,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_packed_is_unpacked(bytes in proptest::collection::vec(any::<u8>(), 0..3000), least in 0_usize..100) {
-            prop_assert_eq!(unpack(&pack(&bytes, least).unwrap()).unwrap(), bytes);
+            prop_assert_eq!(unpack(&pack(&bytes, &[], least).unwrap()).unwrap(), bytes);
         }
 
         #[test]

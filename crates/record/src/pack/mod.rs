@@ -8,3 +8,7 @@ mod column;
 mod content;
 mod frame;
 mod totals;
+
+pub use block::Block;
+pub use content::{BreakdownRow, Content, ExitRow, Kind, Of, SpanRow, WorkerRow};
+pub use totals::{Total, pack as pack_totals, unpack as unpack_totals};

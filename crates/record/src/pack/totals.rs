@@ -1,6 +1,6 @@
 //! Exits of intervals in all and by reason: what a timeline needs, without the rows of each vCPU.
 
-use super::column::{Decoder, Encoder};
+use super::column::{Decoder, Encoder, Runs};
 use super::content::Content;
 use super::frame;
 use std::collections::BTreeMap;
@@ -41,10 +41,10 @@ impl Total {
 pub fn pack(totals: &[Total]) -> Result<Vec<u8>, String> {
     let mut encoder = Encoder::default();
     encoder.number(totals.len() as u64);
-    let follows = vec![true; totals.len()];
+    let series = Runs::series(totals.len());
     let column = |of: fn(&Total) -> u64| totals.iter().map(of).collect::<Vec<u64>>();
-    encoder.column(&column(|total| total.exits), &follows);
-    encoder.column(&column(|total| total.by_reason.len() as u64), &follows);
+    encoder.column(&column(|total| total.exits), &series);
+    encoder.column(&column(|total| total.by_reason.len() as u64), &series);
     // A reason's counts lie together: (reason, interval, count).
     let mut entries: Vec<(u32, usize, u64)> = Vec::new();
     for (at, total) in totals.iter().enumerate() {
@@ -53,6 +53,7 @@ pub fn pack(totals: &[Total]) -> Result<Vec<u8>, String> {
     entries.sort_unstable();
     let same = |at: usize| at > 0 && entries[at].0 == entries[at - 1].0;
     let follows: Vec<bool> = (0..entries.len()).map(same).collect();
+    let runs = Runs { follows, ..Runs::plain(0) };
     let (mut reasons, mut places) = (Vec::new(), Vec::new());
     let mut before = (0, 0);
     for &(reason, at, _) in &entries {
@@ -61,12 +62,13 @@ pub fn pack(totals: &[Total]) -> Result<Vec<u8>, String> {
         places.push((at - if step == 0 { before.1 } else { 0 }) as u64);
         before = (reason, at);
     }
-    let none = vec![false; entries.len()];
+    let none = Runs::plain(entries.len());
     encoder.number(entries.len() as u64);
     encoder.column(&reasons, &none);
     encoder.column(&places, &none);
-    encoder.column(&entries.iter().map(|entry| entry.2).collect::<Vec<_>>(), &follows);
-    frame::pack(&encoder.finish(), entries.len() / 2 + totals.len() / 2)
+    encoder.column(&entries.iter().map(|entry| entry.2).collect::<Vec<_>>(), &runs);
+    let (bytes, cuts) = encoder.finish();
+    frame::pack(&bytes, &cuts, entries.len() / 2 + totals.len() / 2)
 }
 
 /// The totals that these bytes have.
@@ -82,13 +84,13 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<Total>, String> {
         usize::try_from(number).ok().filter(|_| number <= most).ok_or("it has more rows than its bytes allow")
     };
     let intervals = number(&mut decoder)?;
-    let exits = decoder.column(&vec![true; intervals])?;
-    let lengths = decoder.column(&vec![true; intervals])?;
+    let exits = decoder.column(&Runs::series(intervals))?;
+    let lengths = decoder.column(&Runs::series(intervals))?;
     let entries = number(&mut decoder)?;
-    let none = vec![false; entries];
+    let none = Runs::plain(entries);
     let (steps, places) = (decoder.column(&none)?, decoder.column(&none)?);
     let follows: Vec<bool> = steps.iter().enumerate().map(|(at, step)| at > 0 && *step == 0).collect();
-    let counts = decoder.column(&follows)?;
+    let counts = decoder.column(&Runs { follows, ..Runs::plain(0) })?;
     decoder.finish()?;
     let mut totals: Vec<Total> = exits.into_iter().map(|exits| Total { exits, ..Total::default() }).collect();
     let (mut reason, mut at) = (0_u32, 0_usize);

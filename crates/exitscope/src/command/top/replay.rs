@@ -25,8 +25,8 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Opens a recording at its beginning. Reads it all once, to know that it is whole. Returns the rate of each interval
-    /// too (exits per second).
+    /// Opens a recording at its beginning. Returns the rate of each interval too (exits per second), for which it is all
+    /// read only where not all VMs are shown, or where a recording of an older schema takes that.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -35,11 +35,20 @@ impl Cursor {
         keep: impl Fn(&Vm) -> bool + 'static,
     ) -> Result<(Cursor, Vec<f64>), record::Error> {
         let moments: Vec<_> = recording.moments().collect();
+        #[allow(clippy::cast_precision_loss)]
+        let rate = |exits: u64, length: Duration| exits as f64 / length.as_secs_f64().max(1e-9);
+        if recording.vms().all(&keep)
+            && let Some(exits) = recording.exits()?
+        {
+            let rates = exits.into_iter().zip(&moments).map(|(exits, (_, length))| rate(exits, *length));
+            let rates = rates.collect();
+            let keep = Box::new(keep);
+            return Ok((Cursor { recording, moments, keep, at: 0, saved: Vec::new(), stride: 16 }, rates));
+        }
         let mut rates = Vec::with_capacity(moments.len());
         recording.each_active(Part::default(), |mut interval| {
             interval.retain(|vm, _| keep(vm));
-            #[allow(clippy::cast_precision_loss)]
-            rates.push(interval.exits() as f64 / interval.length.as_secs_f64().max(1e-9));
+            rates.push(rate(interval.exits(), interval.length));
             Ok::<_, record::Error>(())
         })?;
         let keep = Box::new(keep);
