@@ -31,8 +31,8 @@ fn at_once(evidence: &Evidence<'_>) -> Option<Finding> {
         return None;
     }
     let each = (halts.halted_ns + halts.busy_ns) / halts.exits;
-    // Whoever wakes it exits too: the timer is set, the interrupt sent and ended.
-    let often = evidence.rate(halts.exits) >= PER_SECOND && evidence.share(halts.exits) >= 0.25;
+    // Whoever wakes it exits too: the timer is set, the host's interrupt comes, the guest's is ended.
+    let often = evidence.rate(halts.exits) >= PER_SECOND && evidence.share(halts.exits) >= 0.2;
     if !often || each > LONGEST_NS {
         return None;
     }
