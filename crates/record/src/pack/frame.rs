@@ -11,7 +11,7 @@ const BESIDES: usize = 64 << 10;
 const MOST: usize = 32 << 20;
 
 /// Level of compression. Higher ones take more time, and find little in bits that are as good as random.
-const LEVEL: i32 = 3;
+const LEVEL: i32 = 9;
 
 /// Begin of a frame that unpacks to nothing (RFC 8878, section 3.1.2), and its length with the length of what follows.
 const SKIPPED: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
