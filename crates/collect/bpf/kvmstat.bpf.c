@@ -2,7 +2,8 @@
 /*
  * Reads KVM's own statistics of every vCPU, for hosts where kvm_exit never fires. A walk over all open files
  * finds the vCPUs that exist; nothing runs when a vCPU exits. Hooks at a vCPU's first and last moment tell
- * what the walks in between have missed.
+ * what the walks in between have missed. Once met, a vCPU is known until it is destroyed, also if nobody has a
+ * descriptor of it any more.
  */
 #include "wire.h"
 #include <linux/bpf.h>
@@ -119,6 +120,15 @@ struct bpf_iter_meta {
 	struct seq_file *seq;
 };
 
+struct bpf_map;
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
@@ -142,23 +152,74 @@ struct {
 	__uint(max_entries, 4 << 20);
 } changes SEC(".maps");
 
+/* A vCPU that exists, and whose it is. */
+struct known_vcpu {
+	u64 kvm;
+	u64 started_ns;
+	u32 vcpu_id;
+	u32 pid;
+	char comm[COMM_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64); /* its kernel address */
+	__type(value, struct known_vcpu);
+} known SEC(".maps");
+
+/* Processes that have, or had, a descriptor of a vCPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u32);
+	__type(value, u8);
+} owners SEC(".maps");
+
+/* Set before load: creations are told, and so all owners are known but those that a vCPU was handed to. */
+const volatile u32 told SEC(".rodata.told") = 0;
+
 /* Counts of what found no room in the tables above. */
 u64 lost_changes SEC(".data.lost");
 u64 lost_processes SEC(".data.lost");
+u64 unknown_owners SEC(".data.owners");
 
-static __always_inline void describe(struct kvmstat_vcpu *out, struct kvm_vcpu *vcpu, struct task_struct *task)
+/* Says whose a vCPU is, by its number and VM, and by the process of a thread. */
+static __always_inline void describe_owner(struct known_vcpu *out, struct kvm_vcpu *vcpu, struct task_struct *task)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	out->kvm = (u64)BPF_CORE_READ(vcpu, kvm);
+	out->vcpu_id = BPF_CORE_READ(vcpu, vcpu_id);
+	out->pid = BPF_CORE_READ(task, tgid);
+	out->started_ns = BPF_CORE_READ(leader, start_boottime);
+	bpf_core_read(out->comm, sizeof(out->comm), &leader->comm);
+}
+
+/* Keeps a vCPU, and that the process has a descriptor of it. */
+static __always_inline void keep(u64 vcpu, struct known_vcpu *of, u64 flags)
+{
+	u32 pid = of->pid;
+	u8 yes = 1;
+
+	if (bpf_map_update_elem(&known, &vcpu, of, flags) && !bpf_map_lookup_elem(&known, &vcpu))
+		__sync_fetch_and_add(&lost_changes, 1);
+	if (bpf_map_update_elem(&owners, &pid, &yes, BPF_ANY))
+		unknown_owners = 1;
+}
+
+static __always_inline void describe(struct kvmstat_vcpu *out, struct kvm_vcpu *vcpu, const struct known_vcpu *of)
+{
 	/* A key on the stack: old verifiers (6.1) take none that lies in a ring buffer. */
-	u32 class = 0, pid = BPF_CORE_READ(task, tgid);
+	u32 class = 0, pid = of->pid;
 
 	out->time_ns = bpf_ktime_get_ns();
 	out->vcpu = (u64)vcpu;
-	out->kvm = (u64)BPF_CORE_READ(vcpu, kvm);
-	out->vcpu_id = BPF_CORE_READ(vcpu, vcpu_id);
+	out->kvm = of->kvm;
+	out->vcpu_id = of->vcpu_id;
 	out->pid = pid;
-	out->started_ns = BPF_CORE_READ(leader, start_boottime);
-	bpf_core_read(out->comm, sizeof(out->comm), &leader->comm);
+	out->started_ns = of->started_ns;
+	__builtin_memcpy(out->comm, of->comm, COMM_BYTES);
 	out->followed = bpf_map_lookup_elem(&selected, &pid) != 0;
 	out->exits = BPF_CORE_READ(vcpu, stat.exits);
 #define READ_FIELD(field)                                                \
@@ -192,6 +253,7 @@ int walk(struct bpf_iter__task_file *ctx)
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct kvmstat_vcpu found = {};
+	struct known_vcpu owner = {};
 	struct kvm_vcpu *vcpu;
 
 	if (!task || !file || !is_vcpu(file))
@@ -199,8 +261,34 @@ int walk(struct bpf_iter__task_file *ctx)
 	vcpu = BPF_CORE_READ(file, private_data);
 	if (!vcpu)
 		return 0;
+	describe_owner(&owner, vcpu, task);
+	/* The first process that it was met with stays: others have it from that one. */
+	keep((u64)vcpu, &owner, BPF_NOEXIST);
 	found.event = KVMSTAT_SEEN;
-	describe(&found, vcpu, task);
+	describe(&found, vcpu, &owner);
+	bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
+	return 0;
+}
+
+/* Reads the vCPUs that are known, whether or not a process has a descriptor of them. */
+SEC("?iter/bpf_map_elem")
+int walk_known(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct kvmstat_vcpu found = {};
+	u64 *key = ctx->key, vcpu_key;
+	struct known_vcpu *value = ctx->value, of;
+	struct kvm_vcpu *vcpu;
+
+	if (!key || !value)
+		return 0;
+	vcpu_key = *key;
+	of = *value;
+	vcpu = (void *)vcpu_key;
+	found.event = KVMSTAT_KNOWN;
+	describe(&found, vcpu, &of);
+	/* One whose end was not told, because the kernel skipped the program: this memory is somebody else's by now. */
+	if ((u64)BPF_CORE_READ(vcpu, kvm) != of.kvm || BPF_CORE_READ(vcpu, vcpu_id) != of.vcpu_id)
+		return 0;
 	bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
 	return 0;
 }
@@ -208,9 +296,16 @@ int walk(struct bpf_iter__task_file *ctx)
 static __noinline int report(struct kvm_vcpu *vcpu, u32 event)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct kvmstat_change *out = bpf_ringbuf_reserve(&changes, sizeof(*out), 0);
-	u64 from, to;
+	struct known_vcpu owner = {};
+	struct kvmstat_change *out;
+	u64 key = (u64)vcpu, from, to;
 
+	describe_owner(&owner, vcpu, task);
+	if (event == KVMSTAT_ENDED)
+		bpf_map_delete_elem(&known, &key);
+	else if (event != KVMSTAT_LEFT)
+		keep(key, &owner, BPF_ANY);
+	out = bpf_ringbuf_reserve(&changes, sizeof(*out), 0);
 	if (!out) {
 		__sync_fetch_and_add(&lost_changes, 1);
 		return 0;
@@ -218,7 +313,7 @@ static __noinline int report(struct kvm_vcpu *vcpu, u32 event)
 	__builtin_memset(&out->vcpu, 0, sizeof(out->vcpu));
 	out->vcpu.event = event;
 	out->args_len = 0;
-	describe(&out->vcpu, vcpu, task);
+	describe(&out->vcpu, vcpu, &owner);
 	/* A process that is ending has no memory any more. */
 	from = BPF_CORE_READ(task, mm, arg_start);
 	to = BPF_CORE_READ(task, mm, arg_end);
@@ -238,6 +333,18 @@ SEC("fentry/kvm_arch_vcpu_create")
 int BPF_PROG(on_create, struct kvm_vcpu *vcpu)
 {
 	return report(vcpu, KVMSTAT_BORN);
+}
+
+/*
+ * A thread that runs a vCPU gets a CPU. Attached while KVM counts exits of vCPUs that nobody is known to have, and no
+ * longer: this runs at each KVM_RUN too.
+ */
+SEC("?fentry/kvm_arch_vcpu_load")
+int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
+{
+	u64 key = (u64)vcpu;
+
+	return bpf_map_lookup_elem(&known, &key) ? 0 : report(vcpu, KVMSTAT_MET);
 }
 
 SEC("fentry/kvm_arch_vcpu_destroy")
@@ -315,11 +422,18 @@ int BPF_PROG(on_leave, struct task_struct *task)
 	bpf_loop(MAX_THREADS, look_at_thread, &threads, 0);
 	if (threads.alive)
 		return 0;
-	table = BPF_CORE_READ(task, files, fdt);
+	/*
+	 * Most processes have no vCPU, and their files are not looked at. Of one that was handed a vCPU since the last walk, the
+	 * vCPU's end tells.
+	 */
+	table = 0;
+	if (!told || unknown_owners || bpf_map_lookup_elem(&owners, &pid))
+		table = BPF_CORE_READ(task, files, fdt);
 	if (table) {
 		files = BPF_CORE_READ(table, max_fds);
 		bpf_loop(files < MAX_FILES ? files : MAX_FILES, visit, &table, 0);
 	}
 	bpf_map_delete_elem(&selected, &pid);
+	bpf_map_delete_elem(&owners, &pid);
 	return 0;
 }

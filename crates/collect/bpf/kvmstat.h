@@ -33,6 +33,8 @@ enum kvmstat_event {
 	KVMSTAT_BORN = 1,  /* it is being created */
 	KVMSTAT_ENDED = 2, /* it is being destroyed: the figures are final */
 	KVMSTAT_LEFT = 3,  /* its process is ending, and no other may have it */
+	KVMSTAT_KNOWN = 4, /* it was met before, and has not been destroyed */
+	KVMSTAT_MET = 5,   /* it runs, and was not met before: nobody may have a descriptor of it */
 };
 
 /* One vCPU of one process. The same vCPU is met more than once if several processes hold its file. */

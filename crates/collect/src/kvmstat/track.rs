@@ -32,7 +32,12 @@ impl Figures {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A process has a descriptor of it.
     Seen,
+    /// It was met before, and exists; maybe no process has a descriptor of it.
+    Known,
+    /// It runs, was not met before, and is older than that: what it did before now is not known.
+    Met,
     Born,
     /// It is destroyed.
     Ended,
@@ -174,6 +179,10 @@ impl Tracker {
                     }
                 }
         });
+        // What has no VM here any more was reported as ended.
+        if found.is_none() && event == Event::Known && !first {
+            return;
+        }
         // It was reported as ended when its process had left; the kernel took its time to destroy it.
         if event == Event::Born {
             self.left.remove(&key);
@@ -219,7 +228,8 @@ impl Tracker {
                 vm.holders.push(process);
             }
         }
-        let base = if first && event != Event::Born { figures } else { Figures::default() };
+        let is_older = event == Event::Met || first && event != Event::Born;
+        let base = if is_older { figures } else { Figures::default() };
         let new = || Vcpu {
             key,
             before: Figures::default(),
@@ -241,7 +251,10 @@ impl Tracker {
         }
         vcpu.last = figures;
         match event {
-            Event::Seen | Event::Born => (vcpu.missed, vcpu.left) = (0, false),
+            Event::Seen | Event::Born | Event::Met => (vcpu.missed, vcpu.left) = (0, false),
+            Event::Known if !vcpu.left => vcpu.missed = 0,
+            // It is about to be destroyed.
+            Event::Known => {}
             Event::Left => vcpu.left = true,
             Event::Ended => (vcpu.ended, vcpu.left) = (true, false),
         }

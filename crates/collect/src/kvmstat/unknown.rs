@@ -1,4 +1,4 @@
-//! Exits of vCPUs that no walk finds: their descriptors are closed while they run.
+//! Exits of vCPUs that nobody is known to have: their descriptors were closed while they run, and before they were met.
 //!
 //! KVM's directory in debugfs has the sum of `exits` over all VMs that there are. What it says more than all vCPUs
 //! together that a walk finds is somebody's whom nobody knows. Both are read one after the other while guests run, so that
@@ -17,13 +17,15 @@ pub struct Unknown {
     at_start: u64,
     /// At least so many have been since.
     exits: u64,
+    /// There were more at the last comparison than ever before.
+    grows: bool,
 }
 
 impl Unknown {
     /// Begins to compare: `found` was read just now.
     pub fn start(debugfs: Option<PathBuf>, found: &[Reading]) -> Unknown {
         let file = debugfs.map(|mounted| mounted.join("kvm/exits"));
-        let mut unknown = Unknown { file, at_start: 0, exits: 0 };
+        let mut unknown = Unknown { file, at_start: 0, exits: 0, grows: false };
         unknown.at_start = unknown.sum().unwrap_or(0).saturating_sub(known(found));
         unknown
     }
@@ -38,7 +40,18 @@ impl Unknown {
         let Some(sum) = sum else { return };
         let more = sum.saturating_sub(known(found)).saturating_sub(self.at_start);
         // Their VMs end, and take their exits out of the sum.
+        self.grows = more > self.exits;
         self.exits = self.exits.max(more);
+    }
+
+    /// Returns true if there are vCPUs to be met: more exits have come of some that nobody is known to have.
+    pub fn grows(&self) -> bool {
+        self.grows
+    }
+
+    /// Returns true if KVM's sum can be read.
+    pub fn is_compared(&self) -> bool {
+        self.sum().is_some()
     }
 
     /// Exits of vCPUs that nobody knows, since the start: at least so many.
@@ -94,7 +107,7 @@ mod tests {
             say(sum);
             let sum = unknown.sum();
             unknown.compare(sum, &[found(1, exits)]);
-            assert_eq!(unknown.exits(), expected, "{sum:?} {exits}");
+            assert_eq!((unknown.exits(), unknown.grows()), (expected, sum == Some(9500)), "{sum:?} {exits}");
         }
         fs::remove_dir_all(&folder).unwrap();
         unknown.compare(unknown.sum(), &[]);

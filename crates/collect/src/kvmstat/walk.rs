@@ -11,6 +11,9 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
+/// Name of the program that meets vCPUs which run.
+const MEET: &str = "on_load";
+
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
 
@@ -20,6 +23,10 @@ static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"),
 /// The loaded programs.
 pub struct Walk {
     walk: Link,
+    /// Reads vCPUs that were met before, where these are kept.
+    walk_known: Option<Link>,
+    /// Meets vCPUs that run, while it is attached.
+    meet: Option<Link>,
     changes: RingBuffer<'static>,
     changed: Rc<RefCell<Vec<Reading>>>,
     selected: MapHandle,
@@ -55,6 +62,11 @@ impl Walk {
 
     fn load_with(follow: bool, hooks: bool, leave: bool) -> Result<Walk, libbpf_rs::Error> {
         let mut open = ObjectBuilder::default().open_memory(&IMAGE.0)?;
+        for mut map in open.maps_mut() {
+            if map.name().to_string_lossy().ends_with(".rodata.told") {
+                map.set_initial_value(&u32::from(hooks).to_ne_bytes())?;
+            }
+        }
         for mut program in open.progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             program.set_autoload(match name.as_str() {
@@ -66,19 +78,19 @@ impl Walk {
         }
         let object = open.load()?;
         let mut links = Vec::new();
-        let mut walk = None;
-        for program in object.progs_mut().filter(|program| program.autoload()) {
-            let link = program.attach()?;
-            if program.name() == "walk" {
-                walk = Some(link);
-            } else {
-                links.push(link);
-            }
-        }
         let map = |name: &str| {
             let found = object.maps().find(|map| map.name().to_string_lossy().ends_with(name));
             found.map(|map| MapHandle::try_from(&map)).transpose()?.ok_or_else(|| missing(name))
         };
+        let (mut walk, mut walk_known) = (None, None);
+        for program in object.progs_mut().filter(|program| program.autoload()) {
+            match &*program.name().to_string_lossy() {
+                "walk" => walk = Some(program.attach()?),
+                "walk_known" => walk_known = Some(program.attach_iter(map("known")?.as_fd())?),
+                MEET => {}
+                _ => links.push(program.attach()?),
+            }
+        }
         let changed = Rc::new(RefCell::new(Vec::new()));
         let sink = Rc::clone(&changed);
         let ring = map("changes")?;
@@ -90,6 +102,8 @@ impl Walk {
         let changes = builder.build()?;
         Ok(Walk {
             walk: walk.ok_or_else(|| missing("walk"))?,
+            walk_known,
+            meet: None,
             changes,
             changed,
             selected: map("selected")?,
@@ -102,14 +116,16 @@ impl Walk {
 
     /// Every vCPU that exists, and what was told since the last call.
     pub fn look(&self) -> Result<Vec<Reading>, String> {
-        let mut iter = Iter::new(&self.walk).map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
-        loop {
-            match iter.read_to_end(&mut bytes) {
-                Ok(_) => break,
-                // The kernel pauses a long walk that finds nothing.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.to_string()),
+        for link in [Some(&self.walk), self.walk_known.as_ref()].into_iter().flatten() {
+            let mut iter = Iter::new(link).map_err(|error| error.to_string())?;
+            loop {
+                match iter.read_to_end(&mut bytes) {
+                    Ok(_) => break,
+                    // The kernel pauses a long walk that finds nothing.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.to_string()),
+                }
             }
         }
         let mut readings: Vec<Reading> = bytes
@@ -120,6 +136,18 @@ impl Walk {
         self.changes.consume().map_err(|error| error.to_string())?;
         readings.append(&mut self.changed.borrow_mut());
         Ok(readings)
+    }
+
+    /// From now on, or no longer, meets vCPUs that run and were not met before.
+    pub fn meet(&mut self, meet: bool) -> Result<(), String> {
+        if !meet {
+            self.meet = None;
+        } else if self.meet.is_none() && self.told {
+            let program = self.object.progs_mut().find(|program| program.name() == MEET);
+            let link = program.map(|program| program.attach()).transpose();
+            self.meet = link.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Follows what this process starts from now on.
@@ -142,8 +170,9 @@ impl Walk {
             .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
         let mut lost = Lost { changes: words.next().unwrap_or(0), processes: words.next().unwrap_or(0) };
         for program in self.object.progs().filter(|program| program.autoload()) {
-            // Where the end of a vCPU is told, that of its process says nothing new.
-            if !(self.told && program.name() == "on_leave") {
+            // Where the end of a vCPU is told, that of its process says nothing new; and one that runs, runs again.
+            let says_nothing = self.told && program.name() == "on_leave" || program.name() == MEET;
+            if !says_nothing {
                 lost.changes += skipped_runs(program.as_fd()).map_err(|error| error.to_string())?;
             }
         }
@@ -176,6 +205,8 @@ fn reading(found: &wire::kvmstat_vcpu, args: &[u8]) -> Reading {
             wire::KVMSTAT_BORN => Event::Born,
             wire::KVMSTAT_ENDED => Event::Ended,
             wire::KVMSTAT_LEFT => Event::Left,
+            wire::KVMSTAT_KNOWN => Event::Known,
+            wire::KVMSTAT_MET => Event::Met,
             _ => Event::Seen,
         },
         vcpu: found.vcpu,
