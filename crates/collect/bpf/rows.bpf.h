@@ -27,7 +27,7 @@ static __always_inline u32 kind_of(u32 isa, u64 code)
 /* A new row of a vCPU, or 0 when there is no room. */
 static __always_inline u32 new_row(struct vcpu_slot *slot, s64 code, u32 next)
 {
-	u32 index = take(&free_rows, &control.next_row, config.max_rows);
+	u32 index = take_fairly(&slot->owners, FAIR_ROWS, &free_rows, &control.next_row, config.max_rows);
 
 	if (index) {
 		slot->rows++;

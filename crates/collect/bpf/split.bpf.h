@@ -111,12 +111,12 @@ static __noinline u64 run_by(struct vcpu_slot *slot, u64 task, u64 run_delay)
 }
 
 /* KVM_RUN has returned while an exit of this row was being handled. */
-static __noinline int count_return(u32 row_index, int reason)
+static __noinline int count_return(struct vcpu_slot *slot, u32 row_index, int reason)
 {
 	struct row *row = row_at(row_index);
 	u32 index;
 
-	if (!row_index)
+	if (!slot || !row_index)
 		return 0;
 	index = row->first_return;
 	for (int i = 0; i < MAX_RETURNS && index; i++) {
@@ -130,7 +130,7 @@ static __noinline int count_return(u32 row_index, int reason)
 	}
 	/* Where the list is too long, index is not 0. */
 	if (!index)
-		index = take(&free_returns, &control.next_return, config.max_returns);
+		index = take_fairly(&slot->owners, FAIR_RETURNS, &free_returns, &control.next_return, config.max_returns);
 	else
 		index = 0;
 	if (index) {
@@ -174,7 +174,7 @@ int BPF_PROG(on_return, u32 reason, int error)
 			note_detail(slot->index, index);
 	}
 	slot->went_out = 1;
-	count_return(index, shown);
+	count_return(slot, index, shown);
 	end_write(slot, VCPU_HOST_MORE);
 	return 0;
 }

@@ -134,6 +134,18 @@ static __always_inline u32 take(void *list, u32 *next, u32 size)
 	return index < size ? index : 0;
 }
 
+#include "fair.bpf.h"
+
+/* The same of a table of which nobody gets all, or 0 if these owners have enough. */
+static __always_inline u32 take_fairly(const struct owners *owners, u32 table, void *list, u32 *next, u32 size)
+{
+	u32 index = may_take(owners, table, size) ? take(list, next, size) : 0;
+
+	if (index)
+		hold(owners, table);
+	return index;
+}
+
 /* Identity of a VM, and what else the two kinds of program know of it. */
 struct vm_key {
 	u64 key;
@@ -184,11 +196,15 @@ static __noinline u32 find_vm(const struct vm_key *known)
 static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, u32 isa, const struct vm_key *known)
 {
 	u64 task = bpf_get_current_pid_tgid();
-	u32 pid = task >> 32, index = take(&free_vcpus, &control.next_vcpu, config.max_vcpus);
+	struct owners owners = owners_here();
+	u32 pid = task >> 32;
+	u32 index = take_fairly(&owners, FAIR_VCPUS, &free_vcpus, &control.next_vcpu, config.max_vcpus);
 	struct vcpu_slot *slot = vcpu_at(index);
 
 	if (!index)
 		return 0;
+	slot->owners = owners;
+	slot->pid = pid;
 	/* After the slot: a VM is known until a vCPU of its that has a slot ends, and without one would be for ever. */
 	slot->vm = find_vm(known);
 	if (!slot->vm)
@@ -207,6 +223,7 @@ static __noinline u32 new_vcpu(u64 key, u32 vcpu_id, u32 isa, const struct vm_ke
 	return index;
 give_back:
 	slot->state = VCPU_NEW;
+	let_go(&owners, FAIR_VCPUS);
 	bpf_map_push_elem(&free_vcpus, &index, 0);
 	return 0;
 }

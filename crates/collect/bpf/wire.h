@@ -56,6 +56,32 @@ enum {
 	VCPU_MASK_MARK = 0x5ca1ab02,
 	RETURN_MASK_MARK = 0x5ca1ab03,
 	DETAIL_MASK_MARK = 0x5ca1ab04,
+	/* A process, or a user, that takes a place may hold less than so many times what is free; see fair.bpf.h. */
+	PROCESS_SHARE = 6,
+	USER_SHARE = 16,
+	/* Counters of held places, of which each owner has two, found by hash. */
+	HOLDINGS_BITS = 12,
+	HOLDINGS = 1 << HOLDINGS_BITS,
+};
+
+/* Tables whose places are given out fairly. */
+enum fair_table {
+	FAIR_VCPUS = 0,
+	FAIR_ROWS = 1,
+	FAIR_RETURNS = 2,
+	FAIR_TABLES = 3,
+};
+
+/* Places of each enum fair_table that somebody holds. Programs add with atomics, and the collector subtracts so. */
+struct holding {
+	u32 places[FAIR_TABLES];
+	u32 unused;
+};
+
+/* Where the process and the user of a vCPU have their counters. */
+struct owners {
+	u16 process[2];
+	u16 user[2];
 };
 
 /*
@@ -232,7 +258,7 @@ struct vcpu_slot {
 	u32 nests;     /* enum vcpu_nests */
 	u32 l2;        /* the exit that is being handled, or the last one, is L2's */
 	u32 l1_row;    /* the row of the exit of L2 that L1 handles now; 0: none */
-	u32 unused;
+	u32 pid;       /* the process that ran the vCPU first */
 	u64 l1_exits;  /* KVM's count of exits when L1 began with that ... */
 	u64 l1_ns;     /* ... and when that was */
 	/* What an exit is about: where the kernel has it ... */
@@ -272,6 +298,7 @@ struct vcpu_slot {
 	u32 entry_failed; /* the last entry was none */
 	u32 no_time;     /* the exit that is being handled is to have none */
 	u32 needs;       /* enum exit_need of this vCPU */
+	struct owners owners;
 	u16 direct[DIRECT_ROWS];
 	u16 detailed[DIRECT_ROWS]; /* likewise, of the rows that have details: these are not in direct[] */
 };
@@ -311,6 +338,7 @@ struct config {
 	u32 guest;   /* exits by the guest's mode are */
 	u32 one;     /* exits are counted at entries alone: the vendor, as KVM numbers them; else 0 */
 	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
+	u32 seed; /* of hashes that nobody is to foresee */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
 	u32 unused;
 };
@@ -329,6 +357,7 @@ struct control {
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 	u64 no_return;  /* returns to user space that found no place, likewise */
 	u64 no_mark;    /* bytes written to ports for marks that were not told, likewise */
+	struct holding held; /* by all together */
 	u64 no_level;   /* vCPUs whose exits cannot be told from those of their guest's guests, likewise */
 };
 

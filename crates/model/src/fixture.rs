@@ -2,8 +2,8 @@
 
 use crate::{
     About, BUCKETS, Counters, Detail, DetailCounters, DetailKind, Details, ExitCode, Extremes, Histogram,
-    Interval, Isa, Level, Loss, Measured, Nested, Returns, Row, Source, Split, UserReason, VcpuSpan,
-    VcpuTime, Vm, VmId, WorkerSpan, WorkerTimes,
+    Holder, Holders, Interval, Isa, Level, Loss, Measured, Nested, Returns, Row, Source, Split, UserReason,
+    VcpuSpan, VcpuTime, Vm, VmId, WorkerSpan, WorkerTimes,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -354,6 +354,11 @@ pub fn lossy() -> Interval {
         unfollowed: 1,
         no_level: 1,
         filtered: 0,
+        holders: Holders {
+            rows: Some(Holder { vm: VmId(0), pid: 4100, held: 7_019, of: 8_191 }),
+            vcpus: Some(Holder { vm: VmId(77), pid: 4177, held: 438, of: 511 }),
+            returns: None,
+        },
     };
     interval.vcpus[1].exits += 1_200;
     interval.vcpus[2].kvm_exits = None;

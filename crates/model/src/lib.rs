@@ -41,7 +41,7 @@ pub use histogram::{BUCKETS, Histogram};
 pub use interval::{Interval, Row, VcpuSpan, WentBackwards};
 pub use kind::{DetailKind, Directions, KINDS, KindInfo};
 pub use labels::{Labels, Witness};
-pub use loss::{Loss, LossFigure};
+pub use loss::{Holder, Holders, Loss, LossFigure};
 pub use mode::{Mode, Modes};
 pub use nested::Level;
 pub use sample::{ReasonCount, Sample, Source, VcpuSample, Vm, VmId};

@@ -472,10 +472,9 @@ impl<'a> Rows<'a> {
         self.each(Table::Losses, interval, |rows, row| {
             let figure = row.text(0, MOST_FIGURE)?;
             let count = rows.sum(Sum::Losses, row.number(1)?)?;
-            let known = Loss::FIGURES.iter().find(|known| known.key == figure).ok_or_else(|| {
-                rows.damaged(format!("it tells of the loss {figure:?}, which is not known"))
-            })?;
-            *known.get_mut(&mut loss) = count;
+            if !loss.set(&figure, count) {
+                return Err(rows.damaged(format!("it tells of the loss {figure:?}, which is not known")));
+            }
             Ok(figure)
         })?;
         Ok(loss)

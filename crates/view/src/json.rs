@@ -30,6 +30,7 @@ pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io
         kvm_exits: interval.kvm_exits(),
         lost: interval.loss.lost(),
         loss: Loss(interval),
+        holders: Holders(interval),
         vcpus: Vcpus(interval),
         workers: Workers(interval),
         vms: Vms(interval),
@@ -80,6 +81,7 @@ struct Object<'a> {
     kvm_exits: Option<u64>,
     lost: u64,
     loss: Loss<'a>,
+    holders: Holders<'a>,
     vcpus: Vcpus<'a>,
     workers: Workers<'a>,
     vms: Vms<'a>,
@@ -116,6 +118,33 @@ impl Serialize for Loss<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.loss.figures().map(|(figure, number)| (figure.key, number)))
     }
+}
+
+struct Holders<'a>(&'a Interval);
+
+impl Serialize for Holders<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let loss = self.0.loss;
+        let known = loss.figures().filter_map(|(figure, _)| Some((figure, figure.holder(loss)?)));
+        serializer.collect_seq(known.map(|(figure, holder)| HolderObject {
+            figure: figure.key,
+            vm: self.0.vms.get(&holder.vm).map(|vm| &*vm.name),
+            vm_id: holder.vm.0,
+            pid: holder.pid,
+            held: holder.held,
+            of: holder.of,
+        }))
+    }
+}
+
+#[derive(Serialize)]
+struct HolderObject<'a> {
+    figure: &'static str,
+    vm: Option<&'a str>,
+    vm_id: u64,
+    pid: u32,
+    held: u64,
+    of: u64,
 }
 
 struct Vms<'a>(&'a Interval);

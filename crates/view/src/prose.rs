@@ -9,7 +9,8 @@ use super::{Explanation, Options, advice, details, text, unit, vcpus, workers};
 use exitscope_analysis::advice::advise;
 use exitscope_model::figure::Context;
 use exitscope_model::{
-    By, Counters, ExitCode, Group, Interval, Isa, Level, Measured, Sort, Source, Vm, float, group, sort,
+    By, Counters, ExitCode, Group, Holder, Interval, Isa, Level, Measured, Sort, Source, Vm, float, group,
+    sort,
 };
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
@@ -295,9 +296,21 @@ pub fn losses(interval: &Interval) -> impl Iterator<Item = Line> {
             let text = format!("{} {meaning} ({share} of all). {}", unit::count(number), figure.advice);
             return line(Kind::Plain, text);
         }
-        let text = format!("Warning: {} {meaning}. {}", unit::count(number), figure.advice);
+        let holder = figure.holder(interval.loss).map_or(String::new(), |found| holder(interval, &found));
+        let text = format!("Warning: {} {meaning}. {holder}{}", unit::count(number), figure.advice);
         line(Kind::Warning, text)
     })
+}
+
+/// A sentence on who holds the most of a table that was full.
+fn holder(interval: &Interval, holder: &Holder) -> String {
+    let process = format!("process {}", holder.pid);
+    let who = match interval.vms.get(&holder.vm) {
+        Some(vm) => format!("{} ({process})", vm_name(vm)),
+        None => process,
+    };
+    let (held, of) = (unit::count(holder.held), unit::count(holder.of));
+    format!("The largest holder is {who}, with {held} of {of} places. ")
 }
 
 /// A figure's meaning for the number one.

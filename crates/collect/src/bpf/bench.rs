@@ -22,6 +22,7 @@ impl Filled {
             details: anonymous(1),
             vcpus: anonymous(vcpus + 1),
             vms: anonymous(vcpus + 1),
+            holdings: anonymous(wire::HOLDINGS),
         };
         set(&tables.control, 0, |control| (control.next_vcpu, control.epoch) = (vcpus + 1, 1));
         let mut next_row = 1;

@@ -5,6 +5,7 @@ pub mod bench;
 mod check;
 mod clock;
 mod functions;
+mod holders;
 mod marks;
 mod object;
 mod patch;
@@ -20,6 +21,7 @@ mod wire;
 use super::{Collect, Error, Options, PortMarks, Probes, Select, monotonic_ns};
 use check::{Check, Ours};
 use exitscope_model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
+use holders::Holders;
 use libbpf_rs::MapHandle;
 use marks::Marks;
 use object::{Loaded, Sizes, Task};
@@ -65,6 +67,7 @@ pub struct Bpf {
     measured: Measured,
     sizes: Sizes,
     tables: Tables,
+    holders: Holders,
     vms: Vms,
     free_rows: MapHandle,
     free_returns: MapHandle,
@@ -141,8 +144,10 @@ impl Bpf {
                 returns: table(&loaded, ".bss.returns", rows)?,
                 details: table(&loaded, ".bss.details", details)?,
                 vms: table(&loaded, "vms", vcpus)?,
+                holdings: table(&loaded, ".bss.holdings", wire::HOLDINGS)?,
             },
             vms: Vms::new(source),
+            holders: Holders::default(),
             free_rows: loaded.map("free_rows")?,
             free_returns: loaded.map("free_returns")?,
             free_details: loaded.map("free_details")?,
@@ -278,11 +283,12 @@ impl Collect for Bpf {
             }
             vcpus.push(reading.sample);
         }
+        loss.no_vcpu = no_vcpu;
+        loss.no_return = peek!(control, no_return);
+        loss.holders = self.holders.find(&loss, &found, &self.tables, &mut self.vms, self.sizes);
         let (ended, here): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.ended);
         self.recycle(&ended, &here.iter().map(|found| found.vm).collect())?;
         self.vms.retain_living(vms.values());
-        loss.no_vcpu = no_vcpu;
-        loss.no_return = peek!(control, no_return);
         loss.unfollowed = peek!(control, unfollowed);
         loss.no_level = peek!(control, no_level);
         let skipped = self.loaded.skipped()?;

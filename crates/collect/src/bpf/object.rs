@@ -11,6 +11,7 @@ use crate::skipped::skipped_runs;
 use exitscope_model::{Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
@@ -143,6 +144,7 @@ impl Loaded {
             max_details: sizes.details,
             kinds: task.kinds(),
             guest: guest.into(),
+            seed: u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or(0),
             ..wire::config::default()
         };
         if let Form::One(clock) = parts.form {

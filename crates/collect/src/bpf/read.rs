@@ -85,8 +85,6 @@ pub struct Reader<'a> {
     pub measured: Measured,
     /// Exits by the guest's mode are counted.
     pub guest: bool,
-    /// A reason that has no row will find no room for one.
-    pub full: bool,
     /// The epoch that has just ended.
     pub epoch: u64,
     /// The moment of the sample (ns).
@@ -96,8 +94,9 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads a vCPU whole, as it was at one moment; if that cannot be had, the loss says so.
-    pub fn read(&self, slot: *mut wire::vcpu_slot, vm: VmId) -> Reading {
+    /// Reads a vCPU whole, as it was at one moment; if that cannot be had, the loss says so. If it is `full`, a reason that has
+    /// no row will find no room for one.
+    pub fn read(&self, slot: *mut wire::vcpu_slot, vm: VmId, full: bool) -> Reading {
         let mut torn = 0;
         let mut copied = self.copied.borrow_mut();
         loop {
@@ -113,13 +112,13 @@ impl Reader<'_> {
                 && (state, turn, exit, kvm)
                     == (peek!(slot, state), peek!(slot, turn), peek!(slot, exit_ns), peek!(slot, kvm_last))
             {
-                return self.decode(&copied, vm, state);
+                return self.decode(&copied, vm, state, full);
             }
             torn += 1;
             if torn % TRIES == 0 && torn < TRIES * PAUSES {
                 std::thread::sleep(PAUSE);
             } else if torn == TRIES * PAUSES {
-                let reading = self.decode(&copied, vm, state);
+                let reading = self.decode(&copied, vm, state, full);
                 return Reading { loss: Loss { torn: 1, ..reading.loss }, ..reading };
             }
             std::hint::spin_loop();
@@ -158,7 +157,7 @@ impl Reader<'_> {
     }
 
     /// Decodes the copy of a vCPU in `state`.
-    fn decode(&self, copied: &Copied, vm: VmId, state: u32) -> Reading {
+    fn decode(&self, copied: &Copied, vm: VmId, state: u32, full: bool) -> Reading {
         let slot = &copied.slot;
         let isa = if slot.isa == 1 { Isa::Vmx } else { Isa::Svm };
         let mut reasons = Vec::with_capacity(copied.rows.len());
@@ -198,7 +197,7 @@ impl Reader<'_> {
             let same = |reason: &&mut ReasonCount| (reason.level, reason.code) == (level, code);
             match reasons.iter_mut().find(same) {
                 Some(reason) => reason.counters.count += 1,
-                None if self.full => no_row += 1,
+                None if full => no_row += 1,
                 None => {
                     let counters = Counters { count: 1, ..Counters::default() };
                     reasons.push(ReasonCount { level, code, counters });

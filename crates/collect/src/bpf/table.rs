@@ -25,6 +25,8 @@ unsafe impl Wire for wire::detail {}
 unsafe impl Wire for wire::vm_info {}
 // SAFETY: as above.
 unsafe impl Wire for wire::control {}
+// SAFETY: as above.
+unsafe impl Wire for wire::holding {}
 
 /// An array that the kernel shares with us.
 pub struct Table<T> {

@@ -5,6 +5,7 @@ use super::table::{Table, peek};
 use super::wire;
 use exitscope_model::{Measured, Source, VmId};
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The tables.
 pub struct Tables {
@@ -14,6 +15,7 @@ pub struct Tables {
     pub details: Table<wire::detail>,
     pub vcpus: Table<wire::vcpu_slot>,
     pub vms: Table<wire::vm_info>,
+    pub holdings: Table<wire::holding>,
 }
 
 /// Choice of what a look at the tables reads.
@@ -23,7 +25,7 @@ pub struct View {
     pub measured: Measured,
     /// Exits by the guest's mode are counted.
     pub guest: bool,
-    /// A reason that has no row will find no room for one.
+    /// The table of rows is full.
     pub full: bool,
     /// Time of the look (`CLOCK_MONOTONIC`, ns).
     pub now: u64,
@@ -78,7 +80,6 @@ impl Tables {
             source,
             measured,
             guest,
-            full,
             epoch,
             now,
             copied: RefCell::default(),
@@ -102,11 +103,60 @@ impl Tables {
             counted &= !ended || peek!(slot, rows) != 0 || peek!(slot, no_row) != 0;
             let vm = peek!(slot, vm);
             let id = VmId(peek!(self.vms.at(vm), id));
-            let reading = counted.then(|| reader.read(slot, id));
+            let full = full || !self.may_take(slot, wire::FAIR_ROWS, self.rows.len());
+            let reading = counted.then(|| reader.read(slot, id, full));
             let needs = if counted && !ended { peek!(slot, needs) } else { 0 };
             found.push(Found { slot: index, vm, ended, needs, reading });
         }
         found
+    }
+
+    /// Returns the number of a vCPU's returns to user space that are told apart.
+    pub fn count_returns(&self, slot: u32) -> u64 {
+        let vcpu = self.vcpus.at(slot);
+        let mut count = 0;
+        for mut row in [peek!(vcpu, first_row), peek!(vcpu, first_odd)] {
+            // The lists may be written meanwhile, and have an end.
+            while row != 0 && row < self.rows.len() && count < u64::from(self.returns.len()) {
+                let mut returned = peek!(self.rows.at(row), first_return);
+                while returned != 0 && returned < self.returns.len() && count < u64::from(self.returns.len())
+                {
+                    count += 1;
+                    returned = peek!(self.returns.at(returned), next);
+                }
+                row = peek!(self.rows.at(row), next);
+            }
+        }
+        count
+    }
+
+    /// Returns true if the owners of a vCPU may have one more place of a table, by `may_take()` of bpf/fair.bpf.h.
+    fn may_take(&self, slot: *const wire::vcpu_slot, table: u32, len: u32) -> bool {
+        let table = table as usize;
+        let held = peek!(self.control.at(0), held.places[table]) + 1;
+        let left = u64::from(len.saturating_sub(held));
+        let owners = peek!(slot, owners);
+        [(owners.process, wire::PROCESS_SHARE), (owners.user, wire::USER_SHARE)].into_iter().all(
+            |(owner, share)| {
+                let held = owner.map(|at| peek!(self.holdings.at(at.into()), places[table]));
+                u64::from(held[0].min(held[1])) < left * u64::from(share)
+            },
+        )
+    }
+
+    /// Takes places that are free again off what their owners hold, which programs add to meanwhile.
+    fn let_go(&self, owners: wire::owners, places: [u32; wire::FAIR_TABLES as usize]) {
+        let all = self.control.at(0);
+        // SAFETY: the pointers are into live mappings, and the counters aligned.
+        let subtract = |holding: *mut wire::holding| unsafe {
+            for (table, places) in places.into_iter().enumerate() {
+                let counter = (&raw mut (*holding).places).cast::<u32>().add(table);
+                AtomicU32::from_ptr(counter).fetch_sub(places, Ordering::Relaxed);
+            }
+        };
+        // SAFETY: as above.
+        subtract(unsafe { &raw mut (*all).held });
+        owners.process.into_iter().chain(owners.user).for_each(|at| subtract(self.holdings.at(at.into())));
     }
 
     /// Clears the slot of a vCPU that ended, and all that it had. Tells `free` each place, when it is clear.
@@ -115,12 +165,16 @@ impl Tables {
     /// Those of `free`.
     pub fn clear<E>(&self, slot: u32, mut free: impl FnMut(Place) -> Result<(), E>) -> Result<(), E> {
         let vcpu = self.vcpus.at(slot);
+        let owners = peek!(vcpu, owners);
+        let mut held = [0; wire::FAIR_TABLES as usize];
+        held[wire::FAIR_VCPUS as usize] = 1;
         for mut row in [peek!(vcpu, first_row), peek!(vcpu, first_odd)] {
             while row != 0 {
                 let mut returned = peek!(self.rows.at(row), first_return);
                 while returned != 0 {
                     let next = peek!(self.returns.at(returned), next);
                     self.returns.clear(returned);
+                    held[wire::FAIR_RETURNS as usize] += 1;
                     free(Place::Return(returned))?;
                     returned = next;
                 }
@@ -133,11 +187,13 @@ impl Tables {
                 }
                 let next = peek!(self.rows.at(row), next);
                 self.rows.clear(row);
+                held[wire::FAIR_ROWS as usize] += 1;
                 free(Place::Row(row))?;
                 row = next;
             }
         }
         self.vcpus.clear(slot);
+        self.let_go(owners, held);
         free(Place::Vcpu(slot))
     }
 }

@@ -7,7 +7,7 @@ use super::column::{Decoder, Encoder, Runs, from_zigzag, zigzag};
 use super::content::{BreakdownRow, Content, ExitRow, Kind, Of, SpanRow, WorkerRow};
 use super::frame;
 use exitscope_model::{
-    BUCKETS, DetailCounters, Extremes, Histogram, Loss, Nested, Split, VcpuTime, WorkerFigure, WorkerTimes,
+    BUCKETS, DetailCounters, Extremes, Histogram, Nested, Split, VcpuTime, WorkerFigure, WorkerTimes,
 };
 
 /// The most rows of a block, of all kinds together.
@@ -41,11 +41,11 @@ impl Block {
         let lengths: Vec<u64> = contents.iter().map(|content| content.length_ns).collect();
         encoder.column(&lengths, &Runs::series(lengths.len()));
         for content in contents {
-            let losses: Vec<_> = content.loss.figures().filter(|(_, count)| *count > 0).collect();
+            let losses: Vec<_> = content.loss.numbers().collect();
             encoder.number(losses.len() as u64);
-            for (figure, count) in losses {
-                encoder.text(figure.key);
-                encoder.number(count);
+            for (name, number) in losses {
+                encoder.text(&name);
+                encoder.number(number);
             }
         }
         write_exits(&mut encoder, contents);
@@ -75,11 +75,10 @@ impl Block {
             let interval = first.checked_add(number).ok_or("an interval's number is too large")?;
             let mut content = Content { interval, length_ns, ..Content::default() };
             for _ in 0..decoder.number()? {
-                let (figure, count) = (decoder.text()?, decoder.number()?);
-                let known = Loss::FIGURES.iter().find(|known| known.key == figure);
-                let known =
-                    known.ok_or_else(|| format!("it tells of the loss {figure:?}, which is not known"))?;
-                *known.get_mut(&mut content.loss) = count;
+                let (name, number) = (decoder.text()?, decoder.number()?);
+                if !content.loss.set(&name, number) {
+                    return Err(format!("it tells of the loss {name:?}, which is not known"));
+                }
             }
             contents.push(content);
         }
