@@ -18,6 +18,10 @@
 //!   many CPUID, or of every kind, and one write to a port;
 //! - `guest churn POOL`: VMs that come and go. With each line of standard input those that are there run a turn, one more
 //!   is made, and the oldest ends where there would be more than POOL.
+//! - `guest flood VCPUS NUMBERS`: on each vCPU so many ports, MSRs and all kinds of codes, at the same time;
+//! - `guest spin`: makes VMs and ends them, as fast as it can, until standard input is closed;
+//! - `guest rewrite EACH`: as `many 1 EACH`, in a process that rewrites its command line all the time;
+//! - `guest hide`: closes its descriptors while its vCPU runs, and says so.
 //!
 //! With the environment's `EXITSCOPE_GUEST` its words are those, and its command line may be that of another VMM.
 //!
@@ -37,6 +41,7 @@ use exitscope_testguest::about;
 use exitscope_testguest::beside;
 use exitscope_testguest::churn::{Churn, VmTurns};
 use exitscope_testguest::details;
+use exitscope_testguest::hostile;
 use exitscope_testguest::many::{self, Many};
 use exitscope_testguest::nested;
 use exitscope_testguest::refused;
@@ -97,11 +102,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             let kinds = guest::probe()?.into_iter().filter(|(_, found)| found.usable());
             many_vms(vms.parse()?, &kinds.map(|(kind, _)| kind).collect::<Vec<_>>(), each.parse()?)
         }
+        ["flood", vcpus, numbers] => {
+            hostile::flood(vcpus.parse()?, numbers.parse()?)?.iter().try_for_each(print)
+        }
+        ["spin"] => print(&hostile::spin()?),
+        ["rewrite", each] => {
+            answer(&mut hostile::rewrite(each.parse()?)?, |many| print(&many.round()?), Many::done)
+        }
+        ["hide"] => Ok(hostile::hide(|| println!("\"hidden\""))?),
         ["watch"] => watch(),
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
             poll HALTS NS | cpu-pm HALTS NS | share NS | tsc WRITES | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
-            many VMS EACH [all] | churn POOL | watch"
+            many VMS EACH [all] | churn POOL | flood VCPUS NUMBERS | spin | rewrite EACH | hide | watch"
             .into()),
     }
 }

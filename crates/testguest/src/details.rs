@@ -26,7 +26,7 @@ pub struct Used {
 
 /// Access to each of some numbers.
 #[derive(Clone, Copy, Debug)]
-enum What {
+pub(super) enum What {
     Out,
     In,
     Read,
@@ -35,14 +35,14 @@ enum What {
 
 /// Accesses to `numbers` numbers from `first` on, one after the other, and that `rounds` times.
 #[derive(Clone, Copy, Debug)]
-struct Sweep {
+pub(super) struct Sweep {
     what: What,
     first: u32,
     numbers: u32,
     rounds: u32,
 }
 
-const fn sweep(what: What, first: u32, numbers: u32, rounds: u32) -> Sweep {
+pub(super) const fn sweep(what: What, first: u32, numbers: u32, rounds: u32) -> Sweep {
     Sweep { what, first, numbers, rounds }
 }
 
@@ -118,7 +118,7 @@ pub fn run(ports: u16, rounds: u32) -> Result<Used, Error> {
 }
 
 /// Two loops, one in the other.
-fn write(code: &mut Code, sweep: Sweep) {
+pub(super) fn write(code: &mut Code, sweep: Sweep) {
     if sweep.numbers == 0 || sweep.rounds == 0 {
         return;
     }

@@ -23,6 +23,8 @@ pub mod churn;
 pub mod details;
 mod error;
 mod host;
+#[cfg(feature = "lab-tests")]
+pub mod hostile;
 mod kick;
 mod kind;
 #[cfg(feature = "lab-tests")]

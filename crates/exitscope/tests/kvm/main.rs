@@ -9,6 +9,7 @@ mod container;
 mod counts;
 mod details;
 mod guest;
+mod hostile;
 mod marks;
 mod modes;
 mod names;
