@@ -307,7 +307,11 @@ static __noinline int report(struct kvm_vcpu *vcpu, u32 event)
 		keep(key, &owner, BPF_ANY);
 	out = bpf_ringbuf_reserve(&changes, sizeof(*out), 0);
 	if (!out) {
-		__sync_fetch_and_add(&lost_changes, 1);
+		/* One that was just met is met again when it runs again. */
+		if (event == KVMSTAT_MET)
+			bpf_map_delete_elem(&known, &key);
+		else
+			__sync_fetch_and_add(&lost_changes, 1);
 		return 0;
 	}
 	__builtin_memset(&out->vcpu, 0, sizeof(out->vcpu));

@@ -14,6 +14,9 @@ use std::rc::Rc;
 /// Name of the program that meets vCPUs which run.
 const MEET: &str = "on_load";
 
+/// Maps that it shares with the others.
+const SHARED: [&str; 4] = ["selected", "changes", "known", "owners"];
+
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
 
@@ -25,8 +28,8 @@ pub struct Walk {
     walk: Link,
     /// Reads vCPUs that were met before, where these are kept.
     walk_known: Option<Link>,
-    /// Meets vCPUs that run, while it is attached.
-    meet: Option<Link>,
+    /// Meets vCPUs that run, while it is there. Dropped before the object that it is of.
+    meet: Option<(Link, Object)>,
     changes: RingBuffer<'static>,
     changed: Rc<RefCell<Vec<Reading>>>,
     selected: MapHandle,
@@ -73,6 +76,7 @@ impl Walk {
                 "walk" => true,
                 "on_leave" => leave,
                 "on_fork" => follow,
+                MEET => false,
                 _ => hooks,
             });
         }
@@ -87,7 +91,6 @@ impl Walk {
             match &*program.name().to_string_lossy() {
                 "walk" => walk = Some(program.attach()?),
                 "walk_known" => walk_known = Some(program.attach_iter(map("known")?.as_fd())?),
-                MEET => {}
                 _ => links.push(program.attach()?),
             }
         }
@@ -143,11 +146,33 @@ impl Walk {
         if !meet {
             self.meet = None;
         } else if self.meet.is_none() && self.told {
-            let program = self.object.progs_mut().find(|program| program.name() == MEET);
-            let link = program.map(|program| program.attach()).transpose();
-            self.meet = link.map_err(|error| error.to_string())?;
+            self.meet = Some(self.load_meet().map_err(|error| error.to_string())?);
         }
         Ok(())
+    }
+
+    /// Loads the program that meets vCPUs, on the maps of the others.
+    fn load_meet(&self) -> Result<(Link, Object), libbpf_rs::Error> {
+        let mut open = ObjectBuilder::default().open_memory(&IMAGE.0)?;
+        for mut map in open.maps_mut() {
+            let name = map.name().to_os_string();
+            if let Some(ours) = self
+                .object
+                .maps()
+                .find(|ours| SHARED.iter().any(|shared| name == *shared) && ours.name() == name)
+            {
+                map.reuse_fd(ours.as_fd())?;
+            }
+        }
+        for mut program in open.progs_mut() {
+            let is_meet = program.name() == MEET;
+            program.set_autoload(is_meet);
+        }
+        let object = open.load()?;
+        let program =
+            object.progs_mut().find(|program| program.name() == MEET).ok_or_else(|| missing(MEET))?;
+        let link = program.attach()?;
+        Ok((link, object))
     }
 
     /// Follows what this process starts from now on.
@@ -170,9 +195,8 @@ impl Walk {
             .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
         let mut lost = Lost { changes: words.next().unwrap_or(0), processes: words.next().unwrap_or(0) };
         for program in self.object.progs().filter(|program| program.autoload()) {
-            // Where the end of a vCPU is told, that of its process says nothing new; and one that runs, runs again.
-            let says_nothing = self.told && program.name() == "on_leave" || program.name() == MEET;
-            if !says_nothing {
+            // Where the end of a vCPU is told, that of its process says nothing new.
+            if !(self.told && program.name() == "on_leave") {
                 lost.changes += skipped_runs(program.as_fd()).map_err(|error| error.to_string())?;
             }
         }
