@@ -74,12 +74,13 @@ static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row,
 }
 
 /* A detail that the row has not met: its place, or 0 when there is no room. */
-static __always_inline u32 new_detail(struct row *row, const struct detail_key *key)
+static __always_inline u32 new_detail(struct vcpu_slot *slot, struct row *row, const struct detail_key *key)
 {
 	u32 index = 0;
 
 	if (row->details < MAX_DETAILS)
-		index = take(&free_details, &control.next_detail, config.max_details);
+		index = take_fairly(&slot->owners, FAIR_DETAILS, &free_details, &control.next_detail,
+				    config.max_details);
 	if (!index)
 		return 0;
 	detail_at(index)->key = key->key;
@@ -96,7 +97,7 @@ static __always_inline int is_detail(u32 index, const struct detail_key *key)
 }
 
 /* Where a row counts a detail, 0 if there is no room for it. What was met last comes first. */
-static __always_inline u32 find_detail(struct row *row, const struct detail_key *key)
+static __always_inline u32 find_detail(struct vcpu_slot *slot, struct row *row, const struct detail_key *key)
 {
 	u32 index = row->first_detail, last = 0;
 
@@ -112,7 +113,7 @@ static __always_inline u32 find_detail(struct row *row, const struct detail_key 
 		last = index;
 		index = detail_at(index)->next;
 	}
-	return new_detail(row, key);
+	return new_detail(slot, row, key);
 }
 
 static __always_inline void add_detail(struct detail_counters *counters, u64 ns)
@@ -146,7 +147,7 @@ __noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 	if (key.kind) {
 		index = row->first_detail;
 		if (!index || !is_detail(index, &key))
-			index = find_detail(row, &key);
+			index = find_detail(slot, row, &key);
 	}
 	if (index)
 		add_detail(&detail_at(index)->counters, ns);

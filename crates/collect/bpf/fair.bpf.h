@@ -2,14 +2,15 @@
 /*
  * Fairness: whoever fills a table leaves room for others.
  *
- * A process gets a place while it holds less than PROCESS_SHARE times what is free. Alone, it comes to six sevenths of a
- * table; the more there are, the less each of them gets, and some is free for the next. A user with many processes comes
- * to sixteen seventeenths likewise: so the last of a table are for new processes, and the very last for other users.
- * What has ended is held until the collector has read it: who makes and ends vCPUs fast is bounded too.
+ * A process gets a place while it holds less than PROCESS_SHARE times the free ones. Alone, it comes to six sevenths of
+ * a table; the more there are, the less each of them gets, and some is free for the next. A user with many processes
+ * comes to sixteen seventeenths likewise: so the last of a table are for new processes, and the very last for other
+ * users. The places of a vCPU that has ended are held until the collector has read it, so that making and ending vCPUs
+ * fast is bounded too.
  *
- * Of each owner the places are counted twice, at two places that its number's hashes tell, together with whoever has the
- * same; the lesser count is taken. So nothing has to be allocated and given back, and who shares one counter with a
- * neighbour has another.
+ * An owner's places are counted twice, at two places that hashes of its number tell, together with those of owners with
+ * the same hash; the lesser count is taken. So nothing has to be allocated and given back, and an owner that shares one
+ * counter with a neighbour has another.
  */
 #ifndef EXITSCOPE_FAIR_BPF_H
 #define EXITSCOPE_FAIR_BPF_H

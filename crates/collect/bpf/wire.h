@@ -69,13 +69,13 @@ enum fair_table {
 	FAIR_VCPUS = 0,
 	FAIR_ROWS = 1,
 	FAIR_RETURNS = 2,
-	FAIR_TABLES = 3,
+	FAIR_DETAILS = 3,
+	FAIR_TABLES = 4,
 };
 
 /* Places of each enum fair_table that somebody holds. Programs add with atomics, and the collector subtracts so. */
 struct holding {
 	u32 places[FAIR_TABLES];
-	u32 unused;
 };
 
 /* Where the process and the user of a vCPU have their counters. */

@@ -3,7 +3,7 @@
 use super::VmId;
 use super::accumulate::{Accumulate, accumulated};
 
-/// Process that holds the most of a table that was full.
+/// Process that holds the most of a table that had no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// VM of the process that holds the most of it; it may be one that is not counted.
@@ -20,11 +20,11 @@ pub struct Holder {
 /// before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// Of the table of rows.
+    /// Holder of rows.
     pub rows: Option<Holder>,
-    /// Of the table of vCPUs.
+    /// Holder of slots for vCPUs.
     pub vcpus: Option<Holder>,
-    /// Of the table of returns to user space.
+    /// Holder of places for returns to user space.
     pub returns: Option<Holder>,
 }
 

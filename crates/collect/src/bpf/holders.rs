@@ -1,4 +1,4 @@
-//! Who holds the most of a table that was full.
+//! Largest holders of tables that had no room.
 
 use super::object::Sizes;
 use super::table::peek;

@@ -182,6 +182,7 @@ impl Tables {
                 while detail != 0 {
                     let next = peek!(self.details.at(detail), next);
                     self.details.clear(detail);
+                    held[wire::FAIR_DETAILS as usize] += 1;
                     free(Place::Detail(detail))?;
                     detail = next;
                 }
