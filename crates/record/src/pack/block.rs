@@ -76,7 +76,7 @@ impl Block {
             let mut content = Content { interval, length_ns, ..Content::default() };
             for _ in 0..decoder.number()? {
                 let (name, number) = (decoder.text()?, decoder.number()?);
-                if !content.loss.set(&name, number) {
+                if !content.loss.set(name, number) {
                     return Err(format!("it tells of the loss {name:?}, which is not known"));
                 }
             }
