@@ -183,6 +183,8 @@ const volatile u32 told SEC(".rodata.told") = 0;
 u64 lost_changes SEC(".data.lost");
 u64 lost_processes SEC(".data.lost");
 u64 unknown_owners SEC(".data.owners");
+/* Counts of descriptors that were looked at because their process ended. */
+u64 visits SEC(".data.visits");
 
 /* Says whose a vCPU is, by its number and VM, and by the process of a thread. */
 static __always_inline void describe_owner(struct known_vcpu *out, struct kvm_vcpu *vcpu, struct task_struct *task)
@@ -375,6 +377,7 @@ static long visit(u32 fd, struct fdtable **known)
 	struct file *file = 0, **files = BPF_CORE_READ(table, fd);
 	struct kvm_vcpu *vcpu;
 
+	__sync_fetch_and_add(&visits, 1);
 	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
 	if (!file || !is_vcpu(file))
 		return 0;

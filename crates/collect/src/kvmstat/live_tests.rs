@@ -174,3 +174,18 @@ fn descendants_are_followed_until_told() {
         assert_eq!((found.descriptors, found.identity.name.as_str()), (1, NAME));
     }
 }
+
+/// At the end of a process its descriptors are looked at only if it had a vCPU's.
+#[test]
+fn only_processes_with_vcpus_are_looked_at_when_they_end() {
+    let walk = Walk::load(false).unwrap();
+    assert!(walk.told, "this kernel tells of vCPUs that are made");
+    for _ in 0..20 {
+        assert!(Command::new("true").status().unwrap().success());
+    }
+    assert_eq!(walk.visits(), 0);
+    let guest = Guest::start();
+    wait_until("a vCPU", || walk.look().unwrap().iter().any(|reading| reading.process.pid == guest.0.id()));
+    drop(guest);
+    wait_until("its descriptors to be looked at", || walk.visits() > 0);
+}

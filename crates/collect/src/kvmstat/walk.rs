@@ -185,6 +185,14 @@ impl Walk {
         self.selected.delete(&pid.to_ne_bytes()).map_err(|error| error.to_string())
     }
 
+    /// Returns the number of descriptors that were looked at because their process ended.
+    #[cfg(all(test, feature = "lab-tests"))]
+    pub fn visits(&self) -> u64 {
+        let visits = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".data.visits"));
+        let bytes = visits.unwrap().lookup(&0u32.to_ne_bytes(), MapFlags::ANY).unwrap().unwrap();
+        u64::from_ne_bytes(bytes[..8].try_into().unwrap())
+    }
+
     /// Returns what was lost since the start.
     pub fn lost(&self) -> Result<Lost, String> {
         let bytes =
