@@ -43,10 +43,11 @@ pub struct Watch {
     #[arg(long, value_name = "KINDS", value_parser = parse_kinds, help = help_of_details(), long_help = long_help_of_details())]
     pub details: Option<Kinds>,
     /// Room for N pairs of vCPU and reason [default: 2048 per CPU rounded up to a power of two less
-    /// one, at least 8191, at most 65534]
+    /// one, at least 8191, at most 65534]; one process gets six sevenths of it at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_rows: Option<u32>,
-    /// Room for N vCPUs [default: 64 per CPU rounded up to a power of two less one, at least 511, at most 8191]
+    /// Room for N vCPUs [default: 64 per CPU rounded up to a power of two less one, at least 511, at most 8191]; one process
+    /// gets six sevenths of it at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_534))]
     pub max_vcpus: Option<u32>,
 }
