@@ -82,7 +82,9 @@ fn assert_exact(report: &Report, pid: u64, done: &Value) {
         if let Some(details) = row["details"].as_array() {
             assert_eq!(row["details_other"], 0, "{row}");
             let sum: u64 = details.iter().map(|detail| detail["count"].as_u64().unwrap()).sum();
-            assert_eq!(&json!(sum), count, "{row}");
+            // The last exit is still being handled: it has no detail yet, and no time.
+            let over = row["histogram"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
+            assert_eq!(sum, over.sum::<u64>(), "{row}");
         }
     }
 }
