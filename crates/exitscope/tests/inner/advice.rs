@@ -150,6 +150,26 @@ fn a_host_without_nested_paging_is_told_of_its_parameter() {
     assert!(change["EXCP_PF"] < 0.0 && change["total"] < -float(about) / 2.0, "{change:?}");
 }
 
+/// A guest that sets a timer and halts until it fires, over and over. Where it may halt the CPU itself, as the advice says,
+/// its HLTs are no exits.
+#[test]
+#[ignore = "long: make test-all"]
+fn a_guest_that_is_woken_at_once_is_told_not_to_exit_for_its_halts() {
+    const HALTS: u64 = 30_000;
+    let run = |how: &str| {
+        let mut command = Command::new(guest_program());
+        command.args([how, &HALTS.to_string(), "1000"]);
+        Recorded::of(&command).expect("it has no time limit")
+    };
+    let exits = run("block");
+    let (helps, about) = exits.advised("halts-that-return-at-once");
+    assert!(helps.contains("-overcommit cpu-pm=on") && about >= HALTS, "{about} {helps}");
+    let none = run("cpu-pm");
+    none.assert_silent("halts-that-return-at-once");
+    let change = exits.change(&none);
+    assert!(change["HLT"] <= -float(about), "{change:?}");
+}
+
 /// Two control groups: one for a VM, and one for another program that wants its CPU.
 struct Groups(PathBuf);
 
@@ -197,7 +217,6 @@ fn a_guest_on_a_busy_cpu_is_told_of_a_higher_weight() {
     let runs = run();
     runs.assert_silent("waiting-for-a-cpu");
     assert!(runs.waiting_ns() * 4 < waits.waiting_ns(), "{} {}", runs.waiting_ns(), waits.waiting_ns());
-    // Whenever another program gets the CPU, an interrupt of the host's takes it from the guest.
-    let change = waits.change(&runs);
-    assert!(change["CPUID"] == 0.0 && change["INTR"] < 0.0, "{change:?}");
+    // It makes the same exits of its own; what is gone is its waiting.
+    assert!(waits.change(&runs)["CPUID"].abs() < 1.0);
 }
