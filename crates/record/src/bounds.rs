@@ -29,8 +29,9 @@ const LOOKS: u64 = 20_000;
 const LISTED_PER_BYTE: u64 = 4;
 const LISTED: u64 = 4 << 20;
 
-/// Memory that SQLite may take, in bytes, of all databases of this process.
-pub const HEAP: i64 = 48 << 20;
+/// Memory that SQLite may take, in bytes, of all databases of this process. The tests of this crate run side by side in
+/// one process, where each has databases of its own.
+pub const HEAP: i64 = if cfg!(test) { 1 << 30 } else { 48 << 20 };
 
 /// Instructions between two looks at how many there were.
 const STRIDE: i32 = 500;
