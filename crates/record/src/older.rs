@@ -120,9 +120,9 @@ fn write(
     for span in interval.workers.iter().filter(|_| version >= 4) {
         write_workers(connection, id, span)?;
     }
-    for (figure, count) in interval.loss.figures().filter(|(_, count)| *count > 0) {
+    for (name, number) in interval.loss.numbers() {
         let insert = "INSERT INTO losses VALUES (?, ?, ?)";
-        connection.execute(insert, params![id, figure.key, int(count)?])?;
+        connection.execute(insert, params![id, name, int(number)?])?;
     }
     Ok(())
 }
