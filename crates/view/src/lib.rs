@@ -87,7 +87,7 @@ pub struct Explanation {
     /// Reason why KVM's own count could not be read.
     pub kvm_missing: Option<String>,
     /// Reason why this source was used, e.g. `this host's KVM has no VT-x or AMD-V
-    /// behind it`; only the table of KVM's own statistics tells it.
+    /// behind it`; of one typed by BTF, what it could do better and why it does not.
     pub source: Option<String>,
 }
 

@@ -99,9 +99,16 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
             lines.push(check(interval, &options.explanation));
         }
     }
+    lines.extend(source_note(interval, &options.explanation));
     lines.extend(workers::sentence(interval));
     lines.extend(losses(interval));
     lines
+}
+
+/// Returns the remark of a source that works and could do better. Others say theirs with what they lack.
+fn source_note(interval: &Interval, explanation: &Explanation) -> Option<Line> {
+    let note = explanation.source.as_ref().filter(|_| interval.source == Source::Btf)?;
+    Some(line(Kind::Aside, format!("Note: {}.", tidy(note))))
 }
 
 /// Returns lines on whether the figures can be trusted: the comparison with KVM's own count, and what was
@@ -113,6 +120,7 @@ pub fn trust(interval: &Interval, explanation: &Explanation) -> Vec<Line> {
     } else if !interval.vms.is_empty() {
         lines.push(check(interval, explanation));
     }
+    lines.extend(source_note(interval, explanation));
     lines.extend(losses(interval));
     lines
 }

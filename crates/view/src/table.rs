@@ -370,6 +370,17 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_could_do_better_says_so() {
+        let source = Some("two BPF programs see each exit, because \u{1b}[31mof the clock".to_owned());
+        let options =
+            Options { explanation: Explanation { source, ..Explanation::default() }, ..Options::default() };
+        let page = render(&fixture::busy(), &options);
+        assert!(page.contains("Note: two BPF programs see each exit, because"), "{page}");
+        assert!(!page.contains('\x1b'), "{page}");
+        assert!(!render(&fixture::busy(), &Options::default()).contains("Note:"));
+    }
+
+    #[test]
     fn kvms_count_is_compared_and_a_difference_explained_or_flagged() {
         let silent = Explanation::default();
         let known = Explanation {

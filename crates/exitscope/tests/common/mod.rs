@@ -179,8 +179,11 @@ pub fn wait_until_process_counts(pid: u32) {
             links.iter().filter(|link| words.iter().any(|word| link.to_string_lossy().contains(word))).count()
         };
         // All that were loaded are attached, those on exits last. With one program an exit there is one more, which
-        // waits for the clock to change.
-        let waiting = usize::from(std::env::var("EXITSCOPE_PROBES").is_ok_and(|probes| probes == "one"));
+        // waits for a need to see exits where they happen.
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let asked = words.split('\0').skip_while(|word| *word != "--probes").nth(1).map(str::to_owned);
+        let probes = asked.or_else(|| std::env::var("EXITSCOPE_PROBES").ok());
+        let waiting = usize::from(probes.is_some_and(|probes| probes == "one"));
         let programs = count(["bpf-prog", "bpf_prog"]);
         programs >= 2 && count(["bpf_link", "bpf-link"]) + waiting >= programs
     });
