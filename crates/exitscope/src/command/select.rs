@@ -36,7 +36,7 @@ pub fn narrowed(args: &cli::Watch, choose: &cli::Choose, command: &[OsString]) -
 /// Finds what `args` name; beside a command and without -p and -g, its VMs are meant.
 ///
 /// # Errors
-/// If -p or -g name no VM, or -g names several.
+/// If -p or -g name no VM, or -g names several; if details are asked for without the times that they need.
 pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Options> {
     let select = if !args.pid.is_empty() || !args.guest.is_empty() {
         let here = identity::vms_of_host().context("cannot look for VMs in /proc")?;
@@ -46,13 +46,20 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
     } else {
         Select::Descendants
     };
+    let details = match &args.details {
+        Some(kinds) if !kinds.0.is_empty() && args.measure() != Measured::Breakdown => {
+            bail!("--details needs times that are told apart: leave out --no-split and --no-time");
+        }
+        Some(kinds) => kinds.0.clone(),
+        None => DetailKind::defaults(),
+    };
     Ok(Options {
         select,
         source: args.source.into(),
         measure: args.measure(),
         guest: false,
         command_lines: !args.no_command_lines,
-        details: args.details.clone().map_or_else(DetailKind::defaults, |kinds| kinds.0),
+        details,
         filter: Filter::default(),
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,

@@ -41,6 +41,13 @@ impl Sampler {
                 }
                 started => {
                     let sampler = Sampler::new(started?);
+                    if !options.filter.reasons.is_empty() && sampler.source() == Source::KvmStat {
+                        bail!(
+                            "--reason needs exits told apart by reason, and the source {} has KVM's classes alone; \
+                             `exitscope doctor` says what a better source needs",
+                            sampler.source().word()
+                        );
+                    }
                     if !options.filter.details.is_empty() && !sampler.counts_details() {
                         bail!(
                             "--detail needs details, which the source {} does not count here; see `exitscope doctor`",
