@@ -41,10 +41,10 @@ pub enum Command {
     /// Counts until Ctrl-C, for --duration, or until COMMAND ends; then prints a table, or what --format asks for: by reason
     /// how many exits, their host time, and where that went: in KVM (kernel), in the VMM (user), waiting for a CPU, or halted.
     /// The table's order is by time that was not halted; below it stands what the vCPUs did with their time. With
-    /// COMMAND, only the VMs that it starts are counted, from the first exit to the last; with -p or -g those that
-    /// run, as long as COMMAND does. The report goes to standard
-    /// error unless -o names a file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where
-    /// COMMAND cannot be run, 127 where it is not found). It needs root.
+    /// COMMAND, only the VMs that it starts are counted, from the first exit to the last. With -p or -g, VMs that run
+    /// already are counted for as long as COMMAND runs. With COMMAND the report goes to standard error unless -o names a
+    /// file, and the exit status is COMMAND's (125 where exitscope itself fails, 126 where COMMAND cannot be run, 127 where
+    /// it is not found). It needs root.
     ///
     /// Without COMMAND the exit status is 0, or 1 where exitscope fails; 2 for a wrong command line.
     Stat(Stat),
@@ -182,8 +182,8 @@ fn sort_long_help() -> String {
         words.join(", ")
     };
     format!(
-        "{}\n\nWhat is not measured leaves the order to count. --no-split does not measure: {}. --no-time does not measure \
-         these, nor: {}, {}.",
+        "{}\n\nWhere a figure was not measured, rows are sorted by count. --no-split does not measure {}; --no-time neither \
+         these nor {}, {}.",
         sort_help(),
         needs(Needs::Breakdown),
         needs(Needs::Latency),
