@@ -10,6 +10,7 @@ use super::row::{List, Scope, reason_name};
 use super::state::{Asked, Mode, Replay, State, View};
 use exitscope_analysis::advice::advise_vm;
 use exitscope_model::{Interval, Measured, Source};
+use exitscope_view::advice::brief;
 use exitscope_view::prose::{self, Kind};
 use exitscope_view::{text, unit, workers};
 use paint::{Look, PARTS, put};
@@ -35,7 +36,7 @@ pub fn draw(state: &State, look: Look, area: Rect, buf: &mut Buffer) -> Hits {
     let crumbs = take(1, true, 5);
     let replay = take(u16::from(matches!(state.mode, Mode::Replay(_))), true, 6);
     let notes = notes(state, usize::from(area.width));
-    let room = if area.height >= 16 { 3 } else { 1 };
+    let room = notes_room(area.height);
     let shown = notes.len().min(room);
     let below = take(u16::try_from(shown).unwrap_or(0), false, 7);
     let totals = take(1, false, 6);
@@ -294,7 +295,16 @@ fn draw_totals(state: &State, look: Look, area: Rect, buf: &mut Buffer) {
     put(buf, area, area.x, area.y, usize::from(area.width), &text, look.strong());
 }
 
-/// The check against KVM's count, and what was lost, in lines.
+/// Returns the number of lines for notes on a screen of this height: rows come first, and advice takes a paragraph.
+fn notes_room(height: u16) -> usize {
+    match height {
+        0..16 => 1,
+        16..32 => 3,
+        _ => usize::from(height / 5),
+    }
+}
+
+/// The check against KVM's count, what was lost, and advice, in lines.
 fn notes(state: &State, width: usize) -> Vec<(Kind, String)> {
     let Some(all) = state.shown().total.as_ref().filter(|all| !all.vms.is_empty()) else { return Vec::new() };
     let wrap = |(kind, text): (Kind, String)| {
@@ -320,12 +330,12 @@ fn beside(state: &State) -> Option<(Kind, String)> {
     Some((line.kind, line.text))
 }
 
-/// Returns the advice that would save the VM most that is open.
-fn advice(state: &State, all: &Interval) -> Option<(Kind, String)> {
-    let View::List(_, Scope { vm: Some(vm), .. }) = state.page().view else { return None };
-    let first = advise_vm(all, all.vms.get(&vm)?, &state.host).into_iter().next()?;
-    let text = format!("What would help most: {} {}", first.finding.seen, first.finding.helps);
-    Some((Kind::Plain, text::clean(&text, 2000)))
+/// Returns the few pieces of advice that would save most of the VM that is open.
+fn advice(state: &State, all: &Interval) -> Vec<(Kind, String)> {
+    let View::List(_, Scope { vm: Some(id), .. }) = state.page().view else { return Vec::new() };
+    let Some(vm) = all.vms.get(&id) else { return Vec::new() };
+    let few = brief(&advise_vm(all, vm, &state.host), all);
+    few.iter().map(|text| (Kind::Plain, text::clean(text, 2000))).collect()
 }
 
 /// Draws the prompt, else a message, else the keys. Returns the place of the cursor in the prompt.
