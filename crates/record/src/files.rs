@@ -68,13 +68,36 @@ pub fn check_beside(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Locks a file (flock(2)), which is another lock than those that SQLite takes. Returns false if another recorder has it locked;
-/// where a file system knows no locks, no recorder knows of another.
+/// Byte that a recorder locks: past the 512 bytes from 1 GiB on in which SQLite's own locks are (`PENDING_BYTE`, os.h).
+const LOCKED_BYTE: libc::off_t = (1 << 30) + 1024;
+
+/// Locks a file that is open for writing against other recorders. Returns false if another one has it locked; where a file
+/// system knows no locks, no recorder knows of another.
 pub fn lock_alone(file: &fs::File) -> bool {
+    lock(file, libc::F_WRLCK)
+}
+
+/// Returns true if no recorder has a file locked, which is open for reading.
+pub fn is_unlocked(file: &fs::File) -> bool {
+    lock(file, libc::F_RDLCK)
+}
+
+/// Locks the byte of recorders (`F_OFD_SETLK`, fcntl(2)) until the file is closed. Returns false if another lock is in the way.
+///
+/// flock(2) would lock all bytes on file systems that have it by fcntl(2), such as NFS and 9p, and so lock SQLite out.
+fn lock(file: &fs::File, kind: libc::c_int) -> bool {
     use std::os::fd::AsRawFd;
-    // SAFETY: the descriptor is open.
-    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    locked == 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+    let short = |number: libc::c_int| libc::c_short::try_from(number).unwrap_or_default();
+    let byte = libc::flock {
+        l_type: short(kind),
+        l_whence: short(libc::SEEK_SET),
+        l_start: LOCKED_BYTE,
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open, and the lock is described for as long as the call takes.
+    let locked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const byte) };
+    locked == 0 || !matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
 }
 
 /// Returns true for root and for the user of this process.

@@ -3,7 +3,7 @@
 use super::about::{self, Notes};
 use super::blocks::{Blocks, Span};
 use super::breakdown;
-use super::files::{beside, check_place, in_the_way, lock_alone, remove};
+use super::files::{beside, check_place, in_the_way, is_unlocked, lock_alone, remove};
 use super::keys::{At, Keys};
 use super::pack::{BreakdownRow, Content, ExitRow, SpanRow, WorkerRow};
 use super::thin::Keep;
@@ -310,7 +310,7 @@ fn check_unlocked(path: &Path) -> Result<(), Error> {
     let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     // A link is replaced, and not what it leads to.
     let Ok(file) = open else { return Ok(()) };
-    if lock_alone(&file) { Ok(()) } else { Err(Error::Recording(path.to_owned())) }
+    if is_unlocked(&file) { Ok(()) } else { Err(Error::Recording(path.to_owned())) }
 }
 
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
