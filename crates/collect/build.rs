@@ -10,12 +10,20 @@ const KERNEL_HEADERS: [&str; 4] =
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for name in ["exits", "plain", "kvmstat", "twin"] {
+    // Objects by their sources; those that read the kernel's memory with bpf_rdonly_cast, and without: bpf/compat.bpf.h.
+    let cast = Some("-DHAS_RDONLY_CAST");
+    for (object, name, define) in [
+        ("exits", "exits", cast),
+        ("exits_probing", "exits", None),
+        ("plain", "plain", None),
+        ("kvmstat", "kvmstat", None),
+        ("twin", "twin", cast),
+    ] {
         let source = format!("bpf/{name}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)
-            .clang_args(["-Wall", "-Werror", "-mcpu=v3"].into_iter().chain(KERNEL_HEADERS))
-            .obj(out.join(format!("{name}.bpf.o")))
+            .clang_args(["-Wall", "-Werror", "-mcpu=v3"].into_iter().chain(define).chain(KERNEL_HEADERS))
+            .obj(out.join(format!("{object}.bpf.o")))
             .build()
             .unwrap_or_else(|error| panic!("{source} does not compile (clang is needed): {error:#}"));
     }

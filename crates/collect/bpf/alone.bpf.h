@@ -37,7 +37,6 @@ static __noinline int count_alone(struct vcpu_slot *slot, u64 place, u64 ns, u64
 static __always_inline int count_plain(struct kvm_vcpu *vcpu, struct vcpu_slot *slot, u32 isa)
 {
 	u64 ns, place, units, tsc, moment, exits, shift;
-	struct row *row;
 	u32 index;
 
 	if (slot->plain_key != (u64)vcpu || bpf_jiffies64() != slot->line_jiffies)
@@ -58,29 +57,18 @@ static __always_inline int count_plain(struct kvm_vcpu *vcpu, struct vcpu_slot *
 	ns -= moment + slot->line_ns;
 	units = ns >> 8;
 	barrier_var(units);
+	index = *direct_at(slot, place);
+	if (index && units <= 255) {
+		begin_write(slot);
+		slot->last_tsc = tsc;
+		slot->kvm_last = exits;
+		count_in_row(slot, index, ns, units, 0);
+		LEAVE();
+	}
+	/* Longer than the line reaches; or its end lies before its begin. */
 	if (units >= 1 << 24)
 		return 1;
-	index = *direct_at(slot, place);
-	if (!index || units > 255) {
-		count_alone(slot, place, ns, tsc, exits);
-		return 0;
-	}
-	begin_write(slot);
-	slot->last_tsc = tsc;
-	slot->kvm_last = exits;
-	row = row_at(index);
-	row->time_ns += ns;
-	if (units) {
-		++*bucket_at(row, 8, log2_offset[units]);
-	} else {
-		++*bucket_at(row, 0, log2_offset[ns & 255]);
-		/* Else clang would join both branches, at the cost of both. */
-		asm volatile("");
-	}
-	ns -= row->min_ns;
-	if (ns >= row->span)
-		note_extreme(row, ns);
-	end_write(slot, VCPU_GUEST);
+	count_alone(slot, place, ns, tsc, exits);
 	return 0;
 }
 

@@ -153,8 +153,13 @@ enum kvm_reg___newer {
 	VCPU_REG_EXIT_INFO_2,
 };
 
-/* Since 6.2: a plain load, where a probe read is a call of some 90 instructions. */
-extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
+/*
+ * Since 6.2: a plain load, where a probe read is a call of some 90 instructions. The programs are compiled with it and
+ * without, because a question about it in a program would cost an instruction wherever it is asked.
+ */
+#ifdef HAS_RDONLY_CAST
+extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym;
+#endif
 
 /*
  * bpf_rdonly_cast() can name types of vmlinux itself, not those of KVM's modules. There are two, fixed by
@@ -177,16 +182,20 @@ _Static_assert(__builtin_offsetof(struct pt_regs, di) == VMCB_EXITCODE, "where a
 /* Eight bytes of kernel memory, 0 where there is none. */
 static __always_inline u64 load_u64(const void *address)
 {
-	if (bpf_ksym_exists(bpf_rdonly_cast)) {
-		const struct pt_regs *any = bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct pt_regs));
+#ifdef HAS_RDONLY_CAST
+	const struct pt_regs *any = bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct pt_regs));
+	u64 value;
 
-		return any->before[0];
-	} else {
-		u64 value = 0;
+	/* In C, clang would make one load of this and of another one, by pointers that the verifier tells apart. */
+	asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(value) : "r"(any));
+	return value;
+#else
+	/* Which the kernel sets to 0 where it cannot read. */
+	u64 value;
 
-		bpf_probe_read_kernel(&value, sizeof(value), address);
-		return value;
-	}
+	bpf_probe_read_kernel(&value, sizeof(value), address);
+	return value;
+#endif
 }
 
 /*
@@ -248,13 +257,14 @@ static __always_inline s64 vmx_kept_code(const struct vcpu_slot *slot)
  */
 static __always_inline s64 svm_code(u64 code_at)
 {
-	if (bpf_ksym_exists(bpf_rdonly_cast)) {
-		const struct bpf_perf_event_data_kern *vmcb =
-			bpf_rdonly_cast((void *)code_at, bpf_core_type_id_kernel(struct bpf_perf_event_data_kern));
+#ifdef HAS_RDONLY_CAST
+	const struct bpf_perf_event_data_kern *vmcb =
+		bpf_rdonly_cast((void *)code_at, bpf_core_type_id_kernel(struct bpf_perf_event_data_kern));
 
-		return vmcb->regs->di;
-	}
+	return vmcb->regs->di;
+#else
 	return load_u64((void *)load_u64((void *)code_at) + VMCB_EXITCODE);
+#endif
 }
 
 static __always_inline s64 svm_kept_code(const struct vcpu_slot *slot)

@@ -292,23 +292,24 @@ static __noinline int odd_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_ex
 	slot->code = code;
 	slot->l2 = l2;
 	count_timeless(slot);
+	/* From here on the common way, unless each exit is to be asked whose it is. */
+	slot->plain_key = slot->nests == NESTS_NOT ? slot->key : 0;
 	end_write(slot, in_guest(slot));
 	return 0;
 }
 
-static __always_inline int count_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_exits, int kvm_counts)
+/* Counts an exit at once, if its reason has a row. Returns 1 if it has none. */
+static __always_inline int count_exit_only(struct vcpu_slot *slot, s64 code)
 {
 	u64 place = place_of(code);
 	u32 index;
 
 	if (place == NO_PLACE)
-		return odd_exit_only(slot, code, kvm_exits, kvm_counts, 0);
+		return 1;
 	index = *direct_at(slot, place);
 	if (!index)
-		return odd_exit_only(slot, code, kvm_exits, kvm_counts, 0);
+		return 1;
 	row_at(index)->timeless++;
-	if (kvm_counts)
-		slot->kvm_last = kvm_exits;
 	return 0;
 }
 
@@ -391,11 +392,34 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 	return count_host_time(slot, now - slot->exit_ns, state);
 }
 
+/*
+ * Counts a time of less than 65 us in a row, and ends the writing; `units` is the time in 256 ns. With `modes` the mode that
+ * the exit was in is counted too.
+ */
+static __always_inline void count_in_row(struct vcpu_slot *slot, u32 index, u64 ns, u64 units, int modes)
+{
+	struct row *row = row_at(index);
+
+	row->time_ns += ns;
+	if (modes)
+		count_mode(slot, row);
+	if (units) {
+		++*bucket_at(row, 8, log2_offset[units]);
+	} else {
+		++*bucket_at(row, 0, log2_offset[ns & 255]);
+		/* Else clang would join both branches, at the cost of both. */
+		asm volatile("");
+	}
+	ns -= row->min_ns;
+	if (ns >= row->span)
+		note_extreme(row, ns);
+	end_write(slot, VCPU_GUEST);
+}
+
 /* A vCPU whose exit KVM has handled enters its guest. With `modes` what mode that was in is counted too. */
 static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_counts, int modes)
 {
 	u64 ns, place, units;
-	struct row *row;
 	u32 index;
 
 	begin_write(slot);
@@ -411,21 +435,7 @@ static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, in
 	barrier_var(units);
 	if (!index || units > 255)
 		return count_host_time(slot, ns, VCPU_HOST);
-	row = row_at(index);
-	row->time_ns += ns;
-	if (modes)
-		count_mode(slot, row);
-	if (units) {
-		++*bucket_at(row, 8, log2_offset[units]);
-	} else {
-		++*bucket_at(row, 0, log2_offset[ns & 255]);
-		/* Else clang would join both branches, at the cost of both. */
-		asm volatile("");
-	}
-	ns -= row->min_ns;
-	if (ns >= row->span)
-		note_extreme(row, ns);
-	end_write(slot, VCPU_GUEST);
+	count_in_row(slot, index, ns, units, modes);
 	return 0;
 }
 

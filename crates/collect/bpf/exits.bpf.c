@@ -105,15 +105,27 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 				     in_l2((u64)vcpu, isa));                                         \
 	}                                                                                            \
                                                                                                      \
+	/* The same, where KVM's count is noted already. */                                         \
+	static __noinline int rare_##name##_only(struct vcpu_slot *slot)                             \
+	{                                                                                            \
+		return slot ? odd_exit_only(slot, code_of(slot->code_at), slot->kvm_last, 1, 0) : 0; \
+	}                                                                                            \
+                                                                                                     \
 	SEC("?tp_btf/kvm_exit") int BPF_PROG(name##_only, struct kvm_vcpu *vcpu)                     \
 	{                                                                                            \
 		struct vcpu_slot *slot = hinted((u64)vcpu);                                          \
                                                                                                      \
 		if (!vcpu)                                                                           \
 			return 0;                                                                    \
-		if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)                             \
-			return odd_##name##_only(vcpu);                                              \
-		return count_exit_only(slot, kept_code_of(slot), vcpu->stat.exits, 1);               \
+		if (slot->plain_key == (u64)vcpu) {                                                  \
+			/* First, so that only the slot has to be kept while the code is read. */    \
+			slot->kvm_last = vcpu->stat.exits;                                           \
+			barrier();                                                                   \
+			if (!count_exit_only(slot, kept_code_of(slot)))                              \
+				LEAVE();                                                             \
+			return rare_##name##_only(slot);                                             \
+		}                                                                                    \
+		return odd_##name##_only(vcpu);                                                      \
 	}
 
 ON_EXIT(on_exit_vmx, vmx_code, vmx_kept_code, ISA_VMX)

@@ -12,6 +12,7 @@
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
+enum { PAGE_BITS = 12 };
 enum { ISA_VMX = 1, ISA_SVM = 2 }; /* KVM_ISA_VMX and KVM_ISA_SVM of arch/x86/include/asm/kvm_host.h */
 
 /* Each in a map of its own, which the collector finds by the section's name. */
@@ -109,8 +110,8 @@ static __always_inline struct detail *detail_at(u32 index)
 }
 
 /*
- * The verifier lets no pointer be multiplied, but takes its lower half for a number; that is enough, for
- * objects of one kind lie at regular distances. Multiply, and take the high bits.
+ * A vCPU or a thread is an object of more than a page, so that the number of its page tells it from others. The verifier lets
+ * no pointer be shifted, but takes its lower half for a number. Where keys are no addresses: multiply, and take the high bits.
  */
 static __always_inline u16 *hint_of(u64 key)
 {
@@ -118,7 +119,11 @@ static __always_inline u16 *hint_of(u64 key)
 
 	/* In C, clang would shift the pointer instead. */
 	asm("%0 = %1" : "=w"(low) : "w"((u32)key));
+#ifdef KEYS_ARE_NUMBERS
 	return &hints[low * 0x9e3779b1u >> (32 - HINT_BITS)];
+#else
+	return (void *)hints + (low >> (PAGE_BITS - 1) & (HINTS - 1) * sizeof(u16));
+#endif
 }
 
 /* An index that nobody uses, or 0. */
@@ -250,6 +255,13 @@ static __noinline u32 find_vcpu(u64 key)
 	*hint_of(key) = *found;
 	return *found;
 }
+
+/* Ends a program here, where clang would jump to the end that it has for all ways. Nothing after it runs. */
+#define LEAVE()                               \
+	do {                                  \
+		asm volatile("w0 = 0; exit"); \
+		__builtin_unreachable();      \
+	} while (0)
 
 /* Writes between these two are one to a reader. Stores become visible in program order on x86. */
 static __always_inline void begin_write(struct vcpu_slot *slot)

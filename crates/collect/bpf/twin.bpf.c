@@ -115,8 +115,11 @@ int twin_only(void *context)
 	struct kvm_vcpu *vcpu = prepare();
 	struct vcpu_slot *slot = hinted((u64)vcpu);
 
-	if (slot->key != (u64)vcpu || slot->state != VCPU_GUEST)
+	if (slot->plain_key != (u64)vcpu)
 		return settle(vcpu, vcpu->stat.exits);
-	count_exit_only(slot, svm_kept_code(slot), vcpu->stat.exits, 1);
+	slot->kvm_last = vcpu->stat.exits;
+	barrier();
+	if (count_exit_only(slot, svm_kept_code(slot)))
+		settle(vcpu, vcpu->stat.exits);
 	return 0;
 }

@@ -1,7 +1,23 @@
-//! Look-up of functions in the type information of KVM's modules: a program can hang on those that are there.
+//! Look-up of functions in the type information of the kernel and of KVM's modules: a program can call or hang on those that
+//! are there.
 
 use libbpf_rs::libbpf_sys;
 use std::ffi::CString;
+use std::fs;
+
+/// Returns true if the kernel's own types have a function of this name, by the names that are in them.
+pub fn kernel_has(function: &str) -> bool {
+    fs::read("/sys/kernel/btf/vmlinux")
+        .is_ok_and(|types| contains(&types, format!("\0{function}\0").as_bytes()))
+}
+
+/// Returns true if `needle` is somewhere in `text`, which has some megabytes.
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    // SAFETY: both are valid for reading over their lengths.
+    let found =
+        unsafe { libc::memmem(text.as_ptr().cast(), text.len(), needle.as_ptr().cast(), needle.len()) };
+    !found.is_null()
+}
 
 /// Returns those of `programs`, pairs of a program and the function that it hangs on, whose function KVM's modules have: with
 /// `vmx` Intel's, else AMD's.
@@ -31,4 +47,16 @@ pub fn among(programs: &[(&'static str, &str)], vmx: bool) -> Vec<&'static str> 
         libbpf_sys::btf__free(base);
     }
     there
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_whole() {
+        let types = b"\0int\0old_bpf_rdonly_cast\0bpf_rdonly_cast_more\0u32\0";
+        assert!(contains(types, b"\0u32\0") && !contains(types, b"\0bpf_rdonly_cast\0"));
+        assert!(!contains(b"", b"\0u32\0"));
+    }
 }

@@ -3,6 +3,7 @@
 use super::super::Error;
 use super::super::host;
 use super::clock::Clock;
+use super::functions;
 use super::patch;
 use super::programs::{Choice, Form, NOTING, Parts, is_split, vmx};
 use super::wire;
@@ -20,6 +21,7 @@ use std::sync::Mutex;
 struct Aligned<T: ?Sized>(T);
 
 static EXITS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o")));
+static PROBING: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits_probing.bpf.o")));
 static PLAIN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain.bpf.o")));
 
 /// The sizes of the kernel's tables.
@@ -166,8 +168,10 @@ impl Loaded {
                 config.fork_child = field("sched/sched_wakeup_new", "pid")?;
             }
             &PLAIN.0
-        } else {
+        } else if functions::kernel_has("bpf_rdonly_cast") {
             &EXITS.0
+        } else {
+            &PROBING.0
         };
 
         let [rows, vcpus, returns, details] =
