@@ -38,7 +38,8 @@ pub fn choose(options: &Options) -> Choice {
 /// when they are started.
 ///
 /// # Errors
-/// [`Error::NoKvm`] if there is no KVM (yet); [`Error::PidNamespace`] if processes cannot be chosen.
+/// [`Error::NoKvm`] if there is no KVM (yet); [`Error::PidNamespace`] if processes cannot be chosen; [`Error::NotOne`] if
+/// [`Probes::One`] does not go with the other options.
 pub fn candidates(facts: &SourceFacts, options: &Options) -> Result<Vec<Source>, Error> {
     // Without a backend nothing can run a VM: it is a module that is still to be loaded.
     if matches!(facts.backend, Backend::NoKvm | Backend::None) {
@@ -47,6 +48,10 @@ pub fn candidates(facts: &SourceFacts, options: &Options) -> Result<Vec<Source>,
     if options.select != Select::All && !facts.host_pids {
         return Err(Error::PidNamespace);
     }
+    // No other source has that choice.
+    if options.probes == Probes::One {
+        return one(facts, options).map_err(Error::NotOne);
+    }
     if let Some(source) = options.source {
         return Ok(vec![source]);
     }
@@ -54,12 +59,32 @@ pub fn candidates(facts: &SourceFacts, options: &Options) -> Result<Vec<Source>,
     if !matches!(facts.backend, Backend::Vendor(_)) {
         return Ok(vec![Source::KvmStat]);
     }
-    // No other source has that choice.
-    if options.probes == Probes::One {
-        return Ok(vec![Source::Btf]);
-    }
     let kernel = (facts.counters == Some(true)).then_some(Source::Kernel);
     Ok([Source::Btf, Source::Tracepoint].into_iter().chain(kernel).chain([Source::KvmStat]).collect())
+}
+
+/// Returns the source that has one program for each exit, or the reason why these options cannot have it.
+fn one(facts: &SourceFacts, options: &Options) -> Result<Vec<Source>, String> {
+    match options.source {
+        Some(source) if source != Source::Btf => {
+            return Err(format!("is a choice of the source btf, not of {}", source.word()));
+        }
+        _ if options.measure == Measured::Counts => {
+            return Err(
+                "is for exits that are timed; --no-time has a single one anyway, at the exit".to_owned()
+            );
+        }
+        _ if options.guest => {
+            return Err("sees an exit too late to look at the guest, as boot and --console do".to_owned());
+        }
+        _ => {}
+    }
+    match &facts.backend {
+        Backend::Software(modules) => {
+            Err(format!("hangs on kvm_entry, which {} never passes", modules.join(" and ")))
+        }
+        _ => Ok(vec![Source::Btf]),
+    }
 }
 
 /// Tries the candidates with `start`, which also gets the reason that the best one does not work. `explain` finds the cause
@@ -196,6 +221,29 @@ mod tests {
         let options = Options { probes: Probes::One, ..Options::default() };
         let only = chosen(&facts(), &options, &[Source::Tracepoint]);
         assert_eq!(only, (Err("explained: Btf: no".into()), vec![Source::Btf]));
+    }
+
+    #[test]
+    fn one_program_beside_what_it_cannot_do_is_refused() {
+        let one = || Options { probes: Probes::One, ..Options::default() };
+        let refused = |facts: &SourceFacts, options: &Options, why: &str| {
+            let (result, tried) = chosen(facts, options, &[Source::Btf, Source::Tracepoint, Source::KvmStat]);
+            let error = result.unwrap_err();
+            assert!(error.contains(why) && tried.is_empty(), "{error}");
+        };
+        let of = |source| Options { source: Some(source), ..one() };
+        refused(&facts(), &of(Source::Tracepoint), "not of tracepoint");
+        refused(&facts(), &of(Source::KvmStat), "not of kvmstat");
+        refused(&facts(), &Options { measure: Measured::Counts, ..one() }, "--no-time");
+        refused(&facts(), &Options { guest: true, ..one() }, "too late to look at the guest");
+        let software = SourceFacts { backend: Backend::Software(vec!["kvm_pvm".into()]), ..facts() };
+        refused(&software, &one(), "kvm_pvm never passes");
+        // The others choose for themselves.
+        for probes in [Probes::Pair, Probes::Auto] {
+            let options = Options { probes, ..of(Source::Tracepoint) };
+            assert_eq!(chosen(&facts(), &options, &[Source::Tracepoint]).0, Ok((Source::Tracepoint, None)));
+        }
+        assert_eq!(chosen(&facts(), &of(Source::Btf), &[Source::Btf]).0, Ok((Source::Btf, None)));
     }
 
     #[test]

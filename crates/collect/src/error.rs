@@ -32,6 +32,9 @@ pub enum Error {
         /// Cause of the failure.
         cause: String,
     },
+    /// One program for each exit was asked for, beside something that does not go with it.
+    #[error("one BPF program for each exit (--probes one) {0}; leave out one of the two")]
+    NotOne(String),
     /// A map, a file or a call of the kernel failed.
     #[error("{what}: {cause}")]
     Kernel {
@@ -53,7 +56,7 @@ const NEEDED: [(u32, &str); 3] = [
 impl Error {
     /// This error, or the lack of permission that is behind it.
     pub(super) fn or_not_permitted(self, facts: &Facts) -> Error {
-        if matches!(self, Error::NoKvm | Error::PidNamespace) {
+        if matches!(self, Error::NoKvm | Error::PidNamespace | Error::NotOne(_)) {
             return self;
         }
         let lacking: Vec<&str> =

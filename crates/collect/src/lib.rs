@@ -42,12 +42,12 @@ pub enum Select {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Probes {
     /// One at the exit and one at the entry.
-    #[default]
     Pair,
     /// One at the entry, which is cheaper and needs the TSC as the kernel's clock source. Where [`Options::guest`] or counts
     /// alone are asked for, it is as with [`Probes::Pair`].
     One,
     /// One where this host can, else the pair, and [`Collect::note`] says why.
+    #[default]
     Auto,
 }
 
@@ -90,7 +90,7 @@ impl Default for Options {
             filter: Filter::default(),
             max_rows: None,
             max_vcpus: None,
-            probes: Probes::Pair,
+            probes: Probes::default(),
         }
     }
 }
@@ -119,6 +119,15 @@ pub struct PortMarks {
     pub marks: Vec<PortMark>,
     /// Number of marks that were lost: a guest may write any number, and some thousands are kept.
     pub lost: u64,
+}
+
+/// BPF programs that see each exit, as they were attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// [`Probes::One`] or [`Probes::Pair`].
+    pub probes: Probes,
+    /// Reason why [`Probes::Auto`] had to be the pair.
+    pub because: Option<String>,
 }
 
 /// A source of samples that is counting.
@@ -194,6 +203,11 @@ pub trait Collect {
 
     /// Returns the level of detail that is measured.
     fn measured(&self) -> Measured;
+
+    /// Returns the programs that see each exit whose time is measured; `None` where there is no choice of them.
+    fn programs(&self) -> Option<Programs> {
+        None
+    }
 
     /// Returns one line about this source, e.g. which numbers it cannot give; `None` if there is none.
     fn note(&self) -> Option<String>;

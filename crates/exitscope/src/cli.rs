@@ -4,7 +4,7 @@ mod parse;
 mod watch;
 
 pub use parse::{Columns, Kinds, Numbers};
-pub use watch::{Choose, ProbesChoice, SourceChoice, Watch};
+pub use watch::{Choose, Counting, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exitscope_model::figure::{FIGURES, Needs};
@@ -563,19 +563,9 @@ pub struct Selftest {
     /// Run N vCPUs at once [default: first 1, then 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub vcpus: Option<u32>,
-    /// Source of the counts
-    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
-    pub source: SourceChoice,
-    /// BPF programs that see an exit whose time is measured
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "PROBES",
-        env = "EXITSCOPE_PROBES",
-        hide_env_values = true
-    )]
-    pub probes: ProbesChoice,
+    /// Source of the counts.
+    #[command(flatten)]
+    pub counting: Counting,
 }
 
 /// Options of `generate`.
@@ -594,6 +584,7 @@ pub struct Generate {
 
 #[cfg(test)]
 mod tests {
+    use super::watch::SourceChoice;
     use super::*;
     use clap::CommandFactory;
     use exitscope_model::{KINDS, Source};

@@ -28,8 +28,8 @@ const KVM_STAT: (&str, &str) = ("kvm_stat", "tools/kvm/kvm_stat in the kernel's 
 type Entry = (&'static str, &'static str, &'static str, (&'static str, &'static str));
 
 const KINDS: &[Entry] = &[
-    ("split", "exitscope", "exitscope stat --source btf", OURS),
-    ("one", "exitscope, one program an exit", "exitscope stat --source btf --probes one", OURS),
+    ("split", "exitscope", "exitscope stat --source btf --probes one", OURS),
+    ("pair", "exitscope, two programs an exit", "exitscope stat --source btf --probes pair", OURS),
     ("no-split", "exitscope, without telling times apart", "exitscope stat --source btf --no-split", OURS),
     ("no-time", "exitscope, counting only", "exitscope stat --source btf --no-time", OURS),
     ("tracepoint", "exitscope on the plain tracepoints", "exitscope stat --source tracepoint", OURS),

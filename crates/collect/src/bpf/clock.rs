@@ -21,12 +21,16 @@ impl Clock {
     pub fn find() -> Result<Clock, String> {
         let source = source();
         if source != TSC {
-            return Err(format!("the kernel's clock source is {source}, not {TSC}"));
+            return Err(format!(
+                "the kernel's clock source is {source}, not {TSC} (the kernel's log may say why it gave that up)"
+            ));
         }
         // Then KVM emulates instructions in place of entering, and writes that over the reason (vmx_vcpu_run()).
         let file = "/sys/module/kvm_intel/parameters/unrestricted_guest";
         if vmx() && fs::read_to_string(file).is_ok_and(|value| value.trim() != "Y") {
-            return Err("kvm_intel runs without unrestricted guests".to_owned());
+            return Err(
+                "kvm_intel runs without unrestricted guests (its parameter unrestricted_guest)".to_owned()
+            );
         }
         let symbols =
             fs::read_to_string("/proc/kallsyms").map_err(|error| format!("/proc/kallsyms: {error}"))?;

@@ -18,7 +18,7 @@ pub mod twin;
 mod vms;
 mod wire;
 
-use super::{Collect, Error, Options, PortMarks, Probes, Select, monotonic_ns};
+use super::{Collect, Error, Options, PortMarks, Probes, Programs, Select, monotonic_ns};
 use check::{Check, Ours};
 use exitscope_model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
 use holders::Holders;
@@ -331,6 +331,12 @@ impl Collect for Bpf {
 
     fn measured(&self) -> Measured {
         self.measured
+    }
+
+    fn programs(&self) -> Option<Programs> {
+        let probes = if self.loaded.is_one() { Probes::One } else { Probes::Pair };
+        let chosen = self.source == Source::Btf && self.measured != Measured::Counts;
+        chosen.then(|| Programs { probes, because: self.loaded.why_pair().map(str::to_owned) })
     }
 
     fn note(&self) -> Option<String> {

@@ -5,6 +5,24 @@ use clap::{Args, ValueEnum};
 use exitscope_collect::Probes;
 use exitscope_model::{Filter, KINDS, Measured, Source};
 
+/// Source to count with.
+#[derive(Args, Clone, Debug)]
+pub struct Counting {
+    /// Source of the counts
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
+    pub source: SourceChoice,
+    /// BPF programs of the source btf that see an exit whose time is measured
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "PROBES",
+        env = "EXITSCOPE_PROBES",
+        hide_env_values = true
+    )]
+    pub probes: ProbesChoice,
+}
+
 /// VMs to watch, and source to count with.
 #[derive(Args, Clone, Debug)]
 pub struct Watch {
@@ -15,19 +33,9 @@ pub struct Watch {
     /// container; or all VMs that a pattern fits, e.g. 'web-*'. May be given several times
     #[arg(short, long, value_name = "VM")]
     pub guest: Vec<String>,
-    /// Source of the counts
-    #[arg(long, value_enum, default_value_t, value_name = "SOURCE")]
-    pub source: SourceChoice,
-    /// BPF programs that see an exit whose time is measured
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "PROBES",
-        env = "EXITSCOPE_PROBES",
-        hide_env_values = true
-    )]
-    pub probes: ProbesChoice,
+    /// Source of the counts.
+    #[command(flatten)]
+    pub counting: Counting,
     /// Do not tell apart where the host time of exits went: kernel, user space, halted, waiting; cheaper for exits that
     /// leave KVM. On plain tracepoints that cannot be told at all
     #[arg(long)]
@@ -164,11 +172,11 @@ impl From<SourceChoice> for Option<Source> {
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum ProbesChoice {
     /// One at the exit and one at the entry
-    #[default]
     Pair,
     /// One at the entry, which is cheaper; needs the TSC as the kernel's clock source
     One,
     /// One where this host can, else the pair
+    #[default]
     Auto,
 }
 

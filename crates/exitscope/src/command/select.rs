@@ -55,7 +55,7 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
     };
     Ok(Options {
         select,
-        source: args.source.into(),
+        source: args.counting.source.into(),
         measure: args.measure(),
         guest: false,
         command_lines: !args.no_command_lines,
@@ -63,6 +63,6 @@ pub fn options(args: &cli::Watch, command: &[OsString]) -> anyhow::Result<Option
         filter: Filter::default(),
         max_rows: args.max_rows,
         max_vcpus: args.max_vcpus,
-        probes: args.probes.into(),
+        probes: args.counting.probes.into(),
     })
 }

@@ -51,7 +51,7 @@ pub fn run(args: &cli::Selftest) -> anyhow::Result<ExitCode> {
         exact &= report.is_exact();
     }
 
-    if Option::<Source>::from(args.source) == Some(Source::Kernel) {
+    if Option::<Source>::from(args.counting.source) == Some(Source::Kernel) {
         writeln!(
             out,
             "\nCost of being counted: KVM counts whether anybody looks or not, so there is nothing to compare here."
@@ -88,9 +88,9 @@ pub fn run(args: &cli::Selftest) -> anyhow::Result<ExitCode> {
 fn watching(args: &cli::Selftest, measure: Measured) -> Options {
     Options {
         select: Select::Pids(vec![std::process::id()]),
-        source: args.source.into(),
+        source: args.counting.source.into(),
         measure,
-        probes: args.probes.into(),
+        probes: args.counting.probes.into(),
         ..Options::default()
     }
 }

@@ -3,6 +3,7 @@
 mod trial;
 
 use exitscope_collect::host::{Backend, Device, Facts, ModuleBtf, capability};
+use exitscope_collect::{Probes, Programs};
 use std::io::{self, Write};
 use trial::Trial;
 
@@ -74,7 +75,20 @@ fn tried(trial: &Trial) -> Vec<Check> {
         refuse("source", format!("{} refused: {}", words.join(", "), alike[0].1), "")
     });
     let works = trial.result.iter().map(|works| fine("source", format!("{} counts", works.source.word())));
-    alike.chain(works).collect()
+    let programs = trial.result.iter().filter_map(|works| works.programs.as_ref().map(programs));
+    alike.chain(works).chain(programs).collect()
+}
+
+/// Check of the programs that see an exit; the note of the source says why it has to be two.
+fn programs(programs: &Programs) -> Check {
+    const NAME: &str = "programs";
+    match programs.probes {
+        Probes::One => fine(NAME, "one for each exit, where the vCPU enters its guest again"),
+        Probes::Pair if programs.because.is_some() => {
+            warning(NAME, "two for each exit", "one would cost less; the note below says what is in its way")
+        }
+        Probes::Pair | Probes::Auto => fine(NAME, "two for each exit"),
+    }
 }
 
 /// Checks of all facts, in the order in which they are shown.

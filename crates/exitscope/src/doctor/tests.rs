@@ -2,8 +2,8 @@
 
 use super::trial::Works;
 use super::*;
-use exitscope_collect::Options;
 use exitscope_collect::host::SourceFacts;
+use exitscope_collect::{Options, Probes, Programs};
 use exitscope_model::{Measured, Source};
 
 fn good() -> Facts {
@@ -33,7 +33,8 @@ fn backend(backend: Backend) -> SourceFacts {
 }
 
 fn works(source: Source, measured: Measured) -> Works {
-    Works { source, measured, note: None }
+    let programs = (source == Source::Btf).then_some(Programs { probes: Probes::One, because: None });
+    Works { source, measured, programs, note: None }
 }
 
 fn trial(works: Works) -> Trial {
@@ -114,6 +115,17 @@ fn a_container_and_an_old_kernel() {
     let note = Some("the programs that count more do not work here (loading the BPF programs: …)".into());
     let result = Ok(Works { note, ..works(Source::KvmStat, Measured::Counts) });
     insta::assert_snapshot!("container_and_old_kernel", told(&facts, &Trial { result, refused }));
+}
+
+#[test]
+fn the_programs_that_see_an_exit() {
+    let because = Some("the kernel's clock source is hpet, not tsc".to_owned());
+    let note =
+        Some("two BPF programs see each exit, because the kernel's clock source is hpet, not tsc".into());
+    let programs = Some(Programs { probes: Probes::Pair, because });
+    let text = told(&good(), &trial(Works { programs, note, ..works(Source::Btf, Measured::Breakdown) }));
+    assert!(text.contains("warning  programs      two for each exit; one would cost less"), "{text}");
+    assert!(text.ends_with("not tsc.\n"), "{text}");
 }
 
 #[test]

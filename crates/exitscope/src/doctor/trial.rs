@@ -1,6 +1,6 @@
 //! Trial of the sources: what `stat` would start is started, and stopped again.
 
-use exitscope_collect::{Choice, Collect, Options};
+use exitscope_collect::{Choice, Collect, Options, Programs};
 use exitscope_model::{Measured, Source};
 
 /// Source that `stat` would use, started and stopped again.
@@ -17,6 +17,8 @@ pub struct Trial {
 pub struct Works {
     pub source: Source,
     pub measured: Measured,
+    /// Programs that see an exit, where there is a choice of them.
+    pub programs: Option<Programs>,
     /// Remark about its figures.
     pub note: Option<String>,
 }
@@ -28,6 +30,7 @@ impl Trial {
         let works = |source: Box<dyn Collect>| Works {
             source: source.source(),
             measured: source.measured(),
+            programs: source.programs(),
             note: source.note(),
         };
         Trial {

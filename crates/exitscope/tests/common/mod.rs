@@ -1,5 +1,6 @@
 //! Runs exitscope and reads what it says.
 
+use libbpf_rs::query::ProgInfoIter;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -169,22 +170,29 @@ pub fn wait_until_counting(exitscope: &Background) {
     wait_until_process_counts(exitscope.pid());
 }
 
-/// The same by the process.
+/// The same by the process: all programs that it has loaded are attached, those on exits last. With one program an exit there
+/// is one more, which waits for a need to see exits where they happen.
 pub fn wait_until_process_counts(pid: u32) {
     wait_for("exitscope to count", || {
         let folder = format!("/proc/{pid}/fd");
-        let links = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let links: Vec<_> = links.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-        let count = |words: [&str; 2]| {
-            links.iter().filter(|link| words.iter().any(|word| link.to_string_lossy().contains(word))).count()
-        };
-        // All that were loaded are attached, those on exits last. With one program an exit there is one more, which
-        // waits for a need to see exits where they happen.
-        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let asked = words.split('\0').skip_while(|word| *word != "--probes").nth(1).map(str::to_owned);
-        let probes = asked.or_else(|| std::env::var("EXITSCOPE_PROBES").ok());
-        let waiting = usize::from(probes.is_some_and(|probes| probes == "one"));
-        let programs = count(["bpf-prog", "bpf_prog"]);
-        programs >= 2 && count(["bpf_link", "bpf-link"]) + waiting >= programs
+        let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let (mut programs, mut links) = (Vec::new(), 0);
+        for name in names {
+            let Ok(link) = std::fs::read_link(PathBuf::from(&folder).join(&name)) else { continue };
+            let link = link.to_string_lossy();
+            if ["bpf_link", "bpf-link"].iter().any(|word| link.contains(word)) {
+                links += 1;
+            } else if ["bpf-prog", "bpf_prog"].iter().any(|word| link.contains(word)) {
+                let told = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", name.display()));
+                programs.extend(told.iter().flat_map(|text| text.lines()).find_map(|line| {
+                    line.strip_prefix("prog_id:").and_then(|id| id.trim().parse::<u32>().ok())
+                }));
+            }
+        }
+        programs.len() >= 2 && {
+            let waits = ProgInfoIter::default()
+                .any(|info| programs.contains(&info.id) && info.name == "on_exit_noted");
+            links + usize::from(waits) >= programs.len()
+        }
     });
 }

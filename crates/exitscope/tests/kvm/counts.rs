@@ -172,7 +172,6 @@ fn without_type_information_the_plain_programs_count() {
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "sh", "-c", hidden, env!("CARGO_BIN_EXE_exitscope"), "stat"])
-            .args(["--probes", "pair"])
             .args(arguments);
         command
     };
