@@ -10,6 +10,7 @@
 //! - `guest tsc WRITES`: it and its VMM write its TSC, and it writes so often to a port;
 //! - `guest die WRITES`: ends its process in the middle of the last write to a port;
 //! - `guest refused ROUNDS`: CPUIDs and writes to a port, and then a state that no CPU enters;
+//! - `guest shutdown ROUNDS`: the same, and then a triple fault;
 //! - `guest details PORTS ROUNDS`: uses so many ports and 130 MSRs, each a known number of times;
 //! - `guest about`: exits that are about known leaves, hypercalls, addresses and ports;
 //! - `guest nested VCPUS CPUIDS PORTS`: each vCPU runs a guest of its own that does so many CPUIDs and writes to a port
@@ -28,7 +29,7 @@
 //! `guest watch` runs none: it watches all VMs of the host, with a look at what their guests do, until it is killed. What that
 //! look costs is measured with it.
 //!
-//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), `refused` how it ended
+//! From `sleep` to `die` they print what their VMM saw of the time, as JSON ([`split::Spent`]), `refused` and `shutdown` how it ended
 //! ([`refused::Refused`]), `details` what it used ([`details::Used`]), `about` what its exits were about ([`about::About`]), `nested` what its vCPUs did ([`nested::Done`]). `many` answers a line by
 //! what it took ([`many::Round`]), `churn` by what the VM did that has ended ([`guest::churn::VmTurns`]), or null. Both
 //! answer the line `show` by what each VM did that is there, each on a line of its own, and null. `spin MS` keeps the first
@@ -90,7 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["share", ns] => print(&split::sharing(Duration::from_nanos(ns.parse()?))?),
         ["tsc", writes] => print(&split::changing_tsc(writes.parse()?)?),
         ["die", writes] => die(writes.parse()?),
-        ["refused", rounds] => print(&refused::run(rounds.parse()?)?),
+        ["refused", rounds] => print(&refused::run(rounds.parse()?, refused::End::Refused)?),
+        ["shutdown", rounds] => print(&refused::run(rounds.parse()?, refused::End::Shutdown)?),
         ["details", ports, rounds] => print(&details::run(ports.parse()?, rounds.parse()?)?),
         ["about"] => print(&about::run()?),
         ["nested", vcpus, cpuids, ports] => {
@@ -113,7 +115,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["watch"] => watch(),
         ["churn", pool] => churn(pool.parse()?),
         _ => Err("guest run VCPUS | only KIND COUNT | time COUNT | sleep WRITES NS | block HALTS NS | \
-            poll HALTS NS | cpu-pm HALTS NS | share NS | tsc WRITES | die WRITES | refused ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
+            poll HALTS NS | cpu-pm HALTS NS | share NS | tsc WRITES | die WRITES | refused ROUNDS | shutdown ROUNDS | details PORTS ROUNDS | about | nested VCPUS CPUIDS PORTS | \
             many VMS EACH [all] | churn POOL | flood VCPUS NUMBERS | spin | rewrite EACH | hide | watch"
             .into()),
     }

@@ -161,7 +161,7 @@ fn assert_planned(costs: &Costs, done: &Value) {
 }
 
 /// Returns true if the guest, which needs SVM, can run here. On VMX it must refuse, with the cause.
-fn has_svm() -> bool {
+pub fn has_svm() -> bool {
     let vmx = std::path::Path::new("/sys/module/kvm_intel").exists();
     if vmx {
         let output = Command::new(guest_program()).args(["nested", "1", "1", "1"]).output().unwrap();
