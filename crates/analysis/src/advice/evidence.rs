@@ -3,10 +3,12 @@
 use super::command_line::CommandLine;
 use super::{Host, Sum};
 use exitscope_model::{
-    Detail, DetailKind, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm, VmId,
-    WorkerTimes, float,
+    Detail, DetailKind, ExitCode, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm,
+    VmId, WorkerTimes, float,
 };
 use exitscope_reason as reason;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub struct Evidence<'a> {
     vcpus: &'a [VcpuSpan],
     workers: Option<WorkerTimes>,
     all: Sum,
+    /// Exits by level and reason, with the name of the reason.
+    reasons: Vec<(Level, Cow<'static, str>, Sum)>,
 }
 
 impl<'a> Evidence<'a> {
@@ -34,7 +38,15 @@ impl<'a> Evidence<'a> {
         let all = rows.iter().map(|row| Sum::from(&row.counters)).sum();
         let vcpus = of_vm(&interval.vcpus, vm.id, |span| span.vm);
         let workers = interval.workers.iter().find(|span| span.vm == vm.id).map(|span| span.times);
-        Evidence { workers, vm, host, length: interval.length, measured: interval.measured, rows, vcpus, all }
+        let mut by_code: BTreeMap<(Level, ExitCode), Vec<Sum>> = BTreeMap::new();
+        for row in rows {
+            by_code.entry((row.level, row.code)).or_default().push(Sum::from(&row.counters));
+        }
+        let reasons = by_code
+            .into_iter()
+            .map(|((level, code), sums)| (level, reason::name(code), sums.into_iter().sum()));
+        let (length, measured, reasons) = (interval.length, interval.measured, reasons.collect());
+        Evidence { workers, vm, host, length, measured, rows, vcpus, all, reasons }
     }
 
     /// Returns all exits of the VM, those of its own guests included.
@@ -68,9 +80,10 @@ impl<'a> Evidence<'a> {
             names.iter().all(|name| !reason::find(None, name).is_empty()),
             "no such reason among {names:?}"
         );
-        let rows = self.rows.iter().filter(|row| row.level == level);
-        rows.filter(|row| names.is_empty() || names.contains(&&*reason::name(row.code)))
-            .map(|row| Sum::from(&row.counters))
+        let reasons = self.reasons.iter().filter(|(at, ..)| *at == level);
+        reasons
+            .filter(|(_, name, _)| names.is_empty() || names.contains(&&**name))
+            .map(|(.., sum)| *sum)
             .sum()
     }
 
