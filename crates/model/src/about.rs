@@ -4,6 +4,20 @@ use super::{Measured, Source};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Parts of a recording that was thinned while it went on: what is gone, then sums of hours, then sums of minutes. After these it
+/// has every interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thinned {
+    /// Length of what is gone.
+    pub gone: Duration,
+    /// Length of what is left as sums of hours.
+    pub hours: Duration,
+    /// Length of what is left as sums of minutes.
+    pub minutes: Duration,
+    /// Length of what has every interval.
+    pub full: Duration,
+}
+
 /// Where, with what and how something was counted. Out of a recording it may be anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {

@@ -30,7 +30,7 @@ mod time;
 pub mod unit;
 pub mod worker;
 
-pub use about::About;
+pub use about::{About, Thinned};
 pub use compare::{Comparison, Difference, Pair, compare, compare_by};
 pub use counters::{Counter, Counters, Extremes, Nested, Split, Unit};
 pub use detail::{Attributes, Detail, DetailCounters, Details};

@@ -67,6 +67,20 @@ pub fn duration(length: Duration) -> String {
     time(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// A length of time by its two largest units: `9 d 4 h`, `2 h 0 min`, `5 min 7 s`, `1.50 s`.
+pub fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let two = |(unit, name), (next, next_name)| {
+        format!("{} {name} {} {next_name}", count(seconds / unit), seconds % unit / next)
+    };
+    match seconds {
+        0..60 => duration(length),
+        60..3600 => two((60, "min"), (1, "s")),
+        3600..86_400 => two((3600, "h"), (60, "min")),
+        _ => two((86_400, "d"), (3600, "h")),
+    }
+}
+
 /// A size to three digits: `512 bytes`, `12.3 kB`, `1.20 MB`.
 pub fn bytes(number: u64) -> String {
     if number < 1000 {

@@ -4,7 +4,8 @@ use super::histogram;
 use super::pack::{Block, Content, Of, Total, pack_totals};
 use super::writer::int;
 use exitscope_model::WorkerTimes;
-use rusqlite::{Transaction, params, params_from_iter};
+use rusqlite::{Connection, Transaction, params, params_from_iter};
+use std::collections::{BTreeMap, HashMap};
 
 /// Levels of blocks: intervals as they were recorded, sums of minutes, and of hours.
 pub const FULL: i64 = 0;
@@ -84,9 +85,16 @@ pub struct Blocks {
     hour: Option<Open>,
     /// Minutes and hours are written even where they are one interval: those will be thrown away.
     always: bool,
+    /// No blocks are written, only what SQL reads.
+    plain: bool,
 }
 
 impl Blocks {
+    /// Only the tables that SQL reads.
+    pub fn plain() -> Blocks {
+        Blocks { plain: true, ..Blocks::default() }
+    }
+
     /// Writes each minute and hour, also where that is one interval.
     pub fn write_all(&mut self) {
         self.always = true;
@@ -119,6 +127,9 @@ impl Blocks {
             exits
         ])?;
         Open::add(&mut self.minute, minute, span, &content, &total);
+        if self.plain {
+            return Ok(ended);
+        }
         let rows = content.len();
         if rows >= ALONE {
             self.join(transaction, of)?;
@@ -165,16 +176,19 @@ impl Blocks {
         if let Some(hour) = &self.hour {
             write_hour(transaction, hour)?;
         }
+        write_minute(transaction, span.first, &content)?;
         if parts > 1 || self.always {
             write_span(transaction, "minutes", span, total.exits)?;
-            write_divided(transaction, MINUTE, (span, content, total), of)?;
+            if !self.plain {
+                write_divided(transaction, MINUTE, (span, content, total), of)?;
+            }
         }
         Ok(())
     }
 
     fn end_hour(&mut self, transaction: &Transaction<'_>, of: Of<'_>) -> rusqlite::Result<()> {
         let Some(Open { span, parts, content, total, .. }) = self.hour.take() else { return Ok(()) };
-        if parts > 1 || self.always {
+        if (parts > 1 || self.always) && !self.plain {
             write_divided(transaction, HOUR, (span, content, total), of)?;
         }
         Ok(())
@@ -229,6 +243,42 @@ fn write_span(transaction: &Transaction<'_>, table: &str, span: Span, exits: u64
         int(span.length_ns)?,
         int(exits)?
     ])?;
+    Ok(())
+}
+
+/// Writes exits of a minute by VM and reason into the table that SQL reads.
+fn write_minute(transaction: &Transaction<'_>, first: i64, content: &Content) -> rusqlite::Result<()> {
+    let mut vms: HashMap<u32, i64> = HashMap::new();
+    let there = "SELECT id, vm FROM vcpus WHERE last_interval IS NULL OR last_interval >= ?";
+    let mut statement = transaction.prepare_cached(there)?;
+    let mut rows = statement.query([first])?;
+    while let Some(row) = rows.next()? {
+        vms.insert(row.get(0)?, row.get(1)?);
+    }
+    let rows = content.rows.iter().filter_map(|row| {
+        let longest = row.extremes.map(|extremes| extremes.max_ns);
+        Some((*vms.get(&row.vcpu)?, row.reason.into(), row.count, row.time_ns, longest))
+    });
+    write_reasons(transaction, first, rows)
+}
+
+/// Writes the rows of a minute, each with the keys of its VM and reason, exits, their time, and the longest (ns).
+pub fn write_reasons(
+    connection: &Connection,
+    minute: i64,
+    rows: impl Iterator<Item = (i64, i64, u64, u64, Option<u64>)>,
+) -> rusqlite::Result<()> {
+    let mut sums: BTreeMap<(i64, i64), (u64, u64, Option<u64>)> = BTreeMap::new();
+    for (vm, reason, count, time_ns, longest) in rows {
+        let sum = sums.entry((vm, reason)).or_default();
+        *sum = (sum.0 + count, sum.1 + time_ns, sum.2.max(longest));
+    }
+    let mut statement =
+        connection.prepare_cached("INSERT OR REPLACE INTO minute_reasons VALUES (?, ?, ?, ?, ?, ?)")?;
+    for ((vm, reason), (count, time_ns, longest)) in sums {
+        let longest = longest.map(int).transpose()?;
+        statement.execute(params![minute, vm, reason, int(count)?, int(time_ns)?, longest])?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! Recordings as boot reports.
 
 use super::Error;
+use super::assembly::Who;
 use super::metadata::Moment;
 use super::reader::{Part, Recording};
-use super::rows::Who;
 use super::timeline::Timeline;
 use super::total::Total;
 use exitscope_analysis::advice::Host;

@@ -125,9 +125,6 @@ pub enum Error {
         /// Message of SQLite.
         cause: String,
     },
-    /// The recording is of a schema whose rows are not packed.
-    #[error("{path} is of an older schema, which SQLite reads alone: sqlite3 {path} 'SELECT …'", path = .0.display())]
-    Plain(PathBuf),
     /// Another recorder is writing the file.
     #[error("{} is being recorded; end that recorder first, or choose another name", .0.display())]
     Recording(PathBuf),

@@ -5,6 +5,7 @@
 //! in the same form. Whatever is in a file that is read is untrusted.
 
 mod about;
+mod assembly;
 mod blocks;
 mod boot_report;
 mod bounds;
@@ -39,12 +40,14 @@ mod size_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod thin_tests;
+#[cfg(test)]
 mod timeline_tests;
 
 pub use about::Notes;
 pub use error::Error;
 pub use exitscope_model::About;
-pub use reader::{Part, Recording, When};
+pub use reader::{Part, Recording, Resolution, When};
 pub use rusqlite::types::ValueRef;
 pub use schema::VERSION;
 pub use sql::Sql;

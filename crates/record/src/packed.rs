@@ -1,18 +1,18 @@
 //! Intervals that are packed in blocks, as recordings have them from schema 5 on.
 
+use super::assembly::{Assembly, Parts, Who};
 use super::blocks::{FULL, HOUR, MINUTE};
 use super::columns::{Columns, Order};
 use super::metadata::{Breakdowns, Moment};
 use super::open::Database;
-use super::pack::{Block, Content, ExitRow, Total, unpack_totals};
-use super::present::Present;
-use super::rows::{MAX_ROWS, Sum, Sums, Who};
-use super::writer::no_time;
+use super::pack::{Block, Content, Total, WorkerRow, unpack_totals};
+use super::present::{Present, VcpuId};
+use super::reader::Resolution;
+use super::rows::{MAX_ROWS, Sum, Sums};
 use super::{Error, breakdown};
-use breakdown::BreakdownKey;
 use exitscope_model::{
-    About, Counters, ExitCode, Interval, Level, Loss, Measured, Nested, Row, Source, Split, Unit, VcpuSpan,
-    VmId, WorkerSpan, WorkerTimes,
+    About, ExitCode, Interval, Level, Loss, Nested, Row, Split, VcpuSpan, VcpuTime, VmId, WorkerSpan,
+    WorkerTimes,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -69,9 +69,15 @@ impl Index {
         &rest[..parts]
     }
 
-    /// Returns where the longest sum ends that begins with the moment at `at` and ends by `end`, and its level.
-    pub fn longest(&self, moments: &[Moment], at: usize, end: usize) -> (i64, usize) {
-        for level in [HOUR, MINUTE].into_iter().filter(|level| *level > moments[at].level) {
+    /// Returns where the longest sum ends that begins with the moment at `at`, ends by `end` and is of no more than `longest`,
+    /// and its level.
+    pub fn longest(&self, moments: &[Moment], at: usize, end: usize, longest: Resolution) -> (i64, usize) {
+        let levels: &[i64] = match longest {
+            Resolution::Full => &[],
+            Resolution::Minute => &[MINUTE],
+            Resolution::Hour => &[HOUR, MINUTE],
+        };
+        for &level in levels.iter().filter(|level| **level > moments[at].level) {
             let Some(entry) = self.find(level, moments[at].id).first() else { continue };
             let after = moments.partition_point(|moment| moment.last <= entry.last);
             if entry.first == moments[at].id
@@ -89,8 +95,7 @@ impl Index {
 pub struct Packed<'a> {
     database: &'a Database,
     index: &'a Index,
-    source: Source,
-    measured: Measured,
+    assembly: Assembly<'a>,
     reasons: &'a HashMap<i64, (Level, ExitCode)>,
     breakdowns: &'a Breakdowns,
     sums: Sums,
@@ -107,9 +112,8 @@ impl<'a> Packed<'a> {
         reasons: &'a HashMap<i64, (Level, ExitCode)>,
         breakdowns: &'a Breakdowns,
     ) -> Packed<'a> {
-        let (source, measured) = (about.source, about.measured);
         let (sums, left) = (Sums::default(), VecDeque::new());
-        Packed { database, index, source, measured, reasons, breakdowns, sums, left }
+        Packed { database, index, assembly: Assembly::new(database, about), reasons, breakdowns, sums, left }
     }
 
     fn damaged(&self, what: impl Into<String>) -> Error {
@@ -170,59 +174,84 @@ impl<'a> Packed<'a> {
         }
     }
 
-    /// The interval of this moment, or of several that are summed up at this level. It is later than those before.
-    pub fn interval(
-        &mut self,
-        moment: &Moment,
-        level: i64,
-        present: &Present<'_>,
-        who: Who,
-    ) -> Result<Interval, Error> {
+    /// The interval of this moment. It is later than those before.
+    pub fn interval(&mut self, moment: &Moment, present: &Present<'_>, who: Who) -> Result<Interval, Error> {
+        let content = self.checked(moment, moment.level)?;
+        self.assemble(moment, content, present, who)
+    }
+
+    /// The sum of consecutive moments, which are later than those before: of as few blocks as there are for them. Who was there in
+    /// any of them is present.
+    pub fn sum(&mut self, moments: &[Moment], present: &Present<'_>, who: Who) -> Result<Interval, Error> {
+        let mut sums = ContentSums::default();
+        let mut at = 0;
+        while at < moments.len() {
+            let (level, end) = self.index.longest(moments, at, moments.len(), Resolution::Hour);
+            sums.add(self.checked(&Moment::join(&moments[at..end]), level)?);
+            at = end;
+        }
+        self.assemble(&Moment::join(moments), sums.finish(), present, who)
+    }
+
+    /// The rows of a moment, or of several that are summed up at this level, whose numbers fit their types together with those
+    /// of all that were read.
+    fn checked(&mut self, moment: &Moment, level: i64) -> Result<Content, Error> {
         let content = self.content(moment, level)?;
         if u128::from(content.length_ns) != moment.length.as_nanos() {
             return Err(self.damaged(format!("interval {} has two lengths", moment.id)));
         }
-        let loss = content.loss;
-        for (_, count) in Loss::figures(&loss) {
-            self.sum(Sum::Losses, count)?;
+        let mut sum = |sum: Sum, number: u64| self.sums.take(self.database, sum, number).map(drop);
+        for (_, count) in Loss::figures(&content.loss) {
+            sum(Sum::Losses, count)?;
         }
-        let mut vcpus = self.spans(moment, &content, present, who)?;
+        for row in &content.spans {
+            sum(Sum::Exits, row.exits)?;
+            sum(Sum::KvmExits, row.kvm_exits.unwrap_or(0))?;
+            let VcpuTime { guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns } =
+                row.time.unwrap_or_default();
+            for part in [guest_ns, kernel_ns, user_ns, halted_ns, polled_ns, waiting_ns] {
+                sum(Sum::VcpuTimes, part)?;
+            }
+        }
+        for row in &content.rows {
+            sum(Sum::Histogram, row.histogram.count())?;
+            let Split { user_exits, user_ns, waiting_ns, halted_ns, polled_ns } = row.split;
+            let Nested { to_l1, l1_done, l1_exits, l1_ns } = row.nested;
+            for count in [row.count, user_exits] {
+                sum(Sum::Counts, count)?;
+            }
+            for part in [row.time_ns, user_ns, waiting_ns, halted_ns, polled_ns] {
+                sum(Sum::Times, part)?;
+            }
+            for count in [to_l1, l1_done, l1_exits] {
+                sum(Sum::Nested, count)?;
+            }
+            sum(Sum::NestedTimes, l1_ns)?;
+        }
+        for row in &content.breakdowns {
+            sum(Sum::Details, row.counters.count)?;
+            sum(Sum::DetailTimes, row.counters.time_ns)?;
+        }
+        for row in &content.workers {
+            for figure in WorkerTimes::FIGURES {
+                sum(Sum::Workers, figure.ns(&row.times))?;
+            }
+        }
+        Ok(content)
+    }
+
+    fn assemble(
+        &self,
+        moment: &Moment,
+        content: Content,
+        present: &Present<'_>,
+        who: Who,
+    ) -> Result<Interval, Error> {
+        let loss = content.loss;
+        let vcpus = self.spans(moment, &content, present)?;
         let workers = self.workers(moment, &content, present)?;
         let rows = self.rows(moment, content, present)?;
-        let vms = match who {
-            Who::All => {
-                self.database.list(present.vms().len())?;
-                present.vms().collect()
-            }
-            Who::Active => {
-                for row in &rows {
-                    vcpus.entry((row.vm, row.vcpu)).or_insert_with(|| self.idle(row.vm, row.vcpu));
-                }
-                let mut vms: Vec<VmId> = vcpus.keys().map(|(vm, _)| *vm).collect();
-                vms.dedup();
-                vms.into_iter().filter_map(|vm| present.vm(vm)).collect()
-            }
-        };
-        Ok(Interval {
-            start: moment.start,
-            end: moment.end,
-            length: moment.length,
-            source: self.source,
-            measured: self.measured,
-            vms,
-            vcpus: vcpus.into_values().collect(),
-            workers,
-            rows,
-            loss,
-        })
-    }
-
-    fn sum(&mut self, sum: Sum, number: u64) -> Result<u64, Error> {
-        self.sums.take(self.database, sum, number)
-    }
-
-    fn idle(&self, vm: VmId, vcpu: u32) -> VcpuSpan {
-        VcpuSpan { vm, vcpu, exits: 0, kvm_exits: Some(0), time: no_time(self.measured) }
+        self.assembly.interval(moment, present, who, Parts { vcpus, rows, workers, loss })
     }
 
     fn not_there(&self, moment: &Moment, vcpu: u32) -> Error {
@@ -231,35 +260,14 @@ impl<'a> Packed<'a> {
 
     /// The vCPUs; those that did nothing have no row.
     fn spans(
-        &mut self,
+        &self,
         moment: &Moment,
         content: &Content,
         present: &Present<'_>,
-        who: Who,
     ) -> Result<BTreeMap<(VmId, u32), VcpuSpan>, Error> {
         let mut spans: BTreeMap<(VmId, u32), VcpuSpan> = BTreeMap::new();
-        if who == Who::All {
-            self.database.list(present.vcpus().len())?;
-            spans.extend(present.vcpus().map(|(vm, vcpu)| ((vm, vcpu), self.idle(vm, vcpu))));
-        }
         for row in &content.spans {
             let id = present.vcpu(row.vcpu.into()).ok_or_else(|| self.not_there(moment, row.vcpu))?;
-            self.sum(Sum::Exits, row.exits)?;
-            if let Some(exits) = row.kvm_exits {
-                self.sum(Sum::KvmExits, exits)?;
-            }
-            if let Some(time) = row.time {
-                for part in [
-                    time.guest_ns,
-                    time.kernel_ns,
-                    time.user_ns,
-                    time.waiting_ns,
-                    time.halted_ns,
-                    time.polled_ns,
-                ] {
-                    self.sum(Sum::VcpuTimes, part)?;
-                }
-            }
             let (vm, vcpu) = id;
             let span = VcpuSpan { vm, vcpu, exits: row.exits, kvm_exits: row.kvm_exits, time: row.time };
             // One that went and came again within what is summed up has two keys.
@@ -272,47 +280,44 @@ impl<'a> Packed<'a> {
     }
 
     fn workers(
-        &mut self,
+        &self,
         moment: &Moment,
         content: &Content,
         present: &Present<'_>,
     ) -> Result<Vec<WorkerSpan>, Error> {
-        let mut workers = Vec::with_capacity(content.workers.len());
-        for row in &content.workers {
-            let vm = VmId(row.vm);
-            if !present.has(vm) {
-                let what =
-                    format!("interval {} has workers of VM {}, which was not there", moment.id, row.vm);
-                return Err(self.damaged(what));
-            }
-            for figure in WorkerTimes::FIGURES {
-                self.sum(Sum::Workers, figure.ns(&row.times))?;
-            }
-            workers.push(WorkerSpan { vm, times: row.times });
-        }
-        Ok(workers)
+        let worker =
+            |row: &WorkerRow| match VmId(row.vm) {
+                vm if present.has(vm) => Ok(WorkerSpan { vm, times: row.times }),
+                VmId(vm) => Err(self
+                    .damaged(format!("interval {} has workers of VM {vm}, which was not there", moment.id))),
+            };
+        content.workers.iter().map(worker).collect()
     }
 
-    fn rows(&mut self, moment: &Moment, content: Content, present: &Present<'_>) -> Result<Vec<Row>, Error> {
+    fn rows(&self, moment: &Moment, content: Content, present: &Present<'_>) -> Result<Vec<Row>, Error> {
         let keys: Vec<(u32, u32)> = content.rows.iter().map(|row| (row.vcpu, row.reason)).collect();
         let mut rows = Vec::with_capacity(content.rows.len());
+        let mut last: Option<(u32, VcpuId)> = None;
         for row in content.rows {
-            rows.push(self.row(moment, row, present)?);
+            // The rows of a vCPU lie together.
+            let (vm, vcpu) = match last.filter(|(key, _)| *key == row.vcpu) {
+                Some((_, vcpu)) => vcpu,
+                None => present.vcpu(row.vcpu.into()).ok_or_else(|| self.not_there(moment, row.vcpu))?,
+            };
+            last = Some((row.vcpu, (vm, vcpu)));
+            let &(level, code) = self.reasons.get(&row.reason.into()).ok_or_else(|| {
+                let what =
+                    format!("interval {} has a row of reason {}, which is not known", moment.id, row.reason);
+                self.damaged(what)
+            })?;
+            rows.push(Row { vm, vcpu, level, code, counters: row.counters() });
         }
         for of in &content.breakdowns {
             let &(reason, what) = self.breakdowns.get(&of.breakdown.into()).ok_or_else(|| {
-                self.damaged(format!(
-                    "interval {} has a breakdown {}, which is not known",
-                    moment.id, of.breakdown
-                ))
+                let what =
+                    format!("interval {} has a breakdown {}, which is not known", moment.id, of.breakdown);
+                self.damaged(what)
             })?;
-            let sum = match what {
-                BreakdownKey::Return(_) => Sum::Returns,
-                BreakdownKey::Detail(_) | BreakdownKey::Other => Sum::Details,
-                BreakdownKey::Mode(_) => Sum::Modes,
-            };
-            self.sum(sum, of.counters.count)?;
-            self.sum(Sum::DetailTimes, of.counters.time_ns)?;
             let key = u32::try_from(reason).ok().map(|reason| (of.vcpu, reason));
             let at = key.and_then(|key| keys.binary_search(&key).ok());
             let row = at.and_then(|at| rows.get_mut(at)).ok_or_else(|| {
@@ -323,47 +328,38 @@ impl<'a> Packed<'a> {
             })?;
             breakdown::add(&mut row.counters, what, of.counters);
         }
-        rows.sort_by_key(|row| (row.vm, row.vcpu, row.level, row.code));
-        let is_same = |a: &Row, b: &Row| (a.vm, a.vcpu, a.level, a.code) == (b.vm, b.vcpu, b.level, b.code);
-        if rows.windows(2).any(|pair| is_same(&pair[0], &pair[1])) {
-            if moment.id == moment.last {
-                return Err(
-                    self.damaged(format!("interval {} has two rows of one vCPU and reason", moment.id))
-                );
-            }
-            rows.dedup_by(|next, row| {
-                let same = is_same(next, row);
-                if same {
-                    row.counters.add(&next.counters);
-                }
-                same
-            });
-        }
         Ok(rows)
     }
+}
 
-    fn row(&mut self, moment: &Moment, row: ExitRow, present: &Present<'_>) -> Result<Row, Error> {
-        let (vm, vcpu) = present.vcpu(row.vcpu.into()).ok_or_else(|| self.not_there(moment, row.vcpu))?;
-        let &(level, code) = self.reasons.get(&row.reason.into()).ok_or_else(|| {
-            self.damaged(format!(
-                "interval {} has a row of reason {}, which is not known",
-                moment.id, row.reason
-            ))
-        })?;
-        let counters: Counters = row.counters();
-        self.sum(Sum::Counts, counters.count)?;
-        self.sum(Sum::Times, counters.time_ns)?;
-        self.sum(Sum::Histogram, counters.histogram.count())?;
-        for (part, sums) in [
-            (Split::COUNTERS, [Sum::Counts, Sum::Times]),
-            (Nested::COUNTERS, [Sum::Nested, Sum::NestedTimes]),
-        ] {
-            for counter in part {
-                let sum = if counter.unit == Unit::Ns { sums[1] } else { sums[0] };
-                self.sum(sum, counter.get(&counters))?;
-            }
+/// Adds up what consecutive moments have. What has come is added to what is about as much, so that many moments with few new rows
+/// each cost no more than few with many.
+#[derive(Default)]
+struct ContentSums(Vec<Content>);
+
+impl ContentSums {
+    fn add(&mut self, content: Content) {
+        self.0.push(content);
+        while let [.., before, last] = self.0.as_slice()
+            && before.len() <= 2 * last.len()
+        {
+            self.join();
         }
-        Ok(Row { vm, vcpu, level, code, counters })
+    }
+
+    fn join(&mut self) {
+        if let Some(last) = self.0.pop()
+            && let Some(before) = self.0.last_mut()
+        {
+            before.extend(&last);
+        }
+    }
+
+    fn finish(mut self) -> Content {
+        while self.0.len() > 1 {
+            self.join();
+        }
+        self.0.pop().unwrap_or_default()
     }
 }
 

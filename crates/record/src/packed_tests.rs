@@ -33,7 +33,8 @@ pub fn write(path: &std::path::Path, intervals: &[Interval]) -> Writer {
     writer
 }
 
-fn sum(intervals: &[Interval]) -> Option<Interval> {
+/// The sum of intervals.
+pub fn sum(intervals: &[Interval]) -> Option<Interval> {
     let mut whole = None;
     intervals.iter().for_each(|interval| Interval::append(&mut whole, interval.clone()));
     whole
@@ -71,6 +72,33 @@ fn parts_of_a_long_recording_are_the_sums_of_their_intervals() {
 }
 
 #[test]
+fn sums_and_intervals_are_read_in_one_pass() {
+    let folder = Folder::new("passes");
+    let path = folder.file("x");
+    let intervals = intervals(250, 17);
+    write(&path, &intervals).finish("as asked").unwrap();
+    let recording = Recording::open(&path).unwrap();
+    for numbers in [0..250, 0..1, 5..6, 3..249, 100..100, 240..999] {
+        for (longest, most) in [(Resolution::Full, 250), (Resolution::Minute, 90), (Resolution::Hour, 90)] {
+            let mut at = numbers.start;
+            let mut count = 0;
+            let take = |these: std::ops::Range<usize>, interval: Interval| {
+                assert_eq!(these.start, at);
+                let mut expected = sum(&intervals[these.clone()]).unwrap();
+                expected.vms.clone_from(&interval.vms);
+                assert!(interval == expected, "{these:?}");
+                at = these.end;
+                count += 1;
+                Ok::<_, Error>(())
+            };
+            recording.each_sum(numbers.clone(), longest, take).unwrap();
+            assert_eq!(at, numbers.end.min(250));
+            assert!(count <= most, "{count} for {numbers:?} by {longest:?}");
+        }
+    }
+}
+
+#[test]
 fn a_flipped_bit_of_a_block_is_told_from_a_figure() {
     let folder = Folder::new("bits");
     let path = folder.file("x");
@@ -105,110 +133,6 @@ fn a_flipped_bit_of_a_block_is_told_from_a_figure() {
 }
 
 #[test]
-fn old_intervals_give_way_to_minutes_and_hours_and_sums_stay() {
-    let folder = Folder::new("thinned");
-    let path = folder.file("x");
-    // 50 hours, of which two are kept as they were, and the minutes of one day.
-    let intervals = intervals(50 * 120, 30);
-    let hour = Duration::from_secs(3600);
-    let mut writer = Writer::create(&path, true, &Generator::about()).unwrap();
-    writer.hurry();
-    writer.keep(Keep { full: 2 * hour, keep: Some(30 * hour), max_size: None }).unwrap();
-    let mut reader = None;
-    for (number, interval) in intervals.iter().enumerate() {
-        writer.write(interval, &Notes::default()).unwrap();
-        // Whoever reads meanwhile sees what was there when it began.
-        if number == 45 * 120 {
-            let recording = Recording::open(&path).unwrap();
-            let whole = recording.whole(Part::default()).unwrap().unwrap();
-            reader = Some((recording, whole));
-        }
-    }
-    let (recording, whole) = reader.unwrap();
-    assert!(recording.whole(Part::default()).unwrap().unwrap() == whole);
-    drop(recording);
-    for ended in [false, true] {
-        let recording = Recording::open(&path).unwrap();
-        let lengths: Vec<u64> = recording.moments().map(|(_, length)| length.as_secs()).collect();
-        let of = |wanted: u64| lengths.iter().filter(|length| **length == wanted).count();
-        assert_eq!(of(3600) + of(60) + of(30), lengths.len());
-        assert!(lengths.is_sorted_by(|a, b| a >= b), "the older, the longer");
-        // The last minute and hour are not over, and are thinned after that.
-        assert!((240..=243).contains(&of(30)), "{} intervals", of(30));
-        assert!((22 * 60..=23 * 60 + 1).contains(&of(60)), "{} minutes", of(60));
-        assert!((5..=7).contains(&of(3600)), "{} hours", of(3600));
-        let first = recording.moments().next().unwrap().0;
-        let gone = usize::try_from(first.as_secs() / 30).unwrap();
-        let whole = recording.whole(Part::default()).unwrap().unwrap();
-        let mut expected = sum(&intervals[gone..]).unwrap();
-        // One that ended before that is not known any more, and nothing of it is left.
-        expected.vms.retain(|vm, _| whole.vms.contains_key(vm));
-        assert!(whole == expected);
-        let boot = recording.boot_report(Part::default()).unwrap().unwrap();
-        assert!(boot.whole == whole);
-        assert_eq!(boot.series.slices()[0].at, first);
-        let mut each = None;
-        recording
-            .each(Part::default(), |interval| {
-                Interval::append(&mut each, interval);
-                Ok::<_, Error>(())
-            })
-            .unwrap();
-        assert!(each.unwrap() == whole);
-        if ended {
-            break;
-        }
-        drop(recording);
-        writer.hurry();
-    }
-    writer.finish("as asked").unwrap();
-    assert!(Recording::open(&path).unwrap().whole(Part::default()).unwrap().is_some());
-}
-
-#[test]
-fn a_recording_stays_within_its_size() {
-    let folder = Folder::new("within");
-    let path = folder.file("x");
-    let mut writer = Writer::create(&path, true, &Generator::about()).unwrap();
-    writer.hurry();
-    let hour = Duration::from_secs(3600);
-    let small = Keep { full: hour, keep: None, max_size: Some(LEAST_SIZE - 1) };
-    assert!(matches!(writer.keep(small), Err(Error::TooSmall { .. })));
-    writer.keep(Keep { max_size: Some(LEAST_SIZE), ..small }).unwrap();
-    let mut exits = 0;
-    let mut most = 0;
-    for (number, mut interval) in Generator::new(20, 4).take(900).enumerate() {
-        interval.length = Duration::from_secs(1);
-        writer.write(&interval, &Notes::default()).unwrap();
-        exits += interval.exits();
-        if number % 10 == 0 {
-            most = most.max(writer.size());
-        }
-    }
-    writer.finish("as asked").unwrap();
-    most = most.max(std::fs::metadata(&path).unwrap().len());
-    println!("at most {most} bytes");
-    assert!(most <= LEAST_SIZE, "{most} bytes");
-    let recording = Recording::open(&path).unwrap();
-    assert!(recording.len() < 900 && recording.len() > 15, "{} moments", recording.len());
-    assert_eq!(recording.whole(Part::default()).unwrap().unwrap().exits(), exits);
-    // What no minute's end makes room for ends the recording, and says so.
-    let mut writer = Writer::create(&folder.file("y"), true, &Generator::about()).unwrap();
-    writer.hurry();
-    writer.keep(Keep { max_size: Some(LEAST_SIZE), ..small }).unwrap();
-    let mut generator = Generator::new(100, 8);
-    let error = loop {
-        match writer.write(&generator.next().unwrap(), &Notes::default()) {
-            Ok(()) => assert!(writer.intervals() < 100),
-            Err(error) => break error,
-        }
-    };
-    assert!(error.to_string().contains("--max-size"), "{error}");
-    drop(writer);
-    assert!(!Recording::open(&folder.file("y")).unwrap().is_empty());
-}
-
-#[test]
 fn a_second_recorder_is_refused() {
     let folder = Folder::new("second-recorder");
     let path = folder.file("x");
@@ -226,7 +150,7 @@ fn sql_reads_what_is_packed() {
     let intervals = intervals(130, 2);
     write(&path, &intervals).finish("as asked").unwrap();
     let sql = Recording::open(&path).unwrap().into_sql().unwrap();
-    let ask = |statement: &str| -> Result<String, String> {
+    let ask_of = |sql: &Sql, statement: &str| -> Result<String, String> {
         let mut found = String::new();
         sql.query::<String>(
             statement,
@@ -243,6 +167,7 @@ fn sql_reads_what_is_packed() {
         )?;
         Ok(found)
     };
+    let ask = |statement: &str| ask_of(&sql, statement);
     let exits: u64 = intervals.iter().map(Interval::exits).sum();
     for query in [
         "sum(exits) FROM spans",
@@ -252,8 +177,45 @@ fn sql_reads_what_is_packed() {
         "sum(exits) FROM rate_by_reason",
         "sum(exits) FROM by_reason",
         "sum(exits) FROM hour_spans",
+        "sum(count) FROM hour_rows",
+        "sum(count) FROM minute_rows",
     ] {
         assert_eq!(ask(&format!("SELECT {query}")).unwrap(), format!("{exits}\n"), "{query}");
+    }
+    // The same of older schemas: what they lack is made. Their tables are made of a recording in which nobody comes and goes.
+    let steady = folder.file("steady");
+    let nobody_comes: Vec<Interval> = Generator::new(2, 2)
+        .take(130)
+        .map(|interval| Interval { length: Duration::from_secs(2), ..interval })
+        .collect();
+    write(&steady, &nobody_comes).finish("as asked").unwrap();
+    let steady_sql = Recording::open(&steady).unwrap().into_sql().unwrap();
+    let tables = [
+        "SELECT interval_id, vm_id, vcpu, level, isa, code, reason, count, time_ns, min_ns, max_ns FROM exits",
+        "SELECT id, offset_ns, length_ns, exits FROM intervals",
+        "SELECT minute, start, seconds, vm, vm_id, reason, count, time_ns, max_ns FROM minute_rows",
+        "SELECT hour, vm, vcpu, reason, count, time_ns, max_ns FROM hour_rows",
+        "SELECT * FROM by_reason ORDER BY exits DESC, reason",
+        "SELECT returned, sum(count) FROM returns GROUP BY 1 ORDER BY 1",
+    ];
+    for version in 1..=5 {
+        let old = folder.file("old");
+        let _ = std::fs::remove_file(&old);
+        if version < 5 {
+            super::older::make(&steady, &old, version);
+        } else {
+            std::fs::copy(&steady, &old).unwrap();
+            let connection = rusqlite::Connection::open(&old).unwrap();
+            let less = "DROP VIEW minute_rows; DROP TABLE minute_reasons; PRAGMA user_version = 5";
+            connection.execute_batch(less).unwrap();
+        }
+        let old = Recording::open(&old).unwrap().into_sql().unwrap();
+        for table in tables {
+            assert!(
+                ask_of(&old, table).unwrap() == ask_of(&steady_sql, table).unwrap(),
+                "{table}, schema {version}"
+            );
+        }
     }
     let rows: usize = intervals.iter().map(|interval| interval.rows.len()).sum();
     assert_eq!(ask("SELECT count(*) FROM exits").unwrap(), format!("{rows}\n"));

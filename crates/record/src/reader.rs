@@ -6,14 +6,16 @@
 
 use super::Error;
 use super::about::Notes;
+use super::assembly::Who;
+use super::blocks::{FULL, HOUR, MINUTE};
 use super::metadata::{Moment, VcpuLife, VmLife};
 use super::open::Database;
 use super::packed::{self, Index, Packed};
 use super::present::Present;
-use super::rows::{Counted, Rows, Table, Who};
+use super::rows::{Counted, Rows, Table};
 use super::timeline::Timeline;
 use super::total::Total;
-use exitscope_model::{About, ExitCode, Filter, Interval, Level, Vm};
+use exitscope_model::{About, ExitCode, Filter, Interval, Level, Thinned, Vm};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
@@ -32,6 +34,18 @@ pub struct Part {
     pub phases: Vec<String>,
 }
 
+/// Span that a figure of a recording is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resolution {
+    /// An interval as it was recorded.
+    #[default]
+    Full,
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+}
+
 /// A moment of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
@@ -43,7 +57,7 @@ pub enum When {
 
 impl Moment {
     /// The moment that some make together, which are not none.
-    fn join(moments: &[Moment]) -> Moment {
+    pub fn join(moments: &[Moment]) -> Moment {
         let (first, last) = (moments[0], moments[moments.len() - 1]);
         let length = last.offset + last.length - first.offset;
         Moment { last: last.last, end: last.end, length, ..first }
@@ -180,6 +194,24 @@ impl Recording {
         self.moments.iter().map(|moment| (moment.offset, moment.length))
     }
 
+    /// Returns what was thinned; `None` where every interval is there.
+    pub fn thinned(&self) -> Option<Thinned> {
+        let of = |level: i64| self.moments.iter().filter(move |moment| moment.level == level);
+        let length = |level| of(level).map(|moment| moment.length).sum::<Duration>();
+        let thinned =
+            Thinned { gone: self.begin(), hours: length(HOUR), minutes: length(MINUTE), full: length(FULL) };
+        (thinned != Thinned { full: thinned.full, ..Thinned::default() }).then_some(thinned)
+    }
+
+    /// Returns what the moment of this number is: an interval as it was recorded, or a sum.
+    pub fn resolution(&self, number: usize) -> Resolution {
+        match self.moments.get(number).map_or(FULL, |moment| moment.level) {
+            HOUR => Resolution::Hour,
+            MINUTE => Resolution::Minute,
+            _ => Resolution::Full,
+        }
+    }
+
     /// Returns every VM that was there, by id.
     pub fn vms(&self) -> impl Iterator<Item = &Vm> + Clone {
         self.vms.iter().map(|span| &span.vm)
@@ -196,14 +228,19 @@ impl Recording {
     /// Returns the intervals that `wanted` says yes to as one, from sums of minutes and hours where there are some.
     pub(super) fn sum(&self, wanted: impl Fn(&Moment) -> bool) -> Result<Option<Interval>, Error> {
         let mut whole = Total::default();
-        let take = |moment: &Moment, interval| {
-            whole.add(moment, interval);
-            Ok::<_, Error>(())
-        };
         match &self.index {
+            Some(index) if self.filter.is_all() => {
+                self.each_run(index, wanted, |moments, packed, present| {
+                    present.advance(moments[0].id, moments[moments.len() - 1].last)?;
+                    whole.add(&Moment::join(moments), packed.sum(moments, present, Who::Active)?);
+                    Ok(())
+                })?
+            }
             // Sums of intervals cannot tell in which of them a detail was that is chosen.
-            Some(index) => self.each_packed(index, self.filter.is_all(), Who::Active, wanted, take)?,
-            None => self.each_moment(Who::Active, wanted, take)?,
+            _ => self.each_moment(Who::Active, wanted, |moment, interval| {
+                whole.add(moment, interval);
+                Ok::<_, Error>(())
+            })?,
         }
         Ok(self.finish(whole))
     }
@@ -226,9 +263,14 @@ impl Recording {
         self.database.path()
     }
 
-    /// Returns true if its rows are packed, as from version 5 on.
-    pub(super) fn is_packed(&self) -> bool {
-        self.index.is_some()
+    /// Returns the version of its schema.
+    pub(super) fn version(&self) -> usize {
+        self.version
+    }
+
+    /// Returns the key of each reason, by level and code.
+    pub(super) fn reason_keys(&self) -> HashMap<(Level, ExitCode), i64> {
+        self.reasons.iter().map(|(key, reason)| (*reason, *key)).collect()
     }
 
     /// Returns the number of the interval at this place; of several together, of the first.
@@ -272,38 +314,48 @@ impl Recording {
         Ok(true)
     }
 
-    fn each_packed<E: From<Error>>(
+    /// Gives each moment to `take` that `wanted` says yes to, by runs of moments that follow one another, with who is there in any
+    /// of them.
+    fn each_run<E: From<Error>>(
         &self,
         index: &Index,
-        sums: bool,
-        who: Who,
         wanted: impl Fn(&Moment) -> bool,
-        mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
+        mut take: impl FnMut(&[Moment], &mut Packed<'_>, &mut Present<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (database, moments) = (&self.database, self.moments.as_slice());
+        let database = &self.database;
         let Counted::Breakdowns(breakdowns) = &self.counted else { return Ok(()) };
         database.bounds().restart();
         let mut packed = Packed::new(database, index, &self.about, &self.reasons, breakdowns);
         let mut present = Present::new(database.path(), &self.vms, &self.vcpus);
-        let (mut at, mut run_end) = (0, 0);
-        while at < moments.len() {
-            if at >= run_end {
-                at += moments[at..].iter().take_while(|moment| !wanted(moment)).count();
-                run_end = at + moments[at..].iter().take_while(|moment| wanted(moment)).count();
-                if at == moments.len() {
-                    break;
-                }
+        let mut moments = self.moments.as_slice();
+        loop {
+            let skipped = moments.iter().take_while(|moment| !wanted(moment)).count();
+            let length = moments[skipped..].iter().take_while(|moment| wanted(moment)).count();
+            let (run, rest) = moments[skipped..].split_at(length);
+            if run.is_empty() {
+                return Ok(());
             }
-            let (level, end) =
-                if sums { index.longest(moments, at, run_end) } else { (moments[at].level, at + 1) };
-            let moment = Moment::join(&moments[at..end]);
-            present.advance(moment.id, moment.last)?;
-            let mut interval = packed.interval(&moment, level, &present, who)?;
-            self.filter.apply(&mut interval);
-            take(&moment, interval)?;
-            at = end;
+            take(run, &mut packed, &mut present)?;
+            moments = rest;
         }
-        Ok(())
+    }
+
+    fn each_packed<E: From<Error>>(
+        &self,
+        index: &Index,
+        who: Who,
+        wanted: impl Fn(&Moment) -> bool,
+        mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_run(index, wanted, |moments, packed, present| {
+            for moment in moments {
+                present.advance(moment.id, moment.last)?;
+                let mut interval = packed.interval(moment, present, who)?;
+                self.filter.apply(&mut interval);
+                take(moment, interval)?;
+            }
+            Ok(())
+        })
     }
 
     pub(super) fn finish(&self, whole: Total) -> Option<Interval> {
@@ -351,6 +403,41 @@ impl Recording {
         self.each_moment(Who::All, wanted, |_, interval| take(interval))
     }
 
+    /// Gives the intervals with these numbers to `take`, several together where there is a sum of them that is no longer than
+    /// `longest`, with the numbers that each is of: it costs as many rows as that takes.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn each_sum<E: From<Error>>(
+        &self,
+        numbers: Range<usize>,
+        longest: Resolution,
+        mut take: impl FnMut(Range<usize>, Interval) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let numbers = numbers.start..numbers.end.min(self.moments.len());
+        let mut at = numbers.start;
+        // Sums of intervals cannot tell in which of them a detail was that is chosen.
+        let Some(index) = self.index.as_ref().filter(|_| self.filter.is_all()) else {
+            return self.each_of(numbers, |interval| {
+                at += 1;
+                take(at - 1..at, interval)
+            });
+        };
+        let some = self.moments.get(numbers).unwrap_or_default();
+        let (Some(first), Some(last)) = (some.first(), some.last()) else { return Ok(()) };
+        let wanted = |moment: &Moment| (first.id..=last.id).contains(&moment.id);
+        self.each_run(index, wanted, |mut moments, packed, present| {
+            while let Some(first) = moments.first() {
+                let (_, count) = index.longest(moments, 0, moments.len(), longest);
+                let (sum, rest) = moments.split_at(count);
+                present.advance(first.id, sum[count - 1].last)?;
+                take(at..at + count, packed.sum(sum, present, Who::All)?)?;
+                (at, moments) = (at + count, rest);
+            }
+            Ok(())
+        })
+    }
+
     /// Gives each interval to `take` that `wanted` says yes to.
     pub(super) fn each_moment<E: From<Error>>(
         &self,
@@ -359,7 +446,7 @@ impl Recording {
         mut take: impl FnMut(&Moment, Interval) -> Result<(), E>,
     ) -> Result<(), E> {
         if let Some(index) = &self.index {
-            return self.each_packed(index, false, who, wanted, take);
+            return self.each_packed(index, who, wanted, take);
         }
         let database = &self.database;
         let Some(first) = self.moments.iter().find(|moment| wanted(moment)) else { return Ok(()) };

@@ -1,15 +1,15 @@
 //! Rows of a recording that are there for each interval.
 
 use super::Error;
+use super::assembly::{Assembly, Parts, Who};
 use super::breakdown::{self, BreakdownKey};
 use super::columns::{Columns, Order};
 use super::metadata::{Breakdowns, Moment};
 use super::open::Database;
 use super::present::{Present, VcpuId};
-use super::writer::no_time;
 use exitscope_model::{
-    About, Counter, Counters, ExitCode, Extremes, Interval, Level, Loss, Measured, Nested, Row, Source,
-    Split, Unit, UserReason, VcpuSpan, VcpuTime, VmId, WorkerSpan, WorkerTimes,
+    About, Counter, Counters, ExitCode, Extremes, Interval, Level, Loss, Nested, Row, Split, Unit,
+    UserReason, VcpuSpan, VcpuTime, VmId, WorkerSpan, WorkerTimes,
 };
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
 use rusqlite::{Connection, Statement};
@@ -161,20 +161,10 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// VMs and vCPUs that an interval has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    /// All VMs and vCPUs that exist.
-    All,
-    /// Those that have a row in the interval.
-    Active,
-}
-
 /// Reads intervals, in their order.
 pub struct Rows<'a> {
     database: &'a Database,
-    source: Source,
-    measured: Measured,
+    assembly: Assembly<'a>,
     reasons: &'a HashMap<i64, (Level, ExitCode)>,
     counted: &'a Counted,
     cursors: [Option<Cursor<'a>>; Table::Losses as usize + 1],
@@ -199,13 +189,13 @@ impl<'a> Rows<'a> {
             let rows = database.said(statement.query([from]))?;
             cursors[*table as usize] = Some(Cursor::new(database, rows)?);
         }
-        let sums = Sums::default();
-        Ok(Rows { database, source: about.source, measured: about.measured, reasons, counted, cursors, sums })
+        let (assembly, sums) = (Assembly::new(database, about), Sums::default());
+        Ok(Rows { database, assembly, reasons, counted, cursors, sums })
     }
 
     /// The interval of this moment, which is later than those before.
     pub fn interval(&mut self, moment: &Moment, present: &Present<'_>, who: Who) -> Result<Interval, Error> {
-        let mut vcpus = self.spans(moment.id, present, who)?;
+        let vcpus = self.spans(moment.id, present)?;
         let (keys, mut rows) = self.exits(moment.id, present)?;
         self.nested(moment.id, &keys, &mut rows)?;
         let counted = self.counted;
@@ -218,36 +208,8 @@ impl<'a> Rows<'a> {
                 self.breakdowns(moment.id, Table::Breakdowns, known, &keys, &mut rows)?;
             }
         }
-        rows.sort_by_key(|row| (row.vm, row.vcpu, row.level, row.code));
-        if !rows.is_sorted_by(|a, b| (a.vm, a.vcpu, a.level, a.code) < (b.vm, b.vcpu, b.level, b.code)) {
-            return Err(self.damaged(format!("interval {} has two rows of one vCPU and reason", moment.id)));
-        }
-        let vms = match who {
-            Who::All => {
-                self.database.list(present.vms().len())?;
-                present.vms().collect()
-            }
-            Who::Active => {
-                for row in &rows {
-                    vcpus.entry((row.vm, row.vcpu)).or_insert_with(|| self.idle((row.vm, row.vcpu)));
-                }
-                let mut vms: Vec<VmId> = vcpus.keys().map(|(vm, _)| *vm).collect();
-                vms.dedup();
-                vms.into_iter().filter_map(|vm| present.vm(vm)).collect()
-            }
-        };
-        Ok(Interval {
-            start: moment.start,
-            end: moment.end,
-            length: moment.length,
-            source: self.source,
-            measured: self.measured,
-            vms,
-            vcpus: vcpus.into_values().collect(),
-            workers: self.workers(moment.id, present)?,
-            rows,
-            loss: self.losses(moment.id)?,
-        })
+        let (workers, loss) = (self.workers(moment.id, present)?, self.losses(moment.id)?);
+        self.assembly.interval(moment, present, who, Parts { vcpus, rows, workers, loss })
     }
 
     fn damaged(&self, what: impl Into<String>) -> Error {
@@ -281,27 +243,13 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// A vCPU that did nothing.
-    fn idle(&self, (vm, vcpu): VcpuId) -> VcpuSpan {
-        VcpuSpan { vm, vcpu, exits: 0, kvm_exits: Some(0), time: no_time(self.measured) }
-    }
-
     /// The vCPUs; those that did nothing have no row.
-    fn spans(
-        &mut self,
-        interval: i64,
-        present: &Present<'_>,
-        who: Who,
-    ) -> Result<BTreeMap<VcpuId, VcpuSpan>, Error> {
+    fn spans(&mut self, interval: i64, present: &Present<'_>) -> Result<BTreeMap<VcpuId, VcpuSpan>, Error> {
         let mut spans = BTreeMap::new();
-        if who == Who::All {
-            self.database.list(present.vcpus().len())?;
-            spans.extend(present.vcpus().map(|vcpu| (vcpu, self.idle(vcpu))));
-        }
         self.each(Table::Spans, interval, |rows, row| {
             let key = row.int(0)?;
             let vcpu = present.vcpu(key).ok_or_else(|| rows.not_there(interval, key))?;
-            let mut span = rows.idle(vcpu);
+            let mut span = rows.assembly.idle(vcpu);
             span.exits = rows.sum(Sum::Exits, row.number(1)?)?;
             span.kvm_exits = row.maybe(2)?.map(|exits| rows.sum(Sum::KvmExits, exits)).transpose()?;
             let mut part = |column| rows.sum(Sum::VcpuTimes, row.number(column)?);

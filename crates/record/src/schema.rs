@@ -8,12 +8,13 @@ pub const APPLICATION_ID: i32 = 0x6578_7363;
 /// Migrations from each version to the next; `user_version` says how many have been done. One that was
 /// released is never changed, and one between releases may be. What a migration takes away, a reader still
 /// reads from earlier versions; a view takes the place of a table that others may query.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     FIRST,
     include_str!("second.sql"),
     include_str!("third.sql"),
     include_str!("fourth.sql"),
     include_str!("fifth.sql"),
+    include_str!("sixth.sql"),
 ];
 
 /// The newest version.

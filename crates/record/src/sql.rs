@@ -3,9 +3,12 @@
 //! No view or trigger of the file is run, and nothing of it is attached: all goes through the reader, within its bounds.
 
 use super::Error;
-use super::reader::Recording;
+use super::blocks::{Blocks, write_reasons};
+use super::metadata::Moment;
+use super::reader::{Part, Recording};
+use super::writer::Intervals;
 use super::{histogram, schema};
-use exitscope_model::{Interval, Loss, Mode, Nested, Split};
+use exitscope_model::{Counters, Interval, Loss, Mode, Nested, Split};
 use exitscope_reason as reason;
 use rusqlite::limits::Limit;
 use rusqlite::types::{Value, ValueRef};
@@ -82,21 +85,23 @@ impl Recording {
     /// Opens the recording for SQL.
     ///
     /// # Errors
-    /// [`Error::Plain`] if it is of a schema that SQLite reads alone; if it is damaged, or cannot be read.
+    /// If it is damaged, or cannot be read.
     pub fn into_sql(self) -> Result<Sql, Error> {
         let path = self.path().to_owned();
-        if !self.is_packed() {
-            return Err(Error::Plain(path));
-        }
         let said = |cause| Error::sqlite("query", &path, cause);
         // SAFETY: it takes a number, and may be called at any time.
         unsafe { ffi::sqlite3_hard_heap_limit64(HEAP) };
-        let connection = Connection::open_in_memory().map_err(said)?;
+        let mut connection = Connection::open_in_memory().map_err(said)?;
         schema::make_in_memory(&connection).map_err(said)?;
-        for (table, _) in schema::tables(schema::VERSION).map_err(said)? {
-            if table != "blocks" {
+        let made = if self.version() < 5 { self.sum_up(&mut connection)? } else { &["blocks"][..] };
+        let here = schema::tables(schema::VERSION).map_err(said)?;
+        for (table, _) in schema::tables(self.version()).map_err(said)? {
+            if here.iter().any(|(here, _)| *here == table) && !made.contains(&table.as_str()) {
                 self.copy(&table, &connection)?;
             }
+        }
+        if self.version() == 5 {
+            self.tell_minutes(&connection)?;
         }
         connection.execute_batch("DROP TABLE blocks").map_err(said)?;
         let recording = Arc::new(Mutex::new(self));
@@ -108,6 +113,41 @@ impl Recording {
         connection.pragma_update(None, "query_only", true).map_err(said)?;
         connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map_err(said)?;
         Ok(Sql { connection })
+    }
+
+    /// Makes of a recording whose rows are not packed what later ones have beside these: sums of minutes and hours, and whatever
+    /// those refer to. Returns the names of the tables.
+    fn sum_up(&self, into: &mut Connection) -> Result<&'static [&'static str], Error> {
+        let said = |cause| Error::sqlite("read", self.path(), cause);
+        let transaction = into.transaction().map_err(said)?;
+        let mut intervals = Intervals::new(self.about().measured, Blocks::plain());
+        self.each(Part::default(), |interval| {
+            intervals.write(&transaction, &interval).map(drop).map_err(said)
+        })?;
+        intervals.end(&transaction).and_then(|()| transaction.commit()).map_err(said)?;
+        Ok(&["intervals", "vms", "labels", "vcpus", "reasons", "user_reasons", "breakdowns"])
+    }
+
+    /// Fills the table of minutes by VM and reason, which version 5 did not have.
+    fn tell_minutes(&self, into: &Connection) -> Result<(), Error> {
+        let said = |cause| Error::sqlite("read", self.path(), cause);
+        let keys = self.reason_keys();
+        let mut minutes: Vec<(i64, i64)> = Vec::new();
+        self.table_rows("SELECT id, last_interval FROM minutes NOT INDEXED", |row| {
+            minutes.push((row.get(0).map_err(said)?, row.get(1).map_err(said)?));
+            Ok(())
+        })?;
+        for (first, last) in minutes {
+            let within = |moment: &Moment| first <= moment.id && moment.last <= last;
+            let Some(sum) = self.sum(within)? else { continue };
+            let rows = sum.rows.iter().filter_map(|row| {
+                let reason = *keys.get(&(row.level, row.code))?;
+                let Counters { count, time_ns, extremes, .. } = row.counters;
+                Some((row.vm.0.cast_signed(), reason, count, time_ns, extremes.map(|of| of.max_ns)))
+            });
+            write_reasons(into, first, rows).map_err(said)?;
+        }
+        Ok(())
     }
 
     /// Copies a table.

@@ -118,6 +118,7 @@ fn drop_intervals(transaction: &Transaction<'_>, last: i64) -> rusqlite::Result<
 fn drop_minutes(transaction: &Transaction<'_>, last: i64) -> rusqlite::Result<()> {
     drop_intervals(transaction, last)?;
     if transaction.prepare_cached("DELETE FROM minutes WHERE id <= ?")?.execute([last])? > 0 {
+        transaction.prepare_cached("DELETE FROM minute_reasons WHERE minute <= ?")?.execute([last])?;
         drop_blocks(transaction, MINUTE, last)?;
     }
     Ok(())

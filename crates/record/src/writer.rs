@@ -34,15 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Writer {
     connection: Connection,
     path: PathBuf,
-    measured: Measured,
-    keys: Keys,
+    intervals: Intervals,
     notes: Notes,
     left_out: LeftOut,
-    /// Number of intervals, which is the key of the last.
-    intervals: i64,
-    /// Length of all intervals (ns).
-    offset_ns: u64,
-    blocks: Blocks,
     keep: Option<Keep>,
     /// Holds a lock on the file, by which another recorder knows of this one. It goes after the connection: whoever closes
     /// the file gives up SQLite's locks on it (fcntl(2)).
@@ -104,13 +98,9 @@ impl Writer {
         Ok(Writer {
             connection,
             path: path.to_owned(),
-            measured: about.measured,
-            keys: Keys::default(),
+            intervals: Intervals::new(about.measured, Blocks::default()),
             notes: Notes::default(),
             left_out: LeftOut::default(),
-            intervals: 0,
-            offset_ns: 0,
-            blocks: Blocks::default(),
             keep: None,
             lock,
         })
@@ -122,7 +112,7 @@ impl Writer {
     /// [`Error::TooSmall`] if no recording stays within that size.
     pub fn keep(&mut self, keep: Keep) -> Result<(), Error> {
         keep.check(&self.path)?;
-        self.blocks.write_all();
+        self.intervals.blocks.write_all();
         self.keep = Some(keep);
         Ok(())
     }
@@ -156,8 +146,6 @@ impl Writer {
         notes: &Notes,
         events: &IntervalEvents,
     ) -> rusqlite::Result<()> {
-        let length_ns = u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX);
-        let id = self.intervals + 1;
         let transaction = self.connection.transaction()?;
         if *notes != self.notes {
             write_notes(&transaction, notes)?;
@@ -167,33 +155,16 @@ impl Writer {
             write_left_out(&transaction, events.left_out)?;
             self.left_out = events.left_out;
         }
-        let mut keys = At { keys: &mut self.keys, transaction: &transaction, interval: id };
-        keys.vms(interval)?;
-        let content = content(&mut keys, interval, length_ns, self.measured)?;
-        keys.forget_ended()?;
-        let span = Span {
-            first: id,
-            last: id,
-            start_ns: wall_ns(interval.start),
-            end_ns: wall_ns(interval.end),
-            offset_ns: self.offset_ns,
-            length_ns,
-        };
-        let known = &self.keys;
-        let ended = self.blocks.add(&transaction, span, content, &|breakdown| known.of(breakdown))?;
+        let ended = self.intervals.write(&transaction, interval)?;
         // Phases look for the interval that they begin with.
-        write_events(&transaction, events, id)?;
-        if let Some(keep) = self.keep.filter(|keep| ended || keep.max_size.is_some()) {
-            let length = Duration::from_nanos(self.offset_ns.saturating_add(length_ns));
-            if !keep.thin(&transaction, length)? {
-                let size = keep.max_size.unwrap_or(0);
-                return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(NoRoom(size))));
-            }
+        write_events(&transaction, events, self.intervals.count)?;
+        if let Some(keep) = self.keep.filter(|keep| ended || keep.max_size.is_some())
+            && !keep.thin(&transaction, Duration::from_nanos(self.intervals.length_ns))?
+        {
+            let size = keep.max_size.unwrap_or(0);
+            return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(NoRoom(size))));
         }
-        transaction.commit()?;
-        self.intervals = id;
-        self.offset_ns = self.offset_ns.saturating_add(length_ns);
-        Ok(())
+        transaction.commit()
     }
 
     /// Leaves it to the kernel when what is written comes to the disk: tests cut no power.
@@ -218,12 +189,12 @@ impl Writer {
 
     /// Returns the number of intervals.
     pub fn intervals(&self) -> u64 {
-        self.intervals.unsigned_abs()
+        self.intervals.count.unsigned_abs()
     }
 
     /// Returns the length of all intervals together.
     pub fn length(&self) -> Duration {
-        Duration::from_nanos(self.offset_ns)
+        Duration::from_nanos(self.intervals.length_ns)
     }
 
     /// Keeps what a boot ended with, in words that continue "until".
@@ -260,8 +231,7 @@ impl Writer {
 
     fn end(&mut self, how: &str) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        let known = &self.keys;
-        self.blocks.end(&transaction, &|breakdown| known.of(breakdown))?;
+        self.intervals.end(&transaction)?;
         transaction.commit()?;
         self.connection.execute("INSERT OR REPLACE INTO facts VALUES ('end', ?)", [how])?;
         checkpoint(&self.connection)?;
@@ -293,6 +263,56 @@ impl Writer {
             }
             cause => Error::sqlite("write", &self.path, cause),
         }
+    }
+}
+
+/// Intervals in a database: their rows, and the keys that these refer to.
+pub(super) struct Intervals {
+    measured: Measured,
+    keys: Keys,
+    blocks: Blocks,
+    /// Number of intervals, which is the key of the last.
+    count: i64,
+    /// Length of all intervals (ns).
+    length_ns: u64,
+}
+
+impl Intervals {
+    pub(super) fn new(measured: Measured, blocks: Blocks) -> Intervals {
+        Intervals { measured, keys: Keys::default(), blocks, count: 0, length_ns: 0 }
+    }
+
+    /// Writes the interval that follows. Returns true if a minute ended before it.
+    pub(super) fn write(
+        &mut self,
+        transaction: &Transaction<'_>,
+        interval: &Interval,
+    ) -> rusqlite::Result<bool> {
+        let length_ns = u64::try_from(interval.length.as_nanos()).unwrap_or(u64::MAX);
+        let id = self.count + 1;
+        let mut keys = At { keys: &mut self.keys, transaction, interval: id };
+        keys.vms(interval)?;
+        let content = content(&mut keys, interval, length_ns, self.measured)?;
+        keys.forget_ended()?;
+        let span = Span {
+            first: id,
+            last: id,
+            start_ns: wall_ns(interval.start),
+            end_ns: wall_ns(interval.end),
+            offset_ns: self.length_ns,
+            length_ns,
+        };
+        let known = &self.keys;
+        let ended = self.blocks.add(transaction, span, content, &|breakdown| known.of(breakdown))?;
+        self.count = id;
+        self.length_ns = self.length_ns.saturating_add(length_ns);
+        Ok(ended)
+    }
+
+    /// Ends the minute and the hour that are not over.
+    pub(super) fn end(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let known = &self.keys;
+        self.blocks.end(transaction, &|breakdown| known.of(breakdown))
     }
 }
 

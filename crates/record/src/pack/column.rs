@@ -49,6 +49,25 @@ impl Runs {
     }
 }
 
+/// Numbers of a column that was read. One of zeros keeps none of them.
+#[derive(Clone, Default)]
+pub struct Column {
+    numbers: Vec<u64>,
+    len: usize,
+}
+
+impl Column {
+    /// The number at a place; 0 where there is none.
+    pub fn get(&self, at: usize) -> u64 {
+        self.numbers.get(at).copied().unwrap_or(0)
+    }
+
+    /// All numbers.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        (0..self.len).map(|at| self.get(at))
+    }
+}
+
 /// A signed number as an unsigned one that is small where that is near zero: 0, -1, 1, -2, 2 are 0, 1, 2, 3, 4.
 pub fn zigzag(number: u64) -> u64 {
     let number = number.cast_signed();
@@ -256,11 +275,11 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// If there are fewer.
-    pub fn column(&mut self, runs: &Runs) -> Result<Vec<u64>, &'static str> {
+    pub fn column(&mut self, runs: &Runs) -> Result<Column, &'static str> {
         let (&mode, rest) = self.head.split_first().ok_or("a column is missing")?;
         self.head = rest;
         if mode == ZERO {
-            return Ok(vec![0; runs.len()]);
+            return Ok(Column { numbers: Vec::new(), len: runs.len() });
         }
         let (halved, mode) = (mode / HALVED, mode % HALVED);
         if halved > 1 || !(PLAIN..=DIFFERENCES).contains(&mode) {
@@ -283,9 +302,10 @@ impl<'a> Decoder<'a> {
                 before = number;
             }
         }
-        Ok(numbers)
+        Ok(Column { numbers, len: runs.len() })
     }
 
+    #[inline]
     fn bits(&mut self, length: u8) -> Result<u64, &'static str> {
         let Some(kept) = length.checked_sub(1) else { return Ok(0) };
         if kept >= 64 {
@@ -297,13 +317,20 @@ impl<'a> Decoder<'a> {
             return Err("its bits are cut off");
         }
         self.at = end;
+        let above = 1_u64 << kept;
+        // Nearly always eight bytes are there, and enough.
+        if kept <= 56
+            && let Some(window) = self.bits.get(first..).and_then(<[u8]>::first_chunk)
+        {
+            return Ok(u64::from_le_bytes(*window) >> shift & (above - 1) | above);
+        }
         let mut window = [0; 16];
         let there = self.bits.get(first..).unwrap_or_default();
         let there = &there[..there.len().min(9)];
         window[..there.len()].copy_from_slice(there);
-        let low = u128::from_le_bytes(window) >> shift & ((1 << kept) - 1);
+        let low = u128::from_le_bytes(window) >> shift & u128::from(above - 1);
         let number = u64::try_from(low).unwrap_or(u64::MAX);
-        Ok(number | 1_u64 << kept)
+        Ok(number | above)
     }
 
     /// Checks that all was read.
@@ -372,7 +399,7 @@ mod tests {
             for (numbers, runs) in &columns {
                 prop_assert_eq!(decoder.number(), Ok(numbers.len() as u64));
                 prop_assert_eq!(decoder.text(), Ok("x"));
-                prop_assert_eq!(&decoder.column(runs).unwrap(), numbers);
+                prop_assert_eq!(&decoder.column(runs).unwrap().iter().collect::<Vec<_>>(), numbers);
             }
             prop_assert_eq!(decoder.finish(), Ok(()));
         }

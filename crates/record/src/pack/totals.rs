@@ -89,12 +89,12 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<Total>, String> {
     let entries = number(&mut decoder)?;
     let none = Runs::plain(entries);
     let (steps, places) = (decoder.column(&none)?, decoder.column(&none)?);
-    let follows: Vec<bool> = steps.iter().enumerate().map(|(at, step)| at > 0 && *step == 0).collect();
+    let follows: Vec<bool> = steps.iter().enumerate().map(|(at, step)| at > 0 && step == 0).collect();
     let counts = decoder.column(&Runs { follows, ..Runs::plain(0) })?;
     decoder.finish()?;
-    let mut totals: Vec<Total> = exits.into_iter().map(|exits| Total { exits, ..Total::default() }).collect();
+    let mut totals: Vec<Total> = exits.iter().map(|exits| Total { exits, ..Total::default() }).collect();
     let (mut reason, mut at) = (0_u32, 0_usize);
-    for ((step, place), count) in steps.into_iter().zip(places).zip(counts) {
+    for ((step, place), count) in steps.iter().zip(places.iter()).zip(counts.iter()) {
         let wrong = "its reasons are not in order";
         let (before, first) = (at, step != 0);
         reason = u32::try_from(step).ok().and_then(|step| reason.checked_add(step)).ok_or(wrong)?;
@@ -105,7 +105,7 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<Total>, String> {
             return Err(wrong.into());
         }
     }
-    if totals.iter().zip(lengths).any(|(total, length)| total.by_reason.len() as u64 != length) {
+    if totals.iter().zip(lengths.iter()).any(|(total, length)| total.by_reason.len() as u64 != length) {
         return Err("its intervals have other reasons than they say".into());
     }
     Ok(totals)
