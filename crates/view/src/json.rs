@@ -34,6 +34,7 @@ pub fn render(interval: &Interval, options: &Options, out: &mut dyn Write) -> io
         vcpus: Vcpus(interval),
         workers: Workers(interval),
         vms: Vms(interval),
+        thinned: options.explanation.thinned.as_ref().map(Thinned::from),
     };
     write_line(&object, out)
 }
@@ -85,6 +86,24 @@ struct Object<'a> {
     vcpus: Vcpus<'a>,
     workers: Workers<'a>,
     vms: Vms<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinned: Option<Thinned>,
+}
+
+#[derive(Serialize)]
+struct Thinned {
+    gone_ns: u64,
+    hours_ns: u64,
+    minutes_ns: u64,
+    full_ns: u64,
+}
+
+impl From<&exitscope_model::Thinned> for Thinned {
+    fn from(of: &exitscope_model::Thinned) -> Thinned {
+        let [gone_ns, hours_ns, minutes_ns, full_ns] = [of.gone, of.hours, of.minutes, of.full]
+            .map(|length| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+        Thinned { gone_ns, hours_ns, minutes_ns, full_ns }
+    }
 }
 
 struct Rows<'a> {

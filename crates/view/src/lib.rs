@@ -31,7 +31,7 @@ pub mod workers;
 
 use exitscope_analysis::advice::Host;
 use exitscope_model::figure::Figure;
-use exitscope_model::{By, DetailKind, Interval, Sort};
+use exitscope_model::{By, DetailKind, Interval, Sort, Thinned};
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::str::FromStr;
@@ -89,6 +89,8 @@ pub struct Explanation {
     /// Reason why this source was used, e.g. `this host's KVM has no VT-x or AMD-V
     /// behind it`; of one typed by BTF, what it could do better and why it does not.
     pub source: Option<String>,
+    /// Thinning of the recording that was read.
+    pub thinned: Option<Thinned>,
 }
 
 /// Options of [`write`].

@@ -9,8 +9,8 @@ use super::{Explanation, Options, advice, details, text, unit, vcpus, workers};
 use exitscope_analysis::advice::advise;
 use exitscope_model::figure::Context;
 use exitscope_model::{
-    By, Counters, ExitCode, Group, Holder, Interval, Isa, Level, Measured, Sort, Source, Vm, float, group,
-    sort,
+    By, Counters, ExitCode, Group, Holder, Interval, Isa, Level, Measured, Sort, Source, Thinned, Vm, float,
+    group, sort,
 };
 use exitscope_reason as reason;
 use std::collections::BTreeMap;
@@ -102,6 +102,7 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
     lines.extend(source_note(interval, &options.explanation));
     lines.extend(workers::sentence(interval));
     lines.extend(losses(interval));
+    lines.extend(options.explanation.thinned.as_ref().map(thinned));
     lines
 }
 
@@ -109,6 +110,28 @@ pub fn notes(interval: &Interval, options: &Options) -> Vec<Line> {
 fn source_note(interval: &Interval, explanation: &Explanation) -> Option<Line> {
     let note = explanation.source.as_ref().filter(|_| interval.source == Source::Btf)?;
     Some(line(Kind::Aside, format!("Note: {}.", tidy(note))))
+}
+
+/// Says how a recording was thinned.
+pub fn thinned(thinned: &Thinned) -> Line {
+    let Thinned { gone, hours, minutes, full } = *thinned;
+    let all = gone + hours + minutes + full;
+    let parts =
+        [(gone, "are gone"), (hours, "are left as sums of hours"), (minutes, "are left as sums of minutes")];
+    let parts = parts.into_iter().filter(|(length, _)| !length.is_zero());
+    let words: Vec<String> = parts.map(|(length, what)| format!("{} {what}", unit::span(length))).collect();
+    let last = match full.is_zero() {
+        true => "no interval is left as it was recorded".to_owned(),
+        false => format!("the last {} have every interval", unit::span(full)),
+    };
+    line(
+        Kind::Aside,
+        format!(
+            "The recording is thinned: of {}, from its begin on, {}; {last}.",
+            unit::span(all),
+            words.join(", ")
+        ),
+    )
 }
 
 /// Returns lines on whether the figures can be trusted: the comparison with KVM's own count, and what was
@@ -122,6 +145,7 @@ pub fn trust(interval: &Interval, explanation: &Explanation) -> Vec<Line> {
     }
     lines.extend(source_note(interval, explanation));
     lines.extend(losses(interval));
+    lines.extend(explanation.thinned.as_ref().map(thinned));
     lines
 }
 

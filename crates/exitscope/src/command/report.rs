@@ -5,7 +5,7 @@ use crate::cli;
 use crate::engine::sinks::Output;
 use anyhow::{Error, bail};
 use exitscope_analysis::advice::Host;
-use exitscope_record::{Notes, Part, Recording};
+use exitscope_record::{Part, Recording};
 use exitscope_view::report;
 use exitscope_view::{self as view, Explanation, Format, text, unit};
 use std::io::{self, Write};
@@ -71,7 +71,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
             ))
         );
     };
-    let (explanation, file) = (explanation(recording.notes()), args.print.output.as_deref());
+    let (explanation, file) = (explanation(&recording), args.print.output.as_deref());
     let complete = match (rows, &boot) {
         (None, Some(boot)) => {
             page::write(args.format, args.dark, (boot, recording.about(), &explanation), file)?;
@@ -105,12 +105,14 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     Ok(super::code(complete))
 }
 
-/// The words of whoever recorded, which may be anyone's.
-fn explanation(notes: &Notes) -> Explanation {
+/// What there is to say about a recording's numbers, in part in the words of whoever recorded, which may be anyone's.
+pub fn explanation(recording: &Recording) -> Explanation {
+    let notes = recording.notes();
     let tidy = |words: &Option<String>| words.as_ref().map(|words| text::clean(words, 400));
     Explanation {
         kvm_counts_fewer: tidy(&notes.kvm_counts_fewer),
         kvm_missing: tidy(&notes.kvm_missing),
         source: tidy(&notes.source),
+        thinned: recording.thinned(),
     }
 }

@@ -147,6 +147,7 @@ impl Sampler {
                 .then(|| "kernels before 6.4 do not count exits handled on the fast path".to_owned()),
             kvm_missing: note.clone(),
             source: note,
+            thinned: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::hits::Hits;
 use super::row::{Id, List, Row, RowInput, Scope, Which};
 use exitscope_analysis::advice::Host;
 use exitscope_model::{Interval, Measured, Vm};
+use exitscope_record::Resolution;
 use exitscope_view::Explanation;
 use exitscope_view::names::Names;
 use std::time::{Duration, SystemTime};
@@ -98,6 +99,8 @@ pub struct Replay {
     pub time: Duration,
     /// Length of the recording.
     pub length: Duration,
+    /// Span that is shown: an interval, or a sum that took the place of several.
+    pub resolution: Resolution,
     /// The place moves on by itself.
     pub playing: bool,
     /// Exits per second of each interval.

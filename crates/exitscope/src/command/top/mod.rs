@@ -4,14 +4,14 @@ mod replay;
 mod run;
 mod screen;
 
-use super::{recorder, select};
+use super::{recorder, report, select};
 use crate::cli;
 use crate::command::choose::Named;
 use crate::engine::{Events, Sampler};
 use crate::top::{Mode, Replay, State};
 use exitscope_analysis::advice::Host;
 use exitscope_record::Recording;
-use exitscope_view::{Explanation, text};
+use exitscope_view::text;
 use replay::Cursor;
 use run::{Run, Source};
 use std::path::Path;
@@ -55,19 +55,14 @@ fn replay(args: &cli::Top, file: &Path) -> anyhow::Result<ExitCode> {
     named.check(file, recording.vms())?;
     let name = file.file_name().map_or(String::new(), |name| text::clean(&name.to_string_lossy(), 60));
     let count = recording.len();
-    let notes = recording.notes().clone();
+    let explanation = report::explanation(&recording);
     let host = Host::from(recording.about());
-    let tidy = |words: Option<String>| words.map(|words| text::clean(&words, 400));
     let events = Events::listen()?;
     let (cursor, rates) = Cursor::open(recording, move |vm| named.has(vm))?;
     let replay = Replay { name, count, length, rates, ..Replay::default() };
     let mut state = State::new(Mode::Replay(replay), args.interval.unwrap_or(DELAY));
     state.host = host;
-    state.explanation = Explanation {
-        kvm_counts_fewer: tidy(notes.kvm_counts_fewer),
-        kvm_missing: tidy(notes.kvm_missing),
-        source: tidy(notes.source),
-    };
+    state.explanation = explanation;
     let mut run = Run { source: Source::Replay(Box::new(cursor)), state, next: None, pace: args.interval };
     run.go(0)?;
     run.until_end(&events)

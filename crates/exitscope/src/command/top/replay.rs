@@ -2,12 +2,20 @@
 
 use crate::top::{Accumulator, Adding, Mode, Replay, State};
 use exitscope_model::{Interval, Vm};
-use exitscope_record::{self as record, Part, Recording};
+use exitscope_record::{self as record, Recording, Resolution};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Largest number of saved states, from which one goes back quickly, and of rows in all of them.
 const MAX_SAVED: usize = 32;
 const MAX_SAVED_ROWS: usize = 50_000;
+
+/// Largest number of intervals whose rates are all read where not all VMs are shown. Of longer recordings sums of minutes do: there
+/// are more intervals than a screen has columns.
+const MAX_RATES: usize = 600;
+
+/// Length of what is shown of the past, interval by interval; what was before that is only in the sum of all.
+const PAST: Duration = Duration::from_secs(62);
 
 /// A recording, and a place in it.
 pub struct Cursor {
@@ -26,7 +34,8 @@ pub struct Cursor {
 
 impl Cursor {
     /// Opens a recording at its beginning. Returns the rate of each interval too (exits per second), for which it is all
-    /// read only where not all VMs are shown, or where a recording of an older schema takes that.
+    /// read only where a recording of an older schema, or a filter, takes that. Where not all VMs are shown and there are more
+    /// than [`MAX_RATES`] intervals, the rate is that of the minute.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -45,10 +54,11 @@ impl Cursor {
             let keep = Box::new(keep);
             return Ok((Cursor { recording, moments, keep, at: 0, saved: Vec::new(), stride: 16 }, rates));
         }
-        let mut rates = Vec::with_capacity(moments.len());
-        recording.each_active(Part::default(), |mut interval| {
+        let mut rates = vec![0.0; moments.len()];
+        let longest = if moments.len() > MAX_RATES { Resolution::Minute } else { Resolution::Full };
+        recording.each_sum(0..moments.len(), longest, |numbers, mut interval| {
             interval.retain(|vm, _| keep(vm));
-            rates.push(rate(interval.exits(), interval.length));
+            rates[numbers].fill(rate(interval.exits(), interval.length));
             Ok::<_, record::Error>(())
         })?;
         let keep = Box::new(keep);
@@ -78,16 +88,18 @@ impl Cursor {
                 Some((at, seen)) => (at + 1, seen.clone()),
                 None => (0, Accumulator::default()),
             };
-            let (mut number, mut now) = (from, seen.adding());
+            let mut now = seen.adding();
+            let past = self.past(from, to);
             let (recording, keep) = (&self.recording, &self.keep);
             let (saved, stride) = (&mut self.saved, &mut self.stride);
-            recording.each_of(from..to + 1, |mut interval: Interval| {
-                interval.retain(|vm, _| keep(vm));
-                now.take(interval);
-                save_here(saved, stride, number, &now);
-                number += 1;
-                Ok::<_, record::Error>(())
-            })?;
+            for (numbers, longest) in [(from..past, Resolution::Hour), (past..to + 1, Resolution::Full)] {
+                recording.each_sum(numbers, longest, |numbers, mut interval: Interval| {
+                    interval.retain(|vm, _| keep(vm));
+                    now.take(interval);
+                    save_here(saved, stride, &numbers, &now);
+                    Ok::<_, record::Error>(())
+                })?;
+            }
             self.at = to;
             state.show(now.finish());
         }
@@ -97,15 +109,29 @@ impl Cursor {
         Ok(wanted == Some(to))
     }
 
+    /// Returns the first interval from `from` on that is less than [`PAST`] before the end of the one at `to`.
+    fn past(&self, from: usize, to: usize) -> usize {
+        let Some(&(last, _)) = self.moments.get(to) else { return to };
+        let begin = last.saturating_sub(PAST);
+        self.moments.partition_point(|(offset, _)| *offset < begin).clamp(from, to.max(from))
+    }
+
     fn place(&self, replay: &mut Replay) {
         let (offset, length) = self.moments.get(self.at).copied().unwrap_or_default();
         replay.at = self.at;
         replay.time = offset + length;
+        replay.resolution = self.recording.resolution(self.at);
     }
 }
 
-/// Saves the state after this interval if that is due. Where it gets too much, every other one is dropped.
-fn save_here(saved: &mut Vec<(usize, Accumulator)>, stride: &mut usize, number: usize, now: &Adding) {
+/// Saves the state after these intervals if that is due. Where it gets too much, every other one is dropped.
+fn save_here(
+    saved: &mut Vec<(usize, Accumulator)>,
+    stride: &mut usize,
+    numbers: &Range<usize>,
+    now: &Adding,
+) {
+    let number = numbers.end - 1;
     if !number.is_multiple_of(*stride) || saved.last().is_some_and(|(last, _)| *last >= number) {
         return;
     }

@@ -60,6 +60,6 @@ impl Sink for Recording {
 }
 
 fn notes(explanation: &Explanation) -> Notes {
-    let Explanation { kvm_counts_fewer, kvm_missing, source } = explanation.clone();
+    let Explanation { kvm_counts_fewer, kvm_missing, source, .. } = explanation.clone();
     Notes { kvm_counts_fewer, kvm_missing, source }
 }

@@ -10,6 +10,7 @@ use super::row::{List, Scope, reason_name};
 use super::state::{Asked, Mode, Replay, State, View};
 use exitscope_analysis::advice::advise_vm;
 use exitscope_model::{Interval, Measured, Source};
+use exitscope_record::Resolution;
 use exitscope_view::advice::brief;
 use exitscope_view::prose::{self, Kind};
 use exitscope_view::{text, unit, workers};
@@ -246,9 +247,14 @@ fn draw_replay(at: &Replay, look: Look, area: Rect, buf: &mut Buffer) {
     };
     let sign = if at.playing { "▶" } else { "■" };
     let text = format!(
-        "{sign} {} of {}, interval {} of {}  ",
+        "{sign} {} of {}, {} {} of {}  ",
         clock(at.time),
         clock(at.length),
+        match at.resolution {
+            Resolution::Full => "interval",
+            Resolution::Minute => "sum of a minute,",
+            Resolution::Hour => "sum of an hour,",
+        },
         unit::count(at.at as u64 + 1),
         unit::count(at.count as u64)
     );
@@ -318,7 +324,9 @@ fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
         Source::KvmStat => prose::statistics_only(&state.explanation),
         Source::Btf | Source::Tracepoint | Source::Kernel => prose::check(all, &state.explanation),
     };
-    let trust = std::iter::once(first).chain(prose::losses(all)).map(|line| (line.kind, line.text));
+    let thinned = state.explanation.thinned.as_ref().map(prose::thinned);
+    let trust =
+        std::iter::once(first).chain(thinned).chain(prose::losses(all)).map(|line| (line.kind, line.text));
     trust.chain(beside(state)).chain(advice(state, all)).collect()
 }
 
