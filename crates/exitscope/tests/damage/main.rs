@@ -1,6 +1,7 @@
 //! Damaged recordings: whatever bytes are in a file, reading it ends, with intervals or with an error, and takes little
 //! memory.
 
+mod blocks;
 mod forge;
 mod hostile;
 mod kinds;
