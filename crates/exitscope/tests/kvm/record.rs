@@ -125,3 +125,51 @@ fn a_full_disk_ends_the_recording_and_not_the_command() {
     Report::parse(&String::from_utf8_lossy(&reported.stdout)).assert_proven();
     assert!(unmounted.success());
 }
+
+/// The commands of the unit for systemd, in a folder of its own: recording ends whole at its signal, and a start keeps the recording
+/// before it. systemd itself is not there.
+#[test]
+fn the_commands_of_the_unit_record_and_keep_the_recording_before() {
+    let unit = include_str!("../../../../contrib/systemd/exitscope-record.service");
+    let value = |key: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("the unit has no {key}"))
+    };
+    assert_eq!(value("KillSignal"), "SIGINT");
+    let program = exitscope().get_program().to_str().unwrap().to_owned();
+    let start = value("ExecStart").replace("/usr/bin/exitscope", &program);
+    assert!(start.contains(&program) && start.contains("--keep"), "{start}");
+    let folder = std::env::temp_dir().join(format!("exitscope-test-{}-unit", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let shell = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {line}")]).current_dir(&folder);
+        command
+    };
+    let file = folder.join("host.rec");
+    let total = |file: &std::path::Path| {
+        let output = exitscope().arg("report").arg(file).args(["-f", "json"]).output().unwrap();
+        output.status.success().then(|| {
+            let report = Report::parse(&String::from_utf8_lossy(&output.stdout));
+            report.assert_proven();
+            report.number("total")
+        })
+    };
+    for round in 0..2 {
+        succeed(&mut shell(value("ExecStartPre")));
+        let recorder = Background::start(&mut shell(&start));
+        wait_for("a recording", || file.exists());
+        succeed(Command::new(guest_program()).args(["only", "cpuid", "1000"]));
+        wait_for("its exits", || total(&file).is_some_and(|total| total >= 1000));
+        recorder.signal(libc::SIGINT);
+        let output = recorder.finish();
+        assert!(output.status.success(), "round {round}: {}", all(&output));
+        assert!(all(&output).contains("recorded "), "{}", all(&output));
+        let before = folder.join("host.rec.1");
+        assert_eq!(before.exists(), round == 1);
+        assert!(round == 0 || total(&before).is_some_and(|total| total >= 1000));
+    }
+    let said = succeed(exitscope().arg("report").arg(&file));
+    assert!(!said.contains("thinned"), "{said}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
