@@ -105,7 +105,7 @@ pub fn run(args: &cli::Report) -> anyhow::Result<ExitCode> {
     Ok(super::code(complete))
 }
 
-/// What there is to say about a recording's numbers, in part in the words of whoever recorded, which may be anyone's.
+/// Returns remarks on a recording's numbers. Whoever recorded, which may be anyone, wrote the words of most.
 pub fn explanation(recording: &Recording) -> Explanation {
     let notes = recording.notes();
     let tidy = |words: &Option<String>| words.as_ref().map(|words| text::clean(words, 400));

@@ -89,7 +89,7 @@ fn runs_of(places: &[Place], rows: &[usize]) -> Runs {
 
 /// Counts of the histograms of all rows, one after the other.
 struct Spreads {
-    /// Of each row: its first bucket, the one that has most, and where its counts begin.
+    /// First bucket of each row, the one of its counts that is the largest, and the place at which these begin.
     rows: Vec<(usize, usize, usize)>,
     counts: Vec<u64>,
 }
