@@ -13,7 +13,7 @@
 #include "compat.bpf.h"
 #include "rows.bpf.h"
 
-enum { RCX = 1 }; /* VCPU_REGS_RCX of arch/x86/include/asm/kvm_host.h */
+enum { RAX = 0, RCX = 1 }; /* VCPU_REGS_RAX and _RCX of arch/x86/include/asm/kvm_host.h */
 
 /* The guest's register of this number, as KVM has it. */
 static __always_inline u64 guest_register(struct vcpu_slot *slot, u32 number)
@@ -73,16 +73,109 @@ static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row,
 	read_kind(slot, detail, row->code);
 }
 
-/* A detail that the row has not met: its place, or 0 when there is no room. */
-static __always_inline u32 new_detail(struct vcpu_slot *slot, struct row *row, const struct detail_key *key)
+/* Adds the exits of a detail that goes to those that are not told apart. */
+static __always_inline void merge_details(struct detail_counters *into, const struct detail_counters *gone)
 {
+	u64 epoch = READ_ONCE(control.epoch);
+
+	into->count += gone->count;
+	into->time_ns += gone->time_ns;
+	if (gone->epoch != epoch)
+		return;
+	if (into->epoch != epoch) {
+		into->last_epoch = into->epoch;
+		into->last_max_ns = into->max_ns;
+		into->epoch = epoch;
+		into->max_ns = gone->max_ns;
+	} else if (gone->max_ns > into->max_ns) {
+		into->max_ns = gone->max_ns;
+	}
+}
+
+/* A walk through a row's details in search of a cold one. */
+struct cold_walk {
+	u64 floor; /* the row's */
+	u64 least; /* the lowest that a floor has to be for one of those met to be cold */
+	u32 index, last; /* of the next detail, and of the one before it */
+	u32 cold, before; /* the last cold one, and the one before it; else 0 */
+};
+
+static long walk_on(u64 turn, struct cold_walk *walk)
+{
+	u32 index = walk->index;
+	struct detail *found;
+	u64 heat;
+
+	if (!index)
+		return 1;
+	found = detail_at(index);
+	heat = found->counters.count + found->floor;
+	if (heat <= walk->floor) {
+		walk->cold = index;
+		walk->before = walk->last;
+	}
+	if (heat < walk->least)
+		walk->least = heat;
+	walk->last = index;
+	walk->index = found->next;
+	return 0;
+}
+
+/*
+ * The place of a detail that makes room for one that has none; 0 if none is cold enough. Each such demand that is refused
+ * raises the row's floor by one, and a detail is cold when its exits since it came are no more than the floor has risen
+ * since. So a detail with more than one in MAX_DETAILS + 1 of the row's exits stays or comes back, whatever else is used
+ * once or twice (J. Misra, D. Gries, "Finding repeated elements", 1982). Of the cold, the one that was not used for the
+ * longest time goes. Until the floor has risen to what the last walk found, there is none, and no walk.
+ *
+ * The walk is a callback, which the verifier looks at once: a loop it would go through again for each way that one could
+ * take.
+ */
+__noinline int cold_detail(u32 row_index)
+{
+	struct row *row = row_at(row_index);
+	struct cold_walk walk = { .floor = row->floor, .least = ~0ull, .index = row->first_detail };
+	u32 cold, before;
+
+	if (!walk.index)
+		return 0;
+	if (walk.floor >= row->warm)
+		bpf_loop(MAX_DETAILS, walk_on, &walk, 0);
+	cold = walk.cold;
+	if (!cold) {
+		if (walk.floor >= row->warm)
+			row->warm = walk.least;
+		row->floor++;
+		return 0;
+	}
+	before = walk.before;
+	if (before)
+		detail_at(before)->next = detail_at(cold)->next;
+	else
+		row->first_detail = detail_at(cold)->next;
+	row->details--;
+	merge_details(&row->other_details, &detail_at(cold)->counters);
+	__builtin_memset(&detail_at(cold)->counters, 0, sizeof(struct detail_counters));
+	__sync_fetch_and_add(&control.moved_details, 1);
+	return cold;
+}
+
+/* A detail that the row has not met: its place, or 0 when there is no room. */
+static __always_inline u32 new_detail(struct vcpu_slot *slot, u32 row_index, const struct detail_key *key)
+{
+	struct row *row = row_at(row_index);
 	u32 index = 0;
 
 	if (row->details < MAX_DETAILS)
 		index = take_fairly(&slot->owners, FAIR_DETAILS, &free_details, &control.next_detail,
 				    config.max_details);
 	if (!index)
+		index = cold_detail(row_index);
+	if (!index)
 		return 0;
+	detail_at(index)->born = ++row->births;
+	detail_at(index)->floor = row->floor;
+	row->warm = 0;
 	detail_at(index)->key = key->key;
 	detail_at(index)->attributes = key->attributes;
 	detail_at(index)->next = row->first_detail;
@@ -97,8 +190,9 @@ static __always_inline int is_detail(u32 index, const struct detail_key *key)
 }
 
 /* Where a row counts a detail, 0 if there is no room for it. What was met last comes first. */
-static __always_inline u32 find_detail(struct vcpu_slot *slot, struct row *row, const struct detail_key *key)
+static __always_inline u32 find_detail(struct vcpu_slot *slot, u32 row_index, const struct detail_key *key)
 {
+	struct row *row = row_at(row_index);
 	u32 index = row->first_detail, last = 0;
 
 	for (int i = 0; i < MAX_DETAILS && index; i++) {
@@ -113,7 +207,21 @@ static __always_inline u32 find_detail(struct vcpu_slot *slot, struct row *row, 
 		last = index;
 		index = detail_at(index)->next;
 	}
-	return new_detail(slot, row, key);
+	return new_detail(slot, row_index, key);
+}
+
+/* True if exits about this are to be told apart. Of several kinds and keys the collector looks closer. */
+static __noinline int is_chosen(const struct detail_key *key)
+{
+	if (!key || !config.keys)
+		return 1;
+	for (int i = 0; i < MAX_CHOSEN && i < config.keys; i++) {
+		const volatile struct key_range *range = &config.only_keys[i];
+
+		if (range->kind == key->kind && key->key >= range->first && key->key <= range->last)
+			return 1;
+	}
+	return 0;
 }
 
 static __always_inline void add_detail(struct detail_counters *counters, u64 ns)
@@ -144,10 +252,12 @@ __noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 	else
 		read_detail(slot, row, &key);
 	slot->hooked.kind = KIND_NONE;
-	if (key.kind) {
+	if (key.kind && is_chosen(&key)) {
 		index = row->first_detail;
 		if (!index || !is_detail(index, &key))
-			index = find_detail(slot, row, &key);
+			index = find_detail(slot, row_index, &key);
+		if (!index)
+			slot->no_detail++;
 	}
 	if (index)
 		add_detail(&detail_at(index)->counters, ns);

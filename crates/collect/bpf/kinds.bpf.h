@@ -23,6 +23,7 @@ enum detail_kind {
 	KIND_PMC = 11,
 	KIND_TASK = 12,
 	KIND_XCR = 13,
+	KIND_MWAIT = 14,
 };
 
 #ifdef __bpf__
@@ -43,6 +44,7 @@ enum {
 	VMX_IO = 30,
 	VMX_RDMSR = 31,
 	VMX_WRMSR = 32,
+	VMX_MWAIT = 36,
 	VMX_APIC_ACCESS = 44,
 	VMX_EOI_INDUCED = 45,
 	VMX_EPT_VIOLATION = 48,
@@ -61,6 +63,8 @@ enum {
 	SVM_MSR = 0x7c,
 	SVM_TASK_SWITCH = 0x7d,
 	SVM_VMMCALL = 0x81,
+	SVM_MWAIT = 0x8b,
+	SVM_MWAIT_ARMED = 0x8c,
 	SVM_XSETBV = 0x8d,
 	SVM_NPF = 0x400,
 	SVM_AVIC_IPI = 0x401,
@@ -92,6 +96,8 @@ static __always_inline u32 kind_of_vmx(u64 code)
 	case VMX_RDMSR:
 	case VMX_WRMSR:
 		return KIND_MSR;
+	case VMX_MWAIT:
+		return KIND_MWAIT;
 	case VMX_APIC_ACCESS:
 	case VMX_EOI_INDUCED:
 	case VMX_APIC_WRITE:
@@ -127,6 +133,9 @@ static __always_inline u32 kind_of_svm(u64 code)
 		return KIND_TASK;
 	case SVM_VMMCALL:
 		return KIND_HYPERCALL;
+	case SVM_MWAIT:
+	case SVM_MWAIT_ARMED:
+		return KIND_MWAIT;
 	case SVM_XSETBV:
 		return KIND_XCR;
 	case SVM_NPF:
@@ -376,6 +385,10 @@ static __always_inline void read_kind(struct vcpu_slot *slot, struct detail_key 
 	case KIND_XCR:
 		/* RDPMC, XSETBV: the number is in ECX, which stays. */
 		detail->key = (u32)guest_register(slot, RCX);
+		break;
+	case KIND_MWAIT:
+		/* The hint is in EAX (SDM vol. 2, MWAIT; APM vol. 3, MWAIT), which stays. */
+		detail->key = (u32)guest_register(slot, RAX);
 		break;
 	case KIND_TASK:
 		read_task(slot, detail);

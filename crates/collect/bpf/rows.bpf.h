@@ -20,7 +20,12 @@ static __always_inline s64 widen(s64 code, u32 isa)
 static __always_inline u32 kind_of(u32 isa, u64 code)
 {
 	u32 kind = isa == ISA_SVM ? kind_of_svm(code) : kind_of_vmx(code);
+	u32 chosen = !config.codes;
 
+	for (int i = 0; i < MAX_CHOSEN && i < config.codes; i++)
+		chosen |= config.only_codes[i] == code;
+	if (!chosen)
+		return 0;
 	return config.kinds >> kind & 1 ? kind : 0;
 }
 

@@ -34,6 +34,8 @@ enum {
 	MAX_RETURNS = 64,
 	/* Greatest number of details of one row that are told apart. */
 	MAX_DETAILS = 256,
+	/* Maximum number of reasons, and of ranges of keys, that the programs know to be asked for. */
+	MAX_CHOSEN = 16,
 	/* Attributes of a detail: it was written; its size in bytes in bits 8 to 15; flags of its kind from bit 16 on. */
 	DETAIL_WRITE = 1,
 	DETAIL_SIZE_SHIFT = 8,
@@ -188,6 +190,9 @@ struct row {
 	u32 first_detail;
 	u32 details; /* number of different ones */
 	struct detail_counters other_details; /* exits that are in none of them */
+	u64 births; /* number of details that were ever put into the list */
+	/* How often a detail found no place; and what this has to come to until one is cold. See cold_detail(). */
+	u64 floor, warm;
 	u64 modes[MODES];  /* exits by enum guest_mode, where that is counted */
 	/* Of L2's exits: how many went to L1 to be handled, and what that cost until L1 entered an L2 again. */
 	u64 to_l1;
@@ -209,6 +214,8 @@ struct detail {
 	u32 attributes;
 	u32 next; /* the row's next one, 0 at the end; the one that was met last comes first */
 	struct detail_counters counters;
+	u64 born;  /* the row's `births` when it was put into the list, it included ... */
+	u64 floor; /* ... and the row's `floor` */
 };
 
 /*
@@ -227,6 +234,7 @@ struct vcpu_slot {
 	u64 end_ns;    /* ... and when the vCPU was destroyed */
 	u64 no_row;
 	u64 rowless_ns; /* host time of those exits, and of one that was being handled at the end */
+	u64 no_detail; /* exits whose detail found no place */
 	u64 entry_without_exit;
 	u64 exit_without_entry;
 	/* Where the time of the exit that is being handled went so far; see struct row. */
@@ -330,9 +338,21 @@ struct field {
 	u32 size; /* 4 or 8 */
 };
 
+/* Keys of one kind, from the first to the last. */
+struct key_range {
+	u64 first, last;
+	u32 kind; /* enum detail_kind */
+	u32 unused;
+};
+
 /* Set before load; the verifier takes them for constants. */
 struct config {
 	u64 tk_fast_mono, clocksource_tsc; /* addresses of the kernel's variables of these names */
+	/* Only exits for these reasons have details, if there are any here ... */
+	s64 only_codes[MAX_CHOSEN];
+	/* ... and only these details are told apart. */
+	struct key_range only_keys[MAX_CHOSEN];
+	u32 codes, keys; /* how many there are */
 	u32 only_selected; /* only the VMs of processes in `selected` are counted */
 	u32 kinds; /* a bit for each enum detail_kind that is counted */
 	u32 guest;   /* exits by the guest's mode are */
@@ -340,7 +360,6 @@ struct config {
 	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
 	u32 seed; /* of hashes that nobody is to foresee */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
-	u32 unused;
 };
 
 /* Shared figures. */
@@ -357,6 +376,7 @@ struct control {
 	u64 unfollowed; /* processes that found no room in `selected`, likewise */
 	u64 no_return;  /* returns to user space that found no place, likewise */
 	u64 no_mark;    /* bytes written to ports for marks that were not told, likewise */
+	u64 moved_details; /* details that made room for others, likewise */
 	struct holding held; /* by all together */
 	u64 no_level;   /* vCPUs whose exits cannot be told from those of their guest's guests, likewise */
 };

@@ -97,6 +97,18 @@ pub struct Details {
     /// Exits whose details are not told apart: the table was full, or the detail could not be known, as it cannot of a
     /// guest's own guests.
     pub other: DetailCounters,
+    /// In a sample: which details made room for others, and came back. Empty in an interval.
+    pub turnover: Turnover,
+}
+
+/// Numbers that tell whether a detail of a sample is in its list since the sample before. One that makes room for another
+/// is no longer in the counts, its exits are in `other`, and if it comes back it counts from 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Turnover {
+    /// Number of details that ever came into the list.
+    pub births: u64,
+    /// Number that each was when it came; left empty where none ever went.
+    pub born: BTreeMap<Detail, u64>,
 }
 
 impl Details {
@@ -118,15 +130,67 @@ impl Details {
         self.other.add(&more.other);
     }
 
-    /// Returns these less earlier ones; `None` if any figure shrank.
+    /// Returns these less earlier ones; `None` if any figure shrank. Exits of a detail that made room for another are in
+    /// `other`, less those that the earlier ones told as its own.
     pub fn since(&self, earlier: &Details) -> Option<Details> {
-        let mut since = self.clone();
+        let (mut counts, mut told) = (self.counts.clone(), earlier.other);
         for (detail, counters) in &earlier.counts {
-            let now = since.counts.get_mut(detail)?;
-            *now = now.since(counters)?;
+            let came_back =
+                self.turnover.born.get(detail).is_some_and(|born| *born > earlier.turnover.births);
+            match counts.get_mut(detail) {
+                Some(now) if !came_back => *now = now.since(counters)?,
+                _ => told.add(counters),
+            }
         }
-        since.counts.retain(|_, counters| counters.count > 0);
-        since.other = since.other.since(&earlier.other)?;
-        Some(since)
+        counts.retain(|_, counters| counters.count > 0);
+        let other = self.other.since(&told)?;
+        Some(Details { counts, other, turnover: Turnover::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(count: u64) -> DetailCounters {
+        DetailCounters { count, time_ns: 10 * count, max_ns: 1 }
+    }
+
+    fn port(key: u64) -> Detail {
+        Detail::new(DetailKind::Port, key, true)
+    }
+
+    /// A row's details: port, its number among those that came, exits; and others.
+    fn details(of: &[(u64, u64, u64)], births: u64, other: u64) -> Details {
+        let counts = of.iter().map(|(key, _, count)| (port(*key), counters(*count))).collect();
+        let went = births > of.len() as u64;
+        let born = of.iter().filter(|_| went).map(|(key, born, _)| (port(*key), *born)).collect();
+        Details { counts, other: counters(other), turnover: Turnover { births, born } }
+    }
+
+    #[test]
+    fn each_exit_is_told_once_whatever_makes_room() {
+        // Port 1 goes with 7 exits, of which 5 were told; comes back; goes and comes back between two samples.
+        let samples = [
+            details(&[(1, 1, 5), (2, 2, 3)], 2, 0),
+            details(&[(2, 2, 4), (3, 3, 1)], 3, 7),
+            details(&[(1, 4, 2), (2, 2, 4)], 4, 8),
+            details(&[(1, 6, 1), (2, 2, 4)], 6, 8 + 3),
+            details(&[(1, 6, 9), (4, 7, 1)], 7, 8 + 3 + 6),
+        ];
+        let mut last = Details::default();
+        let (mut told, mut ones) = (0, Vec::new());
+        for now in samples {
+            let since = now.since(&last).unwrap();
+            told += since.count();
+            assert_eq!(told, now.count(), "{now:?}");
+            assert_eq!(since.time_ns(), 10 * since.count());
+            ones.push(since.counts.get(&port(1)).map_or(0, |found| found.count));
+            last = now;
+        }
+        assert_eq!(ones, [5, 0, 2, 1, 8]);
+        // What has shrunk without having made room is no difference.
+        assert_eq!(details(&[(1, 1, 4)], 1, 1).since(&details(&[(1, 1, 5)], 1, 0)), None);
+        assert_eq!(details(&[(2, 2, 5)], 2, 1).since(&details(&[(1, 1, 5)], 1, 0)), None);
     }
 }

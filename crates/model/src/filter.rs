@@ -14,6 +14,15 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Returns a range of keys, as exits have them, that has all that are meant, for who cannot tell more; `None` if there is
+    /// no such range.
+    pub fn read_as(&self) -> Option<RangeInclusive<u64>> {
+        let info = self.kind.info();
+        let block = info.block_of(super::Attributes(u32::MAX));
+        let is_whole = info.named_key(u64::MAX) == u64::MAX;
+        is_whole.then(|| (self.keys.start() & !(block - 1))..=*self.keys.end())
+    }
+
     /// Returns true if exits about `detail` are meant. A block of memory is if it has one of the addresses, and a CPUID
     /// leaf with any subleaf.
     pub fn have(&self, detail: Detail) -> bool {

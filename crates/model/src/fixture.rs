@@ -353,11 +353,14 @@ pub fn lossy() -> Interval {
         torn: 2,
         unfollowed: 1,
         no_level: 1,
+        no_detail: 5,
+        moved_details: 2,
         filtered: 0,
         holders: Holders {
             rows: Some(Holder { vm: VmId(0), pid: 4100, held: 7_019, of: 8_191 }),
             vcpus: Some(Holder { vm: VmId(77), pid: 4177, held: 438, of: 511 }),
             returns: None,
+            details: Some(Holder { vm: VmId(0), pid: 4100, held: 6_900, of: 8_191 }),
         },
     };
     interval.vcpus[1].exits += 1_200;

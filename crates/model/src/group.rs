@@ -188,7 +188,7 @@ impl Group {
         for (detail, found) in &details.counts {
             rest.count = rest.count.saturating_sub(found.count);
             rest.time_ns = rest.time_ns.saturating_sub(found.time_ns);
-            let alone = Details { counts: [(*detail, *found)].into(), other: DetailCounters::default() };
+            let alone = Details { counts: [(*detail, *found)].into(), ..Details::default() };
             groups.push(of(Subject::Detail(*detail), *found, alone));
         }
         if rest.count > 0 {
@@ -214,7 +214,7 @@ impl Group {
         if self.subject.is_none() {
             return self.counters.extremes.map(|extremes| extremes.max_ns);
         }
-        let Details { counts, other } = &self.counters.details;
+        let Details { counts, other, .. } = &self.counters.details;
         counts.values().chain([other]).map(|found| found.max_ns).max().filter(|max| *max > 0)
     }
 

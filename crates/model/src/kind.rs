@@ -36,6 +36,8 @@ pub enum DetailKind {
     Task = 12,
     /// An extended control register.
     Xcr = 13,
+    /// The hint of an MWAIT: the state in which the processor is to wait.
+    Mwait = 14,
 }
 
 /// Words for the direction of an access, first of a read, then of a write.
@@ -328,6 +330,23 @@ pub const KINDS: &[KindInfo] = &[
         by_default: false,
         key_text: |key| format!("xcr{key}"),
         key_from: |text| number(text.strip_prefix("xcr").unwrap_or(text)),
+    },
+    KindInfo {
+        kind: DetailKind::Mwait,
+        word: "mwait",
+        singular: "MWAIT hint",
+        plural: "MWAIT hints",
+        help: "hint of MWAIT: the state in which the processor is to wait",
+        directions: None,
+        flags: &[],
+        unnamed: 0,
+        block: 1,
+        named: u64::MAX,
+        max_key: 0xffff_ffff,
+        json_key: None,
+        by_default: false,
+        key_text: hex,
+        key_from: number,
     },
 ];
 

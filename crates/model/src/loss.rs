@@ -26,6 +26,8 @@ pub struct Holders {
     pub vcpus: Option<Holder>,
     /// Holder of places for returns to user space.
     pub returns: Option<Holder>,
+    /// Holder of places for details.
+    pub details: Option<Holder>,
 }
 
 impl Accumulate for Holders {
@@ -36,6 +38,7 @@ impl Accumulate for Holders {
         most(&mut self.rows, more.rows);
         most(&mut self.vcpus, more.vcpus);
         most(&mut self.returns, more.returns);
+        most(&mut self.details, more.details);
     }
 
     fn since(&self, _: &Self) -> Option<Self> {
@@ -159,6 +162,12 @@ losses! {
     /// vCPUs whose guests run guests of their own, where the exits of these cannot be told from its own.
     no_level: "vCPUs whose guest runs guests itself (L2): their exits are counted as its own",
         "Everything else is right; only the source btf tells them apart (`exitscope doctor`).";
+    /// Exits whose detail found no place: one reason of a vCPU has too many, or the table of details was full.
+    no_detail (details): "exits whose details found no place: too many for one reason of a vCPU, or for the table (--max-rows)",
+        "They are counted, as other details; make the table of rows larger, and this one with it, or count fewer kinds (--details).";
+    /// Details that made room for others, which were used more.
+    moved_details: "details that made room for others: a guest uses more of them than one reason of a vCPU has room for",
+        "Their exits are counted, as other details; what is used often stays.";
     /// Exits that were left out because others were asked for.
     filtered: "exits left out by --reason or --detail",
         "No other figure of exits has them; the vCPUs' times do.", asked_for;

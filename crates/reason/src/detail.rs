@@ -29,6 +29,17 @@ pub fn names(kind: DetailKind) -> &'static [Known] {
         DetailKind::Vector => vectors::EXCEPTIONS,
         DetailKind::HostVector => vectors::HOST,
         DetailKind::Xcr => table! { 0 "states that XSAVE keeps"; },
+        // Bits 7:4 (SDM vol. 2, MWAIT, "Address-Range Monitoring"): the processor's own states, not ACPI's.
+        DetailKind::Mwait => table! {
+            0x00..=0x0f "C1";
+            0x10..=0x1f "C2";
+            0x20..=0x2f "C3";
+            0x30..=0x3f "C4";
+            0x40..=0x4f "C5";
+            0x50..=0x5f "C6";
+            0x60..=0x6f "C7";
+            0xf0..=0xff "C0";
+        },
         DetailKind::Dr | DetailKind::Pmc | DetailKind::Task => &[],
     }
 }

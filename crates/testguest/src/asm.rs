@@ -265,12 +265,15 @@ pub(super) fn once(code: &mut Code, kind: Kind, call: Call) {
             code.put(&[0x0f, 0x01, 0xc8]) //         monitor
         }
         Kind::Mwait => {
-            code.put(&[0x31, 0xc0]); //              xor eax, eax
+            code.put(&[0xb8]).imm(MWAIT_HINT); //    mov eax, MWAIT_HINT
             code.put(&[0x31, 0xc9]); //              xor ecx, ecx
             code.put(&[0x0f, 0x01, 0xc9]) //         mwait
         }
     };
 }
+
+/// Hint of the guest's MWAITs: C2, in the processor's words (SDM vol. 2, MWAIT).
+const MWAIT_HINT: u32 = 0x10;
 
 /// Bytes between the handlers of two vectors.
 pub const HANDLER_SIZE: usize = 64;

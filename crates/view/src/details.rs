@@ -231,6 +231,7 @@ mod tests {
             ]
             .into(),
             other: counters(3),
+            ..Details::default()
         };
         assert_eq!(plain(&details), "wrmsr:0x6e0=90000;out:0x3f8=41003;in:0x3fd=7;rdmsr:0xdeadbeef=1");
         let mut bytes = Vec::new();

@@ -14,6 +14,7 @@ pub struct Holders {
     no_row: u64,
     no_vcpu: u64,
     no_return: u64,
+    no_detail: u64,
 }
 
 /// Places that a process holds, and of its VMs the one that holds the most.
@@ -37,6 +38,7 @@ impl Holders {
             let held = |slot: u32| match table {
                 wire::FAIR_ROWS => peek!(tables.vcpus.at(slot), rows).into(),
                 wire::FAIR_RETURNS => tables.count_returns(slot),
+                wire::FAIR_DETAILS => tables.count_details(slot),
                 _ => 1,
             };
             is_lost.then(|| holder(found, tables, vms, held, len)).flatten()
@@ -45,8 +47,10 @@ impl Holders {
             rows: largest(loss.no_row > self.no_row, wire::FAIR_ROWS, sizes.rows),
             vcpus: largest(loss.no_vcpu > self.no_vcpu, wire::FAIR_VCPUS, sizes.vcpus),
             returns: largest(loss.no_return > self.no_return, wire::FAIR_RETURNS, sizes.returns),
+            details: largest(loss.no_detail > self.no_detail, wire::FAIR_DETAILS, sizes.details),
         };
-        (self.no_row, self.no_vcpu, self.no_return) = (loss.no_row, loss.no_vcpu, loss.no_return);
+        (self.no_row, self.no_vcpu) = (loss.no_row, loss.no_vcpu);
+        (self.no_return, self.no_detail) = (loss.no_return, loss.no_detail);
         holders
     }
 }

@@ -133,7 +133,7 @@ impl Bpf {
         let probes = if alone { options.probes } else { Probes::Pair };
         let only_selected = options.select != Select::All;
         let task = Task { source, measured, only_selected, follow, guest, kinds, probes };
-        let loaded = Loaded::load(task, sizes)?;
+        let loaded = Loaded::load(task, sizes, &options.filter)?;
         let mut bpf = Bpf {
             source,
             measured,
@@ -290,6 +290,7 @@ impl Collect for Bpf {
         self.recycle(&ended, &here.iter().map(|found| found.vm).collect())?;
         self.vms.retain_living(vms.values());
         loss.unfollowed = peek!(control, unfollowed);
+        loss.moved_details = peek!(control, moved_details);
         loss.no_level = peek!(control, no_level);
         let skipped = self.loaded.skipped()?;
         (loss.skipped, loss.skipped_split) = (skipped.counting, skipped.split);

@@ -9,7 +9,7 @@ use super::programs::{Choice, Form, NOTING, Parts, is_split, vmx};
 use super::wire;
 use crate::Probes;
 use crate::skipped::skipped_runs;
-use exitscope_model::{Measured, Source};
+use exitscope_model::{Filter, Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -94,8 +94,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Loads the programs for a task.
-    pub fn load(task: Task, sizes: Sizes) -> Result<Loaded, Error> {
+    /// Loads the programs for a task, and for the exits that are asked for.
+    pub fn load(task: Task, sizes: Sizes, filter: &Filter) -> Result<Loaded, Error> {
         let said = Said::listen();
         let explain = |(what, error): (String, String)| said.explain(what, &error);
         let why_pair = match task.probes {
@@ -103,7 +103,7 @@ impl Loaded {
             Probes::One | Probes::Auto => {
                 let one = "counting with one BPF program for each exit".to_owned();
                 let found = Clock::find().map_err(|why| (one, why));
-                match found.and_then(|clock| Self::load_form(task, sizes, Form::One(clock))) {
+                match found.and_then(|clock| Self::load_form(task, sizes, Form::One(clock), filter)) {
                     Ok(loaded) => return Ok(loaded),
                     Err((what, why)) if task.probes == Probes::One => {
                         return Err(explain((what, format!("{why}; --probes auto takes two there"))));
@@ -112,26 +112,26 @@ impl Loaded {
                 }
             }
         };
-        let mut loaded = Self::load_form(task, sizes, Form::Pair).map_err(explain)?;
+        let mut loaded = Self::load_form(task, sizes, Form::Pair, filter).map_err(explain)?;
         loaded.why_pair = why_pair;
         Ok(loaded)
     }
 
     /// Loads the programs that see an exit in one form, with as many others as this kernel takes.
-    fn load_form(task: Task, sizes: Sizes, form: Form) -> Result<Loaded, (String, String)> {
+    fn load_form(task: Task, sizes: Sizes, form: Form, filter: &Filter) -> Result<Loaded, (String, String)> {
         // Without the sign that a vCPU changes its VMCB, which hangs on a function of KVM that the compiler may have made a
         // part of another, each exit asks; of the pair.
         let asks = task.source == Source::Btf && form == Form::Pair && !vmx();
         let either = |hooks: bool| {
-            let first = Self::try_load(task, sizes, Parts { form, switches: true, hooks });
+            let first = Self::try_load(task, sizes, Parts { form, switches: true, hooks }, filter);
             let less = Parts { form, switches: false, hooks };
-            if asks { first.or_else(|_| Self::try_load(task, sizes, less)) } else { first }
+            if asks { first.or_else(|_| Self::try_load(task, sizes, less, filter)) } else { first }
         };
         // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
         either(true).or_else(|error| either(false).map_err(|_| error))
     }
 
-    fn try_load(task: Task, sizes: Sizes, parts: Parts) -> Result<Loaded, (String, String)> {
+    fn try_load(task: Task, sizes: Sizes, parts: Parts, filter: &Filter) -> Result<Loaded, (String, String)> {
         let Task { source, only_selected, follow, guest, .. } = task;
         let at = |what: &str| {
             let what = what.to_owned();
@@ -153,6 +153,7 @@ impl Loaded {
             config.one = if vmx() { 1 } else { 2 };
             (config.tk_fast_mono, config.clocksource_tsc) = (clock.tk_fast_mono, clock.clocksource_tsc);
         }
+        choose(&mut config, filter);
         let image = if source == Source::Tracepoint {
             let field = |event: &str, name: &str| {
                 let (offset, size) = host::tracepoint_field(event, name).map_err(|error| {
@@ -291,6 +292,23 @@ impl Loaded {
     }
 }
 
+/// Has the programs tell apart what is asked for alone, as far as they can: `Filter::apply` looks closer.
+fn choose(config: &mut wire::config, filter: &Filter) {
+    let most = wire::MAX_CHOSEN as usize;
+    // A code with modifiers is one that the programs do not compare.
+    if filter.reasons.len() <= most && filter.reasons.iter().all(|reason| reason.code <= 0xffff) {
+        config.codes = u32::try_from(filter.reasons.len()).unwrap_or(0);
+        config.only_codes.iter_mut().zip(&filter.reasons).for_each(|(to, from)| *to = from.code);
+    }
+    let ranges: Vec<_> = filter.details.iter().filter_map(|keys| Some((keys, keys.read_as()?))).collect();
+    if ranges.len() == filter.details.len() && ranges.len() <= most {
+        config.keys = u32::try_from(ranges.len()).unwrap_or(0);
+        for (to, (keys, range)) in config.only_keys.iter_mut().zip(ranges) {
+            (to.first, to.last, to.kind) = (*range.start(), *range.end(), keys.kind as u32);
+        }
+    }
+}
+
 /// Gives an index back to the programs.
 pub fn give_back(list: &MapHandle, index: u32) -> Result<(), Error> {
     list.update(&[], &index.to_ne_bytes(), MapFlags::ANY)
@@ -332,6 +350,7 @@ fn kernel(what: &str, cause: &str) -> Error {
 }
 
 fn bytes_of(config: &wire::config) -> &[u8] {
+    const { assert!(size_of::<wire::config>() == 8 * (2 + 16 + 3 * 16) + 4 * 22) };
     // SAFETY: the struct has no padding, as its fields of 64 bits come first and those of 32 are even in number, and any
     // bytes may be looked at.
     unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }

@@ -182,9 +182,14 @@ impl Reader<'_> {
                 }
                 counters.details.other = self.detail(&row.other_details);
                 let Some(kind) = DetailKind::from_number(row.kind) else { continue };
+                let turnover = &mut counters.details.turnover;
+                turnover.births = row.births;
                 for found in about {
                     let detail = Detail { kind, key: found.key, attributes: Attributes(found.attributes) };
                     counters.details.counts.entry(detail).or_default().add(&self.detail(&found.counters));
+                    if row.births > row.details.into() {
+                        turnover.born.insert(detail, found.born);
+                    }
                 }
             }
         }
@@ -216,6 +221,7 @@ impl Reader<'_> {
             },
             loss: Loss {
                 no_row,
+                no_detail: slot.no_detail,
                 entry_without_exit: slot.entry_without_exit,
                 exit_without_entry: slot.exit_without_entry,
                 untimed: slot.untimed,

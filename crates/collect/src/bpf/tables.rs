@@ -130,6 +130,21 @@ impl Tables {
         count
     }
 
+    /// Returns the number of a vCPU's details that are told apart.
+    pub fn count_details(&self, slot: u32) -> u64 {
+        let vcpu = self.vcpus.at(slot);
+        let (mut count, mut rows) = (0, 0);
+        for mut row in [peek!(vcpu, first_row), peek!(vcpu, first_odd)] {
+            // The lists may be written meanwhile, and have an end.
+            while row != 0 && row < self.rows.len() && rows < self.rows.len() {
+                count += u64::from(peek!(self.rows.at(row), details));
+                row = peek!(self.rows.at(row), next);
+                rows += 1;
+            }
+        }
+        count
+    }
+
     /// Returns true if the owners of a vCPU may have one more place of a table, by `may_take()` of bpf/fair.bpf.h.
     fn may_take(&self, slot: *const wire::vcpu_slot, table: u32, len: u32) -> bool {
         let table = table as usize;

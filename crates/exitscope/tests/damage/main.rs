@@ -83,7 +83,7 @@ fn details(code: u64, count: u64) -> Details {
         _ => return Details::default(),
     };
     let of = |count| DetailCounters { count, time_ns: 900 * count, max_ns: 1_000 * code };
-    Details { counts: BTreeMap::from([(detail, of(count - 4))]), other: of(4) }
+    Details { counts: BTreeMap::from([(detail, of(count - 4))]), other: of(4), ..Details::default() }
 }
 
 /// Returns the console lines, marks and phases of an interval.

@@ -88,16 +88,21 @@ fn every_port_and_msr_is_counted_as_often_as_it_was_used() {
     let told = told(&report, 0);
     let all: Counts = told.iter().flat_map(|(counts, _)| counts.clone()).collect();
     for (key, count) in &all {
-        assert_eq!(done.get(key), Some(count), "{key:x?}");
+        // Where there are too many for a row, what is used little makes room, and comes back.
+        let (is_port, made) = (key.0, done[key]);
+        let exact = is_port || told.len() == 3 || made > 20;
+        assert!(if exact { *count == made } else { *count <= made }, "{key:x?}: {count} of {made}");
     }
     let ports = |counts: &Counts| counts.keys().filter(|(is_port, ..)| *is_port).count();
     assert_eq!(ports(&all), ports(&done), "every port is told apart");
     let msrs = all.len() - ports(&all);
-    let expected = if told.len() == 2 { MOST } else { done.len() - ports(&done) };
-    assert_eq!(msrs, expected, "{told:?}");
+    let made = done.len() - ports(&done);
+    let expected = if told.len() == 2 { MOST..=made } else { made..=made };
+    assert!(expected.contains(&msrs), "{msrs} of {made}: {told:?}");
     // What is not told apart is what is not in there, to the exit.
-    let untold: u64 = done.iter().filter(|(key, _)| !all.contains_key(key)).map(|(_, count)| count).sum();
+    let untold = done.values().sum::<u64>() - all.values().sum::<u64>();
     assert_eq!(told.iter().map(|(_, other)| other).sum::<u64>(), untold);
+    assert_eq!(report.0["loss"]["moved_details"].as_u64().unwrap() > 0, untold > 0, "{}", report.0["loss"]);
 }
 
 /// A guest may use any port. What does not fit is counted nevertheless, and said.
@@ -107,19 +112,27 @@ fn more_ports_than_there_is_room_for_are_told_as_others() {
     let told = told(&report, 0);
     let (counts, other) =
         told.iter().find(|(counts, _)| counts.keys().any(|(is_port, ..)| *is_port)).unwrap();
-    assert_eq!(counts.len(), MOST);
+    // A look in between tells what has made room since.
+    assert!(counts.len() >= MOST, "{}", counts.len());
     for (key, count) in counts {
-        assert_eq!(done.get(key), Some(count), "{key:x?}");
+        assert!(*count <= done[key], "{key:x?}: {count}");
     }
-    // The first are those that are told apart: among these the ones of the serial console.
+    // What is used much stays, whatever else is used once or twice: so does the serial console.
     assert_eq!(counts[&(true, 0x3f8, true)], 34 * 2);
+    let loss = |figure: &str| report.0["loss"][figure].as_u64().unwrap();
+    assert!(loss("moved_details") > 500 && loss("no_detail") > 0, "{}", report.0["loss"]);
     let sum: u64 = done.iter().filter(|((is_port, ..), _)| *is_port).map(|(_, count)| count).sum();
     assert_eq!(counts.values().sum::<u64>() + other, sum);
 
     let mut command = exitscope();
     let output = command.args(["stat", "--source", "btf", "--"]).arg(guest_program());
     let text = all(&output.args(["details", "1000", "2"]).output().unwrap());
-    for words in ["Ports: 0x3f8 out (COM1) 68 exits, ", "MSRs: ", "Not told apart: "] {
+    for words in [
+        "Ports: 0x3f8 out (COM1) 68 exits, ",
+        "MSRs: ",
+        "Not told apart: ",
+        "details that made room for others",
+    ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }
 }
@@ -177,10 +190,165 @@ fn intervals_add_up_while_the_guest_runs() {
     assert!(samples > 5, "{samples}");
     let (all, others) = sums(&file);
     for (key, count) in &all {
-        assert_eq!(done.get(key), Some(count), "{key:x?}");
+        let (is_port, made) = (key.0, done[key]);
+        assert!(if is_port { *count == made } else { *count <= made }, "{key:x?}: {count} of {made}");
     }
-    let untold: u64 = done.iter().filter(|(key, _)| !all.contains_key(key)).map(|(_, count)| count).sum();
-    assert_eq!(others, untold);
+    assert_eq!(others, done.values().sum::<u64>() - all.values().sum::<u64>());
+}
+
+/// Looks at a guest whose details come and go: each of its exits is told once, as its own or as one of the others.
+#[test]
+fn what_makes_room_is_told_once() {
+    let file = Scratch::new("room");
+    let mut command = exitscope();
+    command.args(["stat", "-f", "json", "-i", "20ms", "--source", "btf", "-o"]).arg(&file).arg("--");
+    let done = done(&succeed(command.arg(guest_program()).args(["details", "600", "4"])));
+    let (all, others) = sums(&file);
+    assert!(file.read().lines().count() > 5);
+    for (key, count) in &all {
+        assert!(*count <= done[key], "{key:x?}: {count}");
+    }
+    assert_eq!(all[&(true, 0x3f8, true)], 34 * 4);
+    assert_eq!(all.values().sum::<u64>() + others, done.values().sum::<u64>());
+}
+
+/// A VM that uses more than there is room for leaves places to others.
+#[test]
+fn a_vm_gets_no_more_than_its_share() {
+    let file = Scratch::new("shares");
+    let mut command = exitscope();
+    command.args(["stat", "-f", "json", "--source", "btf", "--max-rows", "600", "-o"]).arg(&file);
+    let guest = guest_program();
+    let both = "\"$0\" details 1000 6 >/dev/null & sleep 1; \"$0\" details 10 5 >/dev/null; wait";
+    succeed(command.args(["--", "sh", "-c", both]).arg(guest));
+    let report = Report::parse(&file.read());
+    report.assert_proven();
+    assert!(report.0["loss"]["no_detail"].as_u64().unwrap() > 0, "{}", report.0["loss"]);
+    told(&report, 0);
+    let mut consoles = Vec::new();
+    for row in report.0["rows"].as_array().unwrap() {
+        for detail in row["details"].as_array().into_iter().flatten() {
+            if detail["port"] == 0x3f8 && detail["write"] == true {
+                consoles.push(detail["count"].as_u64().unwrap());
+            }
+        }
+    }
+    consoles.sort_unstable();
+    assert_eq!(consoles, [34 * 5, 34 * 6], "either VM's console is told apart, to the exit");
+}
+
+/// perf counts ports, MSRs and device addresses too, one kind at a time: line by line the same of the same guest. Where perf
+/// lost an event, there is nothing to compare, and the guest runs again.
+#[test]
+fn perf_counts_the_same_ports_msrs_and_addresses() {
+    let data = Scratch::new("perf");
+    let mut lines = 0;
+    for (guest, kind, event) in [
+        (&["details", "120", "2"][..], "port", "ioport"),
+        (&["run", "1"], "msr", "msr"),
+        (&["about"], "gpa", "mmio"),
+    ] {
+        let (report, perf) = beside_perf(&data, guest, event);
+        let mut ours = BTreeMap::new();
+        for detail in rows_with_details(&report).filter(|detail| detail["kind"] == kind) {
+            let memory = detail["flags"].as_array().is_some_and(|flags| flags.contains(&"memory".into()));
+            if !memory {
+                let key = (detail["key"].as_u64().unwrap(), detail["write"].as_bool().unwrap());
+                *ours.entry(key).or_default() += detail["count"].as_u64().unwrap();
+            }
+        }
+        for (key, count) in &perf {
+            assert_eq!(ours.get(key), Some(count), "{event} {key:x?}: {ours:x?}");
+        }
+        if kind != "gpa" {
+            assert_eq!(ours, perf, "{event}");
+        }
+        lines += perf.len();
+    }
+    assert!(lines > 100, "{lines}");
+}
+
+/// Accesses by (key, written).
+type Accesses = BTreeMap<(u64, bool), u64>;
+
+/// Counts a guest by exitscope and by perf at once.
+fn beside_perf(data: &Scratch, guest: &[&str], event: &str) -> (Report, Accesses) {
+    for _ in 0..3 {
+        let file = Scratch::new("beside-perf");
+        let mut command = exitscope();
+        command.args(["stat", "-f", "json", "--source", "btf", "-o"]).arg(&file).arg("--");
+        command.args(["perf", "kvm", "stat", "record", "-o"]).arg(data).arg("--");
+        succeed(command.arg(guest_program()).args(guest));
+        let mut report = Command::new("perf");
+        report.args(["kvm", "-i"]).arg(data).args(["stat", "report", "--event", event]);
+        let output = report.output().unwrap();
+        let text = all(&output);
+        assert!(output.status.success(), "{text}");
+        if !text.contains("lost") && !text.contains("LOST") {
+            return (Report::parse(&file.read()), accesses(&text));
+        }
+    }
+    panic!("perf lost events three times");
+}
+
+/// Reads lines like `0x3f8:POUT   34   9.55% ...`.
+fn accesses(text: &str) -> Accesses {
+    let mut found = Accesses::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(what), Some(count)) = (words.next(), words.next()) else { continue };
+        let Some((key, way)) = what.split_once(':') else { continue };
+        let Some(Ok(key)) = key.strip_prefix("0x").map(|digits| u64::from_str_radix(digits, 16)) else {
+            continue;
+        };
+        let write = match way {
+            "POUT" | "W" => true,
+            "PIN" | "R" => false,
+            _ => continue,
+        };
+        *found.entry((key, write)).or_default() += count.parse::<u64>().unwrap();
+    }
+    found
+}
+
+fn rows_with_details(report: &Report) -> impl Iterator<Item = &Value> {
+    report.0["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row["details"].as_array().into_iter().flatten())
+}
+
+/// `--detail` and `--reason` leave out what is not asked for, and say how much.
+#[test]
+fn only_what_is_asked_for_is_told() {
+    let filtered = |options: &[&str]| {
+        let file = Scratch::new("filtered");
+        let mut command = exitscope();
+        command.args(["stat", "-f", "json", "--source", "btf", "-o"]).arg(&file).args(options).arg("--");
+        let done = done(&succeed(command.arg(guest_program()).args(["details", "10", "2"])));
+        let report = Report::parse(&file.read());
+        report.assert_proven();
+        assert!(report.0["loss"]["filtered"].as_u64().unwrap() > 0, "{}", report.0["loss"]);
+        (done, report)
+    };
+    let (done, report) = filtered(&["--detail", "port:COM1"]);
+    let rows = told(&report, 0);
+    let [(counts, other)] = &rows[..] else { panic!("one row has such exits: {rows:?}") };
+    let com1 = |(is_port, key, _): &(bool, u64, bool)| *is_port && (0x3f8..0x400).contains(key);
+    let expected: Counts =
+        done.iter().filter(|(key, _)| com1(key)).map(|(key, count)| (*key, *count)).collect();
+    assert_eq!(counts, &expected);
+    let ports: u64 = done.iter().filter(|((is_port, ..), _)| *is_port).map(|(_, count)| count).sum();
+    assert_eq!(counts.values().sum::<u64>() + other, ports);
+
+    let (done, report) = filtered(&["--reason", "MSR,MSR_READ,MSR_WRITE"]);
+    let msrs: u64 = done.iter().filter(|((is_port, ..), _)| !is_port).map(|(_, count)| count).sum();
+    assert_eq!(report.0["total"].as_u64().unwrap(), msrs);
+    assert_eq!(
+        told(&report, 0).iter().map(|(counts, other)| counts.values().sum::<u64>() + other).sum::<u64>(),
+        msrs
+    );
 }
 
 /// Every detail of a report with this kind: by key, direction and size its exits.
@@ -275,6 +443,7 @@ fn registers_and_vectors_are_counted_as_often_as_they_were_used() {
         ("dr", 3, true, made("dr-write")),
         ("pmc", 0, false, made("rdpmc")),
         ("xcr", 0, false, made("xsetbv")),
+        ("mwait", 0x10, false, made("mwait")),
         ("cpuid", 0, false, made("cpuid")),
         ("hypercall", 1, false, made("hypercall")),
         ("port", 0x510, true, made("port-out")),
