@@ -252,6 +252,7 @@ __noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 	else
 		read_detail(slot, row, &key);
 	slot->hooked.kind = KIND_NONE;
+	slot->rang = 0;
 	if (key.kind && is_chosen(&key)) {
 		index = row->first_detail;
 		if (!index || !is_detail(index, &key))

@@ -50,6 +50,20 @@ int BPF_PROG(hook_vmx_gpa_access, int type, int len, u64 gpa)
 	return 0;
 }
 
+/*
+ * The exit rang a doorbell: its access was to an ioeventfd, which KVM has signalled, and no VMM hears of it. Of memory and of
+ * ports alike: ioeventfd_write(), virt/kvm/eventfd.c.
+ */
+SEC("?fexit/ioeventfd_write")
+int BPF_PROG(hook_doorbell, struct kvm_vcpu *vcpu, void *device, u64 address, int len, const void *value, int error)
+{
+	struct vcpu_slot *slot = slot_of(vcpu);
+
+	if (slot && !error)
+		slot->rang = address + 1;
+	return 0;
+}
+
 /* Leaves whose answer depends on the subleaf (SDM vol. 2, CPUID; APM vol. 3, appendix E); others may have anything in ECX. */
 static __always_inline int has_subleaf(u32 leaf)
 {

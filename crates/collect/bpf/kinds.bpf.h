@@ -157,10 +157,12 @@ static __always_inline u32 kind_of_svm(u64 code)
 enum {
 	PORT_STRING = 1 << DETAIL_FLAG_SHIFT,
 	PORT_REP = 2 << DETAIL_FLAG_SHIFT,
+	PORT_DOORBELL = 4 << DETAIL_FLAG_SHIFT, /* KVM has signalled an ioeventfd */
 	GPA_MEMORY = 1 << DETAIL_FLAG_SHIFT, /* the key is that of 2 MiB of memory */
 	GPA_READ_ONLY = 2 << DETAIL_FLAG_SHIFT,
 	GPA_DIRTY_LOGGED = 4 << DETAIL_FLAG_SHIFT,
 	GPA_FETCH = 8 << DETAIL_FLAG_SHIFT,
+	GPA_DOORBELL = 16 << DETAIL_FLAG_SHIFT,
 	CR_CLTS = 1 << DETAIL_FLAG_SHIFT,
 	CR_LMSW = 2 << DETAIL_FLAG_SHIFT,
 };
@@ -191,6 +193,8 @@ static __always_inline void read_port(struct vcpu_slot *slot, struct detail_key 
 	}
 	detail->attributes |= size << DETAIL_SIZE_SHIFT;
 	detail->key = (u16)(info >> 16);
+	if (slot->rang == detail->key + 1)
+		detail->attributes |= PORT_DOORBELL;
 }
 
 /* An MSR: its number is in ECX. That it was written SVM tells in EXITINFO1 (APM vol. 2, 15.11), and VMX by the reason. */
@@ -228,6 +232,10 @@ static __always_inline void read_gpa(struct vcpu_slot *slot, struct detail_key *
 		detail->key = slot->hooked.key;
 	}
 	detail->attributes = error & WRITE ? DETAIL_WRITE : error & FETCH ? GPA_FETCH : 0;
+	if (slot->rang && slot->rang == detail->key + 1) {
+		detail->attributes |= GPA_DOORBELL;
+		return;
+	}
 	gfn = detail->key >> 12;
 	if (error & RESERVED || load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, arch.mmio_gfn)) == gfn)
 		return;

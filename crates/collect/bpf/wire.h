@@ -277,6 +277,7 @@ struct vcpu_slot {
 	u64 intr_at;   /* VMX: the interruption information ... */
 	u64 intr_bit;  /* ... likewise */
 	struct detail_key hooked; /* what a program of hooks.bpf.h has heard of the exit that is being handled */
+	u64 rang;      /* address of a doorbell that the exit rang, plus 1; else 0 */
 	struct detail_key noted; /* of the exit that is being handled, if KVM_RUN has returned since it */
 	u32 secret;    /* the guest keeps its registers from the host (SEV-ES, SEV-SNP, TDX) */
 	u32 unused_too;

@@ -31,6 +31,13 @@ pub const HIGH_MMIO: u64 = 6 << 30;
 #[cfg(feature = "lab-tests")]
 pub const HIGH_MMIO_AT: u32 = 510 << 21;
 
+/// Memory of a guest beside its own: that whose writes are logged, and that which may only be read. A large page each.
+#[cfg(feature = "lab-tests")]
+pub const LOGGED: u32 = 508 << 21;
+#[cfg(feature = "lab-tests")]
+/// The second of these.
+pub const READ_ONLY: u32 = 509 << 21;
+
 #[cfg(feature = "lab-tests")]
 /// Where the guest has the same memory once more: in the upper half of the addresses.
 pub const HIGH: u64 = 0xffff_ff80_0000_0000;
@@ -96,6 +103,9 @@ impl Memory {
                 memory.put(area + DIRECTORY + at / LARGE_PAGE * 8, &(at as u64 | PAGE).to_le_bytes());
             }
             memory.put(area + DIRECTORY + 510 * 8, &(HIGH_MMIO | PAGE).to_le_bytes());
+            for page in [508, 509] {
+                memory.put(area + DIRECTORY + page * 8, &((page * LARGE_PAGE) as u64 | PAGE).to_le_bytes());
+            }
             memory.put(area + HANDLERS, &asm::handlers());
             for vector in 0..asm::VECTORS {
                 let handler = (area + HANDLERS + vector * asm::HANDLER_SIZE) as u64;

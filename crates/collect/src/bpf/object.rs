@@ -5,7 +5,7 @@ use super::super::host;
 use super::clock::Clock;
 use super::functions;
 use super::patch;
-use super::programs::{Choice, Form, NOTING, Parts, is_split, vmx};
+use super::programs::{Choice, Form, Hooks, NOTING, Parts, is_split, vmx};
 use super::wire;
 use crate::Probes;
 use crate::skipped::skipped_runs;
@@ -122,13 +122,14 @@ impl Loaded {
         // Without the sign that a vCPU changes its VMCB, which hangs on a function of KVM that the compiler may have made a
         // part of another, each exit asks; of the pair.
         let asks = task.source == Source::Btf && form == Form::Pair && !vmx();
-        let either = |hooks: bool| {
+        let either = |hooks: Hooks| {
             let first = Self::try_load(task, sizes, Parts { form, switches: true, hooks }, filter);
             let less = Parts { form, switches: false, hooks };
             if asks { first.or_else(|_| Self::try_load(task, sizes, less, filter)) } else { first }
         };
         // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
-        either(true).or_else(|error| either(false).map_err(|_| error))
+        either(Hooks::All)
+            .or_else(|error| either(Hooks::NoDoorbells).or_else(|_| either(Hooks::None)).map_err(|_| error))
     }
 
     fn try_load(task: Task, sizes: Sizes, parts: Parts, filter: &Filter) -> Result<Loaded, (String, String)> {

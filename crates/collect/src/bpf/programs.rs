@@ -23,7 +23,18 @@ pub struct Parts {
     /// Those that rely on being told when a vCPU changes its VMCB.
     pub switches: bool,
     /// Those that hear of what an exit is about.
-    pub hooks: bool,
+    pub hooks: Hooks,
+}
+
+/// Programs of bpf/hooks.bpf.h that are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// All for the kinds that are counted.
+    All,
+    /// Without the one that hears of doorbells, which hangs on a function that the compiler may have put elsewhere.
+    NoDoorbells,
+    /// None.
+    None,
 }
 
 /// Programs that note an exit whose moment KVM is about to overwrite, or on SVM its reason. A kernel without a function
@@ -88,7 +99,13 @@ impl Choice {
             name if OVERWRITTEN_MOMENT.contains(&name) => !pair,
             name if OVERWRITTEN_REASON.contains(&name) => !pair && !vmx(),
             name if OPTIONAL.iter().any(|(program, _)| *program == name) => self.there.contains(&name),
-            name if name.starts_with(HOOK) => hooks && hook_is_wanted(name, section, self.task.kinds()),
+            DOORBELL => {
+                let has = |kind: DetailKind| self.task.kinds() >> kind as u32 & 1 != 0;
+                hooks == Hooks::All && (has(DetailKind::Port) || has(DetailKind::Gpa))
+            }
+            name if name.starts_with(HOOK) => {
+                hooks != Hooks::None && hook_is_wanted(name, section, self.task.kinds())
+            }
             name if is_split(name) => measured == Measured::Breakdown,
             _ => true,
         }
@@ -120,6 +137,9 @@ pub const NOTING: &str = "on_exit_noted";
 
 /// Beginning of the names of bpf/hooks.bpf.h's programs.
 const HOOK: &str = "hook_";
+
+/// The one of them that is for two kinds: ports and addresses.
+const DOORBELL: &str = "hook_doorbell";
 
 /// Returns true if a program of bpf/hooks.bpf.h, which hangs on what `section` says, is for one of `kinds` and can be
 /// attached. Its name is `hook_KIND…`, or `hook_vmx_KIND…` where only VMX needs it.
