@@ -18,6 +18,7 @@ fn main() {
         ("plain", "plain", None),
         ("kvmstat", "kvmstat", None),
         ("twin", "twin", cast),
+        ("madeup", "madeup", None),
     ] {
         let source = format!("bpf/{name}.bpf.c");
         SkeletonBuilder::new()

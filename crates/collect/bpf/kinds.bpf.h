@@ -326,10 +326,8 @@ static __always_inline void read_apic(struct vcpu_slot *slot, struct detail_key 
 	}
 	if (!read_qualification(slot, detail, &info))
 		return;
-	detail->key = info & 0xfff;
-	if (code == VMX_EOI_INDUCED)
-		detail->key = APIC_EOI | (info & 0xff);
-	else if (code == VMX_APIC_WRITE || (info >> 12 & 15) == 1)
+	detail->key = code == VMX_EOI_INDUCED ? APIC_EOI | (info & 0xff) : info & 0xfff;
+	if (code != VMX_APIC_ACCESS || (info >> 12 & 15) == 1)
 		detail->attributes = DETAIL_WRITE;
 }
 

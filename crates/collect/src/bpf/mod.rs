@@ -6,6 +6,8 @@ mod check;
 mod clock;
 mod functions;
 mod holders;
+#[cfg(all(test, feature = "lab-tests"))]
+mod live_tests;
 mod marks;
 mod object;
 mod patch;

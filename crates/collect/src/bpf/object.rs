@@ -350,7 +350,8 @@ fn kernel(what: &str, cause: &str) -> Error {
     Error::Kernel { what: what.to_owned(), cause: cause.to_owned() }
 }
 
-fn bytes_of(config: &wire::config) -> &[u8] {
+/// Returns the bytes of a configuration, as the programs have them.
+pub fn bytes_of(config: &wire::config) -> &[u8] {
     const { assert!(size_of::<wire::config>() == 8 * (2 + 16 + 3 * 16) + 4 * 22) };
     // SAFETY: the struct has no padding, as its fields of 64 bits come first and those of 32 are even in number, and any
     // bytes may be looked at.
