@@ -122,6 +122,15 @@ struct vcpu_svm {
 	struct svm_nested_state nested;
 };
 
+/* An interrupt of the host's: its number is that of /proc/interrupts. */
+struct irq_data {
+	u32 irq;
+};
+
+struct irq_desc {
+	struct irq_data irq_data;
+};
+
 /* Newer kernels have a bitmap there. */
 struct kvm_vcpu_arch___bitmap {
 	unsigned long regs_avail[1];
@@ -152,6 +161,9 @@ enum kvm_reg___newer {
 	VCPU_REG_EXIT_INFO_1,
 	VCPU_REG_EXIT_INFO_2,
 };
+
+/* Whose interrupt a vector of this CPU is: arch/x86/include/asm/hw_irq.h. */
+extern struct irq_desc *vector_irq[256] __ksym __weak;
 
 /*
  * Since 6.2: a plain load, where a probe read is a call of some 90 instructions. The programs are compiled with it and

@@ -331,6 +331,26 @@ static __always_inline void read_apic(struct vcpu_slot *slot, struct detail_key 
 		detail->attributes = DETAIL_WRITE;
 }
 
+/*
+ * The number of the interrupt that a vector of this CPU stands for, plus 1; 0 for the kernel's own vectors. A vCPU whose
+ * thread has moved since the exit is on another CPU by now, where the vector may be another device's.
+ */
+static __always_inline u64 irq_of(u8 vector)
+{
+	enum { FIRST = 0x20, SYSTEM = 0xeb }; /* FIRST_EXTERNAL_VECTOR; the least of the kernel's own, asm/irq_vectors.h */
+	struct irq_desc **all;
+	u64 of;
+
+	if (!bpf_ksym_exists(vector_irq) || vector < FIRST || vector >= SYSTEM)
+		return 0;
+	all = bpf_this_cpu_ptr(&vector_irq);
+	of = (u64)all[vector];
+	/* Nobody's any more, or about to move: the kernel has small negative numbers there. */
+	if (!of || of >= (u64)-4095)
+		return 0;
+	return (u64)(u32)load_u64((void *)of + bpf_core_field_offset(struct irq_desc, irq_data.irq)) + 1;
+}
+
 /* The vector of an exception or of a host's interrupt: bits 7:0 of the exit interruption information (SDM vol. 3). */
 static __always_inline void read_vector(struct vcpu_slot *slot, struct detail_key *detail)
 {
@@ -339,6 +359,8 @@ static __always_inline void read_vector(struct vcpu_slot *slot, struct detail_ke
 		return;
 	}
 	detail->key = (u8)load_u64((void *)slot->intr_at);
+	if (detail->kind == KIND_HOST_VECTOR)
+		detail->key |= irq_of(detail->key) << 32;
 }
 
 /* The selector of the task: SVM in EXITINFO1 (APM vol. 2, 15.14.1), VMX in the exit qualification, bits 15:0 of either. */

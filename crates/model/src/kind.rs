@@ -28,7 +28,7 @@ pub enum DetailKind {
     Apic = 8,
     /// The vector of an exception.
     Vector = 9,
-    /// The vector of an interrupt of the host's.
+    /// The vector of an interrupt of the host's, and in bits 63:32 the number of a device's interrupt, plus 1.
     HostVector = 10,
     /// A performance counter.
     Pmc = 11,
@@ -268,17 +268,18 @@ pub const KINDS: &[KindInfo] = &[
         word: "host-vector",
         singular: "host's vector",
         plural: "Host's vectors",
-        help: "vector of the host's interrupt that ended the guest's turn (Intel)",
+        help: "vector of the host's interrupt that ended the guest's turn, and as 0x24.irq27 a device's number in \
+               /proc/interrupts (Intel)",
         directions: None,
         flags: &[],
         unnamed: 0,
         block: 1,
-        named: u64::MAX,
-        max_key: 255,
+        named: 0xff,
+        max_key: 0xffff_ffff_0000_00ff,
         json_key: None,
         by_default: false,
-        key_text: hex,
-        key_from: number,
+        key_text: vector_text,
+        key_from: vector_from,
     },
     KindInfo {
         kind: DetailKind::Pmc,
@@ -473,6 +474,17 @@ fn number(text: &str) -> Option<u64> {
         None if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
         _ => None,
     }
+}
+
+fn vector_text(key: u64) -> String {
+    let vector = hex(key & 0xff);
+    (key >> 32).checked_sub(1).map_or(vector.clone(), |irq| format!("{vector}.irq{irq}"))
+}
+
+fn vector_from(text: &str) -> Option<u64> {
+    let Some((vector, irq)) = text.split_once(".irq") else { return number(text).filter(|key| *key <= 0xff) };
+    let irq: u32 = irq.parse().ok()?;
+    Some(number(vector).filter(|key| *key <= 0xff)? | u64::from(irq.checked_add(1)?) << 32)
 }
 
 fn leaf_text(key: u64) -> String {
