@@ -22,7 +22,7 @@ static __noinline int count_alone(struct vcpu_slot *slot, u64 place, u64 ns, u64
 	slot->kvm_last = kvm_exits;
 	slot->code = code_of_place(place);
 	slot->l2 = 0;
-	count_host_time(slot, ns, VCPU_HOST);
+	count_host_time(slot->index, ns, VCPU_HOST);
 	if (slot->nests != NESTS_NOT) {
 		slot->plain_key = 0;
 		slot->entered_l2 = in_l2(slot->key, slot->isa);

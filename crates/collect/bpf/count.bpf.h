@@ -135,8 +135,7 @@ static __always_inline void add_split(struct vcpu_slot *slot, struct row *row, u
 
 /*
  * Counts what the exit was about that has been handled, and took `ns`, in the row of a reason whose exits have details. Each
- * kind of program has its own. Not static, so that the verifier looks at it once in a program and not wherever it is called:
- * that is most of what loading takes.
+ * kind of program has its own.
  */
 __noinline int count_detail(u32 slot_index, u32 row_index, u64 ns);
 
@@ -147,7 +146,7 @@ static __noinline int begin_l1(struct vcpu_slot *slot, u64 kvm_exits, u64 now)
 
 	if (!slot)
 		return 0;
-	index = row_of(slot);
+	index = row_of(slot->index);
 	if (index)
 		row_at(index)->to_l1++;
 	slot->l1_row = index;
@@ -188,13 +187,12 @@ static __always_inline u32 in_guest(struct vcpu_slot *slot)
 }
 
 /* Counts the exit that is being handled, and that sees no entry of its own, so that it has no time. */
-static __noinline int count_timeless(struct vcpu_slot *slot)
+__noinline int count_timeless(u32 slot_index)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	u32 index;
 
-	if (!slot)
-		return 0;
-	index = row_of(slot);
+	index = row_of(slot->index);
 	if (!index) {
 		slot->no_row++;
 		return 0;
@@ -214,7 +212,7 @@ static __noinline int count_untimed(struct vcpu_slot *slot, u32 state)
 		return 0;
 	slot->untimed++;
 	slot->no_time = 0;
-	count_timeless(slot);
+	count_timeless(slot->index);
 	if (state == VCPU_HOST_MORE)
 		forget_split(slot);
 	end_write(slot, in_guest(slot));
@@ -241,7 +239,7 @@ static __noinline int odd_exit(struct vcpu_slot *slot, s64 code, int l2, u32 mod
 		if (!slot->went_out)
 			slot->noted.kind = 0;
 		slot->went_out = 1;
-		count_timeless(slot);
+		count_timeless(slot->index);
 		forget_split(slot);
 	}
 	/* It was in L2 before we came, or the VMM has put it there. */
@@ -291,7 +289,7 @@ static __noinline int odd_exit_only(struct vcpu_slot *slot, s64 code, u64 kvm_ex
 	slot->kvm_last = kvm_exits;
 	slot->code = code;
 	slot->l2 = l2;
-	count_timeless(slot);
+	count_timeless(slot->index);
 	/* From here on the common way, unless each exit is to be asked whose it is. */
 	slot->plain_key = slot->nests == NESTS_NOT ? slot->key : 0;
 	end_write(slot, in_guest(slot));
@@ -314,13 +312,12 @@ static __always_inline int count_exit_only(struct vcpu_slot *slot, s64 code)
 }
 
 /* Counts the exit that was being handled, which may be any, and ends the writing. */
-static __noinline int count_host_time(struct vcpu_slot *slot, u64 ns, u32 state)
+__noinline int count_host_time(u32 slot_index, u64 ns, u32 state)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	struct row *row;
 	u32 index;
 
-	if (!slot)
-		return 0;
 	/* The clock may step back by a little from one CPU to another (kernel/time/timekeeping.c). */
 	if ((s64)ns < 0)
 		ns = 0;
@@ -389,7 +386,7 @@ static __noinline int odd_entry(struct vcpu_slot *slot, u64 kvm_exits, int kvm_c
 		end_l1(slot, kvm_exits, now);
 	if (slot->no_time)
 		return count_untimed(slot, state);
-	return count_host_time(slot, now - slot->exit_ns, state);
+	return count_host_time(slot->index, now - slot->exit_ns, state);
 }
 
 /*
@@ -428,13 +425,13 @@ static __always_inline int count_entry(struct vcpu_slot *slot, u64 kvm_exits, in
 	ns = bpf_ktime_get_ns() - slot->exit_ns;
 	place = place_of(slot->code);
 	if (place == NO_PLACE)
-		return count_host_time(slot, ns, VCPU_HOST);
+		return count_host_time(slot->index, ns, VCPU_HOST);
 	index = *direct_at(slot, place);
 	/* Most exits take less than 65 us. */
 	units = ns >> 8;
 	barrier_var(units);
 	if (!index || units > 255)
-		return count_host_time(slot, ns, VCPU_HOST);
+		return count_host_time(slot->index, ns, VCPU_HOST);
 	count_in_row(slot, index, ns, units, modes);
 	return 0;
 }
@@ -455,7 +452,7 @@ static __always_inline void end_vcpu(struct vcpu_slot *slot, u64 kvm_exits, int 
 		if (is_out(state)) {
 			slot->rowless_ns += slot->end_ns - slot->exit_ns;
 			end_phase(slot, slot->end_ns);
-			count_timeless(slot);
+			count_timeless(slot->index);
 			if (kvm_counts)
 				begin_comparison(slot, kvm_exits, 1 + slot->exit_without_entry);
 		}

@@ -189,25 +189,52 @@ static __always_inline int is_detail(u32 index, const struct detail_key *key)
 	return detail_at(index)->key == key->key && detail_at(index)->attributes == key->attributes;
 }
 
-/* Where a row counts a detail, 0 if there is no room for it. What was met last comes first. */
+/* A walk through a row's details in search of one. */
+struct detail_walk {
+	struct detail_key key;
+	u32 index, last; /* of the detail to look at, 0 after the last one, and of the one before it */
+};
+
+/* One step: returns 1 at the detail, or after the last one. */
+static long step_on(u64 turn, struct detail_walk *walk)
+{
+	u32 index = walk->index;
+
+	if (!index || is_detail(index, &walk->key))
+		return 1;
+	walk->last = index;
+	walk->index = detail_at(index)->next;
+	return 0;
+}
+
+/*
+ * Where a row counts a detail, 0 if there is no room for it. What was met last comes first. After some steps the walk is a
+ * callback, which the verifier looks at once: a loop it goes through again for each turn.
+ */
 static __always_inline u32 find_detail(struct vcpu_slot *slot, u32 row_index, const struct detail_key *key)
 {
+	enum { FEW = 4 };
+	const int calls = bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop);
 	struct row *row = row_at(row_index);
-	u32 index = row->first_detail, last = 0;
+	struct detail_walk walk = { .key = *key, .index = row->first_detail };
+	u32 index;
 
-	for (int i = 0; i < MAX_DETAILS && index; i++) {
-		if (is_detail(index, key)) {
-			if (last) {
-				detail_at(last)->next = detail_at(index)->next;
-				detail_at(index)->next = row->first_detail;
-				row->first_detail = index;
-			}
-			return index;
-		}
-		last = index;
-		index = detail_at(index)->next;
+	for (int i = 0; i < (calls ? FEW : MAX_DETAILS); i++) {
+		if (step_on(i, &walk))
+			goto end;
 	}
-	return new_detail(slot, row_index, key);
+	if (calls)
+		bpf_loop(MAX_DETAILS, step_on, &walk, 0);
+end:
+	index = walk.index;
+	if (!index)
+		return new_detail(slot, row_index, key);
+	if (walk.last) {
+		detail_at(walk.last)->next = detail_at(index)->next;
+		detail_at(index)->next = row->first_detail;
+		row->first_detail = index;
+	}
+	return index;
 }
 
 /* True if exits about this are to be told apart. Of several kinds and keys the collector looks closer. */

@@ -52,7 +52,7 @@ static __noinline int count_fast(struct vcpu_slot *slot, u64 kvm_exits)
 	slot->l2 = slot->entered_l2;
 	slot->fast_ns = 0;
 	if (began)
-		return count_host_time(slot, bpf_ktime_get_ns() - began, VCPU_HOST);
+		return count_host_time(slot->index, bpf_ktime_get_ns() - began, VCPU_HOST);
 	return count_untimed(slot, VCPU_HOST);
 }
 

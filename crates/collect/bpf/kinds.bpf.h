@@ -180,7 +180,7 @@ static __always_inline void read_port(struct vcpu_slot *slot, struct detail_key 
 	u64 info;
 	u32 size;
 
-	if (slot->isa == ISA_SVM) {
+	if (isa_of(slot) == ISA_SVM) {
 		info = svm_info(slot);
 		size = info >> 4 & 7;
 		detail->attributes = (info & 1 ? 0 : DETAIL_WRITE) | (info & 4 ? PORT_STRING : 0) | (info & 8 ? PORT_REP : 0);
@@ -201,7 +201,7 @@ static __always_inline void read_port(struct vcpu_slot *slot, struct detail_key 
 static __always_inline void read_msr(struct vcpu_slot *slot, struct detail_key *detail, s64 code)
 {
 	detail->key = (u32)guest_register(slot, RCX);
-	if (slot->isa == ISA_SVM)
+	if (isa_of(slot) == ISA_SVM)
 		detail->attributes = svm_info(slot) & 1;
 	else
 		detail->attributes = code == VMX_WRMSR ? DETAIL_WRITE : 0;
@@ -220,7 +220,7 @@ static __always_inline void read_gpa(struct vcpu_slot *slot, struct detail_key *
 	u64 error, slot_at, gfn, vcpu = slot->key;
 	u32 flags;
 
-	if (slot->isa == ISA_SVM) {
+	if (isa_of(slot) == ISA_SVM) {
 		error = svm_info(slot);
 		detail->key = svm_info_2(slot);
 	} else {
@@ -263,7 +263,7 @@ static __always_inline void read_cr(struct vcpu_slot *slot, struct detail_key *d
 {
 	u64 info;
 
-	if (slot->isa == ISA_SVM) {
+	if (isa_of(slot) == ISA_SVM) {
 		detail->key = code == SVM_CR0_SELECTIVE ? 0 : code & 15;
 		detail->attributes = code >= SVM_CR_WRITE ? DETAIL_WRITE : 0;
 		return;
@@ -292,7 +292,7 @@ static __always_inline void read_dr(struct vcpu_slot *slot, struct detail_key *d
 {
 	u64 info;
 
-	if (slot->isa == ISA_SVM) {
+	if (isa_of(slot) == ISA_SVM) {
 		detail->key = code & 15;
 		detail->attributes = code >= SVM_DR_WRITE ? DETAIL_WRITE : 0;
 		return;
@@ -368,7 +368,7 @@ static __always_inline void read_task(struct vcpu_slot *slot, struct detail_key 
 {
 	u64 info;
 
-	if (slot->isa == ISA_SVM)
+	if (isa_of(slot) == ISA_SVM)
 		info = svm_info(slot);
 	else if (!read_qualification(slot, detail, &info))
 		return;

@@ -16,6 +16,12 @@ static __always_inline s64 widen(s64 code, u32 isa)
 	return isa == ISA_SVM && (u64)code >> 8 == 0xffffff ? (s64)(int)code : code;
 }
 
+/* The vendor, known to the verifier where all have the same: it does not look at what is the other's. */
+static __always_inline u32 isa_of(const struct vcpu_slot *slot)
+{
+	return config.isa ? config.isa : slot->isa;
+}
+
 /* The kind of detail that exits of a reason have, if it is counted; else 0. */
 static __always_inline u32 kind_of(u32 isa, u64 code)
 {
@@ -30,28 +36,33 @@ static __always_inline u32 kind_of(u32 isa, u64 code)
 }
 
 /* A new row of a vCPU, or 0 when there is no room. */
-static __always_inline u32 new_row(struct vcpu_slot *slot, s64 code, u32 next)
+__noinline u32 new_row(u32 slot_index, s64 code, u32 next)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	u32 index = take_fairly(&slot->owners, FAIR_ROWS, &free_rows, &control.next_row, config.max_rows);
 
 	if (index) {
 		slot->rows++;
 		row_at(index)->code = code;
 		row_at(index)->l2 = slot->l2;
-		row_at(index)->kind = kind_of(slot->isa, code);
+		row_at(index)->kind = kind_of(isa_of(slot), code);
 		row_at(index)->next = next;
 	}
 	return index;
 }
 
+/*
+ * Functions that are not static, and take indices where others take addresses, the verifier looks at once in a program, and
+ * not wherever they are called. Everything rare that has many branches is such a one: that is most of what loading takes.
+ */
+
 /* The row of a reason that has no place in direct[], as none of L2's has, or 0 when there is no room. */
-static __noinline u32 odd_row(struct vcpu_slot *slot, s64 code)
+__noinline u32 odd_row(u32 slot_index, s64 code)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	u32 index;
 
-	if (!slot)
-		return 0;
-	code = widen(code, slot->isa);
+	code = widen(code, isa_of(slot));
 	index = slot->first_odd;
 	for (int i = 0; i < MAX_ODD_ROWS && index; i++) {
 		if (row_at(index)->code == code && row_at(index)->l2 == slot->l2)
@@ -60,7 +71,7 @@ static __noinline u32 odd_row(struct vcpu_slot *slot, s64 code)
 	}
 	if (slot->odd_rows >= MAX_ODD_ROWS)
 		return 0;
-	index = new_row(slot, code, slot->first_odd);
+	index = new_row(slot->index, code, slot->first_odd);
 	if (index) {
 		WRITE_ONCE(slot->first_odd, index);
 		slot->odd_rows++;
@@ -111,15 +122,16 @@ static __always_inline s64 code_of_place(u64 place)
  * a detail gets no place there but in detailed[], if its kind is counted: so it always takes the rare way, and others pay
  * nothing for it.
  */
-static __noinline u32 first_of_row(struct vcpu_slot *slot, u64 direct)
+__noinline u32 first_of_row(u32 slot_index, u64 direct)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	u32 index;
 
-	if (!slot || direct >= DIRECT_ROWS)
+	if (direct >= DIRECT_ROWS)
 		return 0;
-	if (slot->isa == ISA_SVM ? direct == SVM_VMRUN : direct == VMX_VMLAUNCH || direct == VMX_VMRESUME)
+	if (isa_of(slot) == ISA_SVM ? direct == SVM_VMRUN : direct == VMX_VMLAUNCH || direct == VMX_VMRESUME)
 		begin_nesting(slot);
-	index = new_row(slot, code_of_place(direct), slot->first_row);
+	index = new_row(slot->index, code_of_place(direct), slot->first_row);
 	if (index) {
 		WRITE_ONCE(slot->first_row, index);
 		/* What finds the kind takes the place apart, and the verifier does not see any more that it is bounded. */
@@ -150,7 +162,7 @@ static __always_inline u32 row_here(struct vcpu_slot *slot)
 
 	place = place_of(slot->code);
 	if (place == NO_PLACE || slot->l2)
-		return odd_row(slot, slot->code);
+		return odd_row(slot->index, slot->code);
 	index = slot->direct[place];
 	if (index)
 		return index;
@@ -159,13 +171,13 @@ static __always_inline u32 row_here(struct vcpu_slot *slot)
 		if (index)
 			return index;
 	}
-	return first_of_row(slot, place);
+	return first_of_row(slot->index, place);
 }
 
 /* The same. */
-static __noinline u32 row_of(struct vcpu_slot *slot)
+__noinline u32 row_of(u32 slot_index)
 {
-	return slot ? row_here(slot) : 0;
+	return row_here(vcpu_at(slot_index));
 }
 
 #endif

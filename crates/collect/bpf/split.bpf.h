@@ -111,12 +111,13 @@ static __noinline u64 run_by(struct vcpu_slot *slot, u64 task, u64 run_delay)
 }
 
 /* KVM_RUN has returned while an exit of this row was being handled. */
-static __noinline int count_return(struct vcpu_slot *slot, u32 row_index, int reason)
+__noinline int count_return(u32 slot_index, u32 row_index, int reason)
 {
+	struct vcpu_slot *slot = vcpu_at(slot_index);
 	struct row *row = row_at(row_index);
 	u32 index;
 
-	if (!slot || !row_index)
+	if (!row_index)
 		return 0;
 	index = row->first_return;
 	for (int i = 0; i < MAX_RETURNS && index; i++) {
@@ -174,7 +175,7 @@ int BPF_PROG(on_return, u32 reason, int error)
 			note_detail(slot->index, index);
 	}
 	slot->went_out = 1;
-	count_return(slot, index, shown);
+	count_return(slot->index, index, shown);
 	end_write(slot, VCPU_HOST_MORE);
 	return 0;
 }

@@ -361,6 +361,8 @@ struct config {
 	u32 max_rows, max_vcpus, max_vms, max_returns, max_details; /* how many there may be, nobody's included */
 	u32 seed; /* of hashes that nobody is to foresee */
 	struct field exit_reason, exit_isa, exit_vcpu_id, entry_vcpu_id, fork_child;
+	u32 isa; /* the vendor of every vCPU, as KVM numbers them; 0 where each tells */
+	u32 unused;
 };
 
 /* Shared figures. */

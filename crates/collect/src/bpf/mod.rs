@@ -15,6 +15,7 @@ mod programs;
 mod read;
 mod table;
 mod tables;
+mod target;
 #[cfg(feature = "bench")]
 pub mod twin;
 mod vms;

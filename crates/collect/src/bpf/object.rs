@@ -6,6 +6,7 @@ use super::clock::Clock;
 use super::functions;
 use super::patch;
 use super::programs::{Choice, Form, Hooks, NOTING, Parts, is_split, vmx};
+use super::target;
 use super::wire;
 use crate::Probes;
 use crate::skipped::skipped_runs;
@@ -150,8 +151,12 @@ impl Loaded {
             seed: u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or(0),
             ..wire::config::default()
         };
+        let isa = if vmx() { 1 } else { 2 };
+        if source == Source::Btf {
+            config.isa = isa;
+        }
         if let Form::One(clock) = parts.form {
-            config.one = if vmx() { 1 } else { 2 };
+            config.one = isa;
             (config.tk_fast_mono, config.clocksource_tsc) = (clock.tk_fast_mono, clock.clocksource_tsc);
         }
         choose(&mut config, filter);
@@ -213,6 +218,9 @@ impl Loaded {
             let wanted =
                 choice.loads(&program.name().to_string_lossy(), &program.section().to_string_lossy());
             program.set_autoload(wanted);
+            if wanted {
+                target::name_module(&mut program);
+            }
         }
         let object = open.load().map_err(at("loading the BPF programs"))?;
         Ok(Loaded { links: Vec::new(), noting: None, form: parts.form, why_pair: None, object })
@@ -352,7 +360,7 @@ fn kernel(what: &str, cause: &str) -> Error {
 
 /// Returns the bytes of a configuration, as the programs have them.
 pub fn bytes_of(config: &wire::config) -> &[u8] {
-    const { assert!(size_of::<wire::config>() == 8 * (2 + 16 + 3 * 16) + 4 * 22) };
+    const { assert!(size_of::<wire::config>() == 8 * (2 + 16 + 3 * 16) + 4 * 24) };
     // SAFETY: the struct has no padding, as its fields of 64 bits come first and those of 32 are even in number, and any
     // bytes may be looked at.
     unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }
