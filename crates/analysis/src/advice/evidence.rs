@@ -3,8 +3,8 @@
 use super::command_line::CommandLine;
 use super::{Host, Sum};
 use exitscope_model::{
-    Detail, DetailKind, ExitCode, Interval, Isa, Level, Measured, Row, UserReason, VcpuSpan, VcpuTime, Vm,
-    VmId, WorkerTimes, float,
+    Detail, DetailKind, ExitCode, Histogram, Interval, Isa, Level, Measured, Memory, Row, UserReason,
+    VcpuSpan, VcpuTime, Vm, VmId, WorkerTimes, float,
 };
 use exitscope_reason as reason;
 use std::borrow::Cow;
@@ -70,6 +70,18 @@ impl<'a> Evidence<'a> {
         self.at(Level::L1, names)
     }
 
+    /// Returns the time that half of the VM's own exits for these reasons took no longer than (ns); `None` where times were not
+    /// measured. A few that took long, because something else ran on the CPU, do not move it as they move a mean.
+    pub fn median_ns(&self, names: &[&str]) -> Option<u64> {
+        let mut times = Histogram::default();
+        for row in self.rows.iter().filter(|row| row.level == Level::L1) {
+            if names.contains(&&*reason::name(row.code)) {
+                times.add(&row.counters.histogram);
+            }
+        }
+        times.percentile(0.5, 0, u64::MAX)
+    }
+
     /// Returns the exits of the VM's own guests (L2); of all reasons where `names` is empty.
     pub fn nested(&self, names: &[&str]) -> Sum {
         self.at(Level::L2, names)
@@ -108,9 +120,39 @@ impl<'a> Evidence<'a> {
 
     /// Returns the exits that were about guest memory whose writes are logged.
     pub fn dirty_logged(&self) -> Sum {
-        let flags = DetailKind::Gpa.info().flags.iter();
-        let bit = flags.clone().find(|(_, name)| *name == "dirty-logged").map(|(bit, _)| *bit);
-        self.details(DetailKind::Gpa, |detail| bit.is_some_and(|bit| detail.attributes.has_flag(bit)))
+        self.details(DetailKind::Gpa, |detail| has_flag(detail, "dirty-logged"))
+    }
+
+    /// Returns the exits that were about guest memory from which the guest fetched an instruction.
+    pub fn fetches(&self) -> Sum {
+        self.details(DetailKind::Gpa, |detail| has_flag(detail, "fetch"))
+    }
+
+    /// Returns true if exits for guest memory are told apart by address.
+    pub fn knows_addresses(&self) -> bool {
+        self.addresses(&(0..=u64::MAX)).exits > 0
+    }
+
+    /// Returns the exits for guest memory of regions that had more of them than their pages can have first touches: two for
+    /// each, one that reads and one that writes. So the host has mapped these pages before, and taken them away.
+    pub fn faults_again(&self) -> Sum {
+        const REGION_PAGES: u64 = 512;
+        let is_memory = |detail: &Detail| has_flag(detail, "memory") && !has_flag(detail, "dirty-logged");
+        let mut regions: BTreeMap<u64, u64> = BTreeMap::new();
+        for (detail, of) in self.rows.iter().flat_map(|row| &row.counters.details.counts) {
+            if detail.kind == DetailKind::Gpa && is_memory(detail) {
+                let exits = regions.entry(detail.key).or_default();
+                *exits = exits.saturating_add(of.count);
+            }
+        }
+        self.details(DetailKind::Gpa, |detail| {
+            is_memory(detail) && regions.get(&detail.key).is_some_and(|exits| *exits > 2 * REGION_PAGES)
+        })
+    }
+
+    /// Returns the memory of the VM's process, if it was looked at.
+    pub fn memory(&self) -> Option<Memory> {
+        self.host.memory.get(&self.vm.pid).copied()
     }
 
     fn details(&self, kind: DetailKind, wanted: impl Fn(&Detail) -> bool) -> Sum {
@@ -189,6 +231,11 @@ impl<'a> Evidence<'a> {
         let reads = |ports| self.share(self.ports(ports).exits) >= 0.01;
         (hyper_v || (reads(super::rules::PM_TIMER) && reads(super::rules::RTC))) && !self.is_linux()
     }
+}
+
+/// Returns true if a detail has the flag of its kind with this name.
+fn has_flag(detail: &Detail, name: &str) -> bool {
+    detail.info().flag_words(detail.attributes).any(|set| set == name)
 }
 
 /// Returns the part of a list, sorted by VM, that is one VM's.

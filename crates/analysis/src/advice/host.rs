@@ -1,6 +1,6 @@
 //! Facts of the host that rules look at.
 
-use exitscope_model::About;
+use exitscope_model::{About, Memory};
 use std::collections::BTreeMap;
 
 /// Host on which an interval was counted, as far as advice depends on it. A fact that is not known is not there.
@@ -12,6 +12,8 @@ pub struct Host {
     pub facts: BTreeMap<String, String>,
     /// CPUs of the host; 0 where it is not known.
     pub cpus: u32,
+    /// Memory of VMMs that run, by process.
+    pub memory: BTreeMap<u32, Memory>,
 }
 
 impl Host {
@@ -37,6 +39,11 @@ impl Host {
 
 impl From<&About> for Host {
     fn from(about: &About) -> Host {
-        Host { parameters: about.kvm.clone(), facts: about.facts.clone(), cpus: about.cpus }
+        Host {
+            parameters: about.kvm.clone(),
+            facts: about.facts.clone(),
+            cpus: about.cpus,
+            memory: BTreeMap::new(),
+        }
     }
 }

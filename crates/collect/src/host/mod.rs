@@ -2,15 +2,18 @@
 
 mod facts;
 mod machine;
+mod memory;
 mod source;
 mod tracefs;
 
 pub use facts::{Device, Facts, ModuleBtf, capability, lockdown};
 pub use machine::Machine;
+pub use memory::memory_of;
 pub use source::{COUNTERS_SWITCH, SourceFacts, counters};
 pub use tracefs::{TracefsError, debugfs, has_event, tracefs, tracepoint_field};
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -29,7 +32,21 @@ pub enum Backend {
 
 /// Finds the modules that drive KVM, by `/sys/module` and the CPU's flags.
 pub fn backend() -> Backend {
-    backend_of(&modules(), &fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+    backend_of(&modules(), &first_cpu())
+}
+
+/// The part of `/proc/cpuinfo` up to the flags of the first CPU. The others have the same, and there may be hundreds.
+fn first_cpu() -> String {
+    let Ok(file) = File::open("/proc/cpuinfo") else { return String::new() };
+    let mut text = String::new();
+    for line in BufReader::new(file).lines().map_while(Result::ok) {
+        text += &line;
+        text.push('\n');
+        if line.starts_with("flags") {
+            break;
+        }
+    }
+    text
 }
 
 /// Returns true if this kernel's release is before `major.minor`. For words only: probes decide what is done.

@@ -6,6 +6,7 @@ use crate::cli::{self, AdviseFormat};
 use crate::engine::sinks::{self, Whole};
 use crate::engine::{Events, Session, Sinks, Times};
 use exitscope_analysis::advice::{self, Host};
+use exitscope_collect::host::memory_of;
 use exitscope_model::{Interval, Source};
 use exitscope_record::{Error, Part, Recording};
 use exitscope_view as view;
@@ -57,5 +58,7 @@ fn count(args: &cli::Advise) -> anyhow::Result<Option<(Interval, Host)>> {
     let mut whole = Whole::default();
     let times = Times { duration: Some(args.duration), interval: None };
     session.run(times, &mut Sinks::default().required(&mut whole))?;
-    Ok(whole.sum.map(|whole| (whole, host)))
+    let Some(whole) = whole.sum else { return Ok(None) };
+    let memory = whole.vms.values().filter_map(|vm| Some((vm.pid, memory_of(vm.pid)?))).collect();
+    Ok(Some((whole, Host { memory, ..host })))
 }

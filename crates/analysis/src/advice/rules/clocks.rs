@@ -8,13 +8,14 @@ use exitscope_model::unit;
 pub static RULES: &[Rule] = &[
     Rule {
         name: "missing-enlightenments",
-        source: "QEMU docs/system/i386/hyperv.rst; Microsoft, Hypervisor Top Level Functional Specification",
+        source: "QEMU docs/system/i386/hyperv.rst, hv-time and hv-stimer; Microsoft, Hypervisor Top Level Functional \
+                 Specification; https://github.com/MicrosoftDocs/Virtualization-Documentation/issues/1885",
         replaces: &["pm-timer", "rtc", "user-space"],
         check: enlightenments,
     },
     Rule {
         name: "pm-timer",
-        source: "ACPI Specification 6.5, 4.8.2.1; Linux Documentation/virt/kvm/x86/timekeeping.rst",
+        source: "ACPI Specification 6.5, 4.8.2.1; Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
         replaces: &["user-space"],
         check: pm_timer,
     },

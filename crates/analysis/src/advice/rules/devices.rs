@@ -8,7 +8,8 @@ use exitscope_model::unit;
 pub static RULES: &[Rule] = &[
     Rule {
         name: "serial-console",
-        source: "QEMU documentation, \"Character device options\"; Linux Documentation/admin-guide/serial-console.rst",
+        source: "QEMU documentation, \"Character device options\"; Linux Documentation/admin-guide/serial-console.rst; Firecracker \
+                 docs/prod-host-setup.md, \"8250 Serial Device\"",
         replaces: &["user-space"],
         check: serial,
     },
@@ -32,7 +33,8 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "kicks-in-user-space",
-        source: "Linux Documentation/virt/kvm/api.rst, KVM_IOEVENTFD; QEMU documentation, \"vhost\"",
+        source: "Linux Documentation/virt/kvm/api.rst, KVM_IOEVENTFD; QEMU documentation, \"vhost\"; M. S. Tsirkin, commit 68c3b4d1 \
+                 (\"speed up wildcard MMIO EVENTFD\")",
         replaces: &["user-space"],
         check: kicks,
     },

@@ -7,7 +7,8 @@ use crate::advice::{Evidence, Finding, Rule, Sum};
 pub static RULES: &[Rule] = &[
     Rule {
         name: "apic-virtualization-off",
-        source: "Intel SDM vol. 3, chapter 30 (APIC virtualization); AMD APM vol. 2, 15.29 (AVIC)",
+        source: "Intel SDM vol. 3, chapter 30 (APIC virtualization); AMD APM vol. 2, 15.29 (AVIC); QEMU \
+                 docs/system/i386/hyperv.rst, hv-avic",
         replaces: &["eoi-storm", "icr-storm"],
         check: virtualization_off,
     },
@@ -56,7 +57,7 @@ fn virtualization_off(evidence: &Evidence<'_>) -> Option<Finding> {
     let also = if evidence.is_vmx() {
         "It needs split or in-kernel interrupt handling in the VMM (QEMU's default)."
     } else {
-        "It needs a guest with x2APIC off on CPUs before Zen 4 (`-cpu host,-x2apic`), and no `hv-synic`."
+        "It needs a guest with x2APIC off on CPUs before Zen 4 (`-cpu host,-x2apic`), and no `hv-synic`, or `hv-avic` beside it."
     };
     if_much(
         evidence,

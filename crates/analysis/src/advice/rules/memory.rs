@@ -1,7 +1,8 @@
 //! Rules about guest memory.
 
-use super::{MEMORY, if_much};
+use super::{MEMORY, if_much, ratio};
 use crate::advice::{Evidence, Finding, Rule, Sum};
+use exitscope_model::{Memory, unit};
 
 /// Rules about memory.
 pub static RULES: &[Rule] = &[
@@ -14,8 +15,15 @@ pub static RULES: &[Rule] = &[
     Rule {
         name: "dirty-logging",
         source: "Linux Documentation/virt/kvm/api.rst, KVM_GET_DIRTY_LOG; Intel SDM vol. 3, 29.3.6 (PML)",
-        replaces: &["page-faults", "split-huge-pages"],
+        replaces: &["page-faults", "split-huge-pages", "ballooning"],
         check: dirty_logging,
+    },
+    Rule {
+        name: "ballooning",
+        source: "Virtual I/O Device specification 1.2, 5.5 (memory balloon); Linux Documentation/mm/free_page_reporting.rst; \
+                 Firecracker docs/ballooning.md (MADV_DONTNEED)",
+        replaces: &["page-faults"],
+        check: ballooning,
     },
     Rule {
         name: "split-huge-pages",
@@ -25,7 +33,8 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "page-faults",
-        source: "Linux Documentation/virt/kvm/x86/mmu.rst; Documentation/admin-guide/mm/transhuge.rst",
+        source: "Linux Documentation/virt/kvm/x86/mmu.rst; Documentation/admin-guide/mm/transhuge.rst; \
+                 Documentation/admin-guide/mm/ksm.rst",
         replaces: &[],
         check: page_faults,
     },
@@ -92,31 +101,90 @@ fn nx_huge_pages(evidence: &Evidence<'_>) -> Option<Finding> {
     if !evidence.is_vmx() || evidence.host.switch("kvm", "nx_huge_pages") != Some(true) {
         return None;
     }
+    // Where addresses are known, those from which the guest fetches: only these are split.
+    let (about, what) = match evidence.knows_addresses() {
+        true => (evidence.fetches(), "EPT violations of instruction fetches"),
+        false => (faults(evidence), "EPT violations"),
+    };
     let seen = |exits: &str, share: &str| {
         format!(
-            "{exits} ({share}) are EPT violations, and `kvm.nx_huge_pages` is on: each huge page that the guest executes from is split, and joined again later."
+            "{exits} ({share}) are {what}, and `kvm.nx_huge_pages` is on: each huge page that the guest executes from is split, and joined again later."
         )
     };
     let helps = "Where the CPU is not affected by iTLB multihit (/sys/devices/system/cpu/vulnerabilities/itlb_multihit), or the \
                  guests are trusted, set `echo off >/sys/module/kvm/parameters/nx_huge_pages`; else let them be joined less often \
                  (`nx_huge_pages_recovery_ratio`).";
+    if_much(evidence, about, 0.2, seen, helps)
+}
+
+/// Smallest part of the most memory that a VMM ever held, of which it says something that it has given it back.
+const GIVEN_BACK: f64 = 0.05;
+
+/// Returns the memory that a VMM has given back, if that is much.
+fn given_back(evidence: &Evidence<'_>) -> Option<Memory> {
+    evidence.memory().filter(|memory| ratio(memory.given_back(), memory.peak) >= GIVEN_BACK)
+}
+
+/// Returns true if most of the faults are on pages that the host had mapped before.
+fn are_again(evidence: &Evidence<'_>) -> bool {
+    ratio(evidence.faults_again().exits, faults(evidence).exits) >= 0.5
+}
+
+/// A balloon: pages that the guest gave back to the host, and that fault when it uses them again. First touches are told apart by
+/// what the VMM held before, and by how often a region faults.
+fn ballooning(evidence: &Evidence<'_>) -> Option<Finding> {
+    let command = evidence.command();
+    let has_balloon = command.values("device").any(|device| device.contains("virtio-balloon"))
+        || command.values("balloon").any(|value| value != "none");
+    let why = match given_back(evidence) {
+        _ if !has_balloon => return None,
+        Some(Memory { held, peak, .. }) => {
+            format!(
+                "its VMM held {} once and holds {} now, and the rest is not swapped out",
+                unit::bytes(peak),
+                unit::bytes(held)
+            )
+        }
+        None if are_again(evidence) => {
+            "the same pages fault more often than a first touch explains".to_owned()
+        }
+        None => return None,
+    };
+    let seen = |exits: &str, share: &str| {
+        format!(
+            "{exits} ({share}) are for memory that the VM's balloon has given back to the host, and that the guest uses again: {why}."
+        )
+    };
+    let helps = if command.has_part("device", "free-page-reporting=on") {
+        "Take `free-page-reporting=on` off the balloon: with it the guest gives every larger free block back after two seconds, and \
+         each faults when it is used again. Or give the guest less memory, and back it by huge pages, of which one fault maps 2 MiB."
+    } else {
+        "Balloon less, and in larger steps: leave the guest what its load needs at its height (`virsh setmem`, `balloon` in QEMU's \
+         monitor), and let nobody adjust it every few seconds. Huge pages need a fault for 2 MiB."
+    };
     if_much(evidence, faults(evidence), 0.2, seen, helps)
 }
 
+/// Faults that nothing else explains: first touches, or pages that the host took away.
 fn page_faults(evidence: &Evidence<'_>) -> Option<Finding> {
-    let seen = |exits: &str, share: &str| {
-        format!(
-            "{exits} ({share}) are for memory that the host had not mapped: a first touch, or pages that were swapped, ballooned, merged or moved."
-        )
+    let swapped = evidence.memory().map_or(0, |memory| memory.swapped);
+    let is_again = are_again(evidence) || swapped > 0;
+    let what = match is_again {
+        false => "that the host had not mapped: a first touch, or pages that it took away".to_owned(),
+        true if swapped > 0 => {
+            format!("that the host had taken away; {} of the VMM are swapped out", unit::bytes(swapped))
+        }
+        true => "that the host had mapped before: swapped, merged or moved pages".to_owned(),
     };
-    let command = evidence.command();
-    let balloon = command.values("device").any(|device| device.contains("virtio-balloon"));
-    let more =
-        if balloon { " It has a balloon: each page that the balloon gave back faults again." } else { "" };
-    let helps = format!(
+    let seen = |exits: &str, share: &str| format!("{exits} ({share}) are for memory {what}.");
+    let helps = if is_again {
+        "Give the host memory enough that it does not swap; switch KSM off for this VM (QEMU's `-machine mem-merge=off`); bind vCPUs and \
+         memory to one NUMA node (`numactl`, libvirt's `numatune`), or switch `kernel.numa_balancing` off; lock the memory \
+         (QEMU's `-overcommit mem-lock=on`)."
+    } else {
         "A burst after the start that ebbs away is normal; `prealloc=on` and huge pages (`hugetlb=on` of a \
          `memory-backend-memfd`, or transparent ones) save it. Where it lasts: no swapping, no KSM, memory bound to one NUMA \
-         node.{more}"
-    );
+         node."
+    };
     if_much(evidence, faults(evidence), 0.25, seen, helps)
 }

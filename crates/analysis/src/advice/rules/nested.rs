@@ -1,15 +1,25 @@
 //! Rules about guests that run guests.
 
 use super::if_much;
-use crate::advice::{Evidence, Finding, Rule};
+use crate::advice::{Evidence, Finding, Rule, Sum};
 
 /// Rules about nested guests.
-pub static RULES: &[Rule] = &[Rule {
-    name: "vmcs-accesses",
-    source: "Intel SDM vol. 3, 25.4.2 (VMCS shadowing); QEMU docs/system/i386/hyperv.rst, hv-evmcs",
-    replaces: &[],
-    check: vmcs,
-}];
+pub static RULES: &[Rule] = &[
+    Rule {
+        name: "vmcs-accesses",
+        source: "Intel SDM vol. 3, \"VMCS Types: Ordinary and Shadow\"; Linux \
+                 Documentation/virt/kvm/x86/running-nested-guests.rst; QEMU docs/system/i386/hyperv.rst, hv-evmcs; A. Gordon, \
+                 shadow-vmcs, https://mail.spinics.net/lists/kvm/msg87634.html",
+        replaces: &[],
+        check: vmcs,
+    },
+    Rule {
+        name: "nested-off",
+        source: "Linux Documentation/virt/kvm/x86/running-nested-guests.rst",
+        replaces: &[],
+        check: nested_off,
+    },
+];
 
 /// A guest hypervisor on Intel that reads and writes its VMCS by exits.
 fn vmcs(evidence: &Evidence<'_>) -> Option<Finding> {
@@ -36,4 +46,27 @@ fn vmcs(evidence: &Evidence<'_>) -> Option<Finding> {
         }
     };
     if_much(evidence, about, 0.25, seen, helps)
+}
+
+/// A VM that is to have guests of its own, on a host that lets none have them.
+fn nested_off(evidence: &Evidence<'_>) -> Option<Finding> {
+    let (module, feature, add) =
+        if evidence.is_vmx() { ("kvm_intel", "vmx", "+vmx") } else { ("kvm_amd", "svm", "+svm") };
+    let command = evidence.command();
+    let asks = command.has_part("cpu", feature) || command.has_part("cpu", add);
+    if !asks || evidence.host.switch(module, "nested") != Some(false) {
+        return None;
+    }
+    Some(Finding {
+        seen: format!(
+            "The command line asks for `{feature}`, and `{module}.nested` is off: the guest gets none, and hypervisors in it emulate or do \
+             not start."
+        ),
+        helps: format!(
+            "Load the module with `{module} nested=1` while no VM runs (`modprobe -r {module} && modprobe {module} nested=1`), or take \
+             `{feature}` off `-cpu`."
+        ),
+        // These exits would come on top.
+        about: Sum::default(),
+    })
 }

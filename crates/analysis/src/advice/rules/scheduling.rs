@@ -10,7 +10,8 @@ const PAUSE: &[&str] = &["PAUSE_INSTRUCTION", "PAUSE"];
 pub static RULES: &[Rule] = &[
     Rule {
         name: "pause-and-overcommit",
-        source: "Linux kvm_vcpu_on_spin() in virt/kvm/kvm_main.c; Intel SDM vol. 3, 26.1.3 (PAUSE-loop exiting)",
+        source: "Linux kvm_vcpu_on_spin() in virt/kvm/kvm_main.c; Intel SDM vol. 3, 26.1.3 (PAUSE-loop exiting); R. van Riel, \
+                 directed yield, https://lwn.net/Articles/419755/",
         replaces: &["waiting-for-a-cpu", "pause"],
         check: overcommit,
     },
