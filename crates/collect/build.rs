@@ -19,6 +19,7 @@ fn main() {
         ("kvmstat", "kvmstat", None),
         ("twin", "twin", cast),
         ("madeup", "madeup", None),
+        ("convert", "convert", None),
     ] {
         let source = format!("bpf/{name}.bpf.c");
         SkeletonBuilder::new()

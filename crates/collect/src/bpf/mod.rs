@@ -4,6 +4,8 @@
 pub mod bench;
 mod check;
 mod clock;
+#[cfg(all(test, feature = "lab-tests"))]
+mod clock_live_tests;
 mod functions;
 mod holders;
 #[cfg(all(test, feature = "lab-tests"))]
