@@ -175,12 +175,12 @@ fn a_clock_that_changes_in_mid_run_is_told() {
     // Once it is noticed all have a time, but for the write to a port that was under way at that moment.
     let untimed = sum(&|block| block.0["loss"]["untimed"].as_u64().unwrap());
     assert!(untimed <= 4 * (10 * 1001 + 1), "{untimed} exits without a time");
-    for block in &blocks {
-        let span = (block.0["end"].as_f64().unwrap() - block.0["start"].as_f64().unwrap()) * 1e9;
-        for row in block.0["rows"].as_array().unwrap().iter().filter(|row| row["reason"] == "CPUID") {
-            assert!(row["time_ns"].as_f64().unwrap() <= span * 1.01, "{row} in {span} ns");
-        }
-    }
+    // An exit may have begun in the interval before, but none takes longer than all of them.
+    let end = |block: &Report, key: &str| block.0[key].as_f64().unwrap();
+    let span = (end(blocks.last().unwrap(), "end") - end(&blocks[0], "start")) * 1e9;
+    let rows = blocks.iter().flat_map(|block| block.0["rows"].as_array().unwrap());
+    let time: f64 = rows.map(|row| row["time_ns"].as_f64().unwrap()).sum();
+    assert!(time <= span * 1.01, "{time} ns in {span} ns");
 }
 
 /// The kernel is told that its clock goes wrong, as far as it takes that: from turn to turn it goes a tenth faster, and slower.
