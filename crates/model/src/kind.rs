@@ -416,11 +416,15 @@ impl Detail {
         self.kind.info()
     }
 
-    /// Returns key and direction, as people read them: `0x3f8 out`.
+    /// Returns key, direction and what else is known, as people read them: `0x3f8 out`, `0xcfc in 4 bytes`.
     pub fn text(self) -> String {
         let direction = self.direction();
         let key = self.info().key_text(self.key);
         let mut text = if direction.is_empty() { key } else { format!("{key} {direction}") };
+        // Most ports are accessed by the byte.
+        if let Some(size) = self.attributes.size().filter(|size| *size > 1) {
+            text += &format!(" {size} bytes");
+        }
         for word in self.info().flag_words(self.attributes) {
             text += " ";
             text += word;
@@ -561,6 +565,18 @@ mod tests {
             DetailKind::from_word("other"),
             None,
             "a recording has this word for what is not told apart"
+        );
+    }
+
+    #[test]
+    fn sizes_of_more_than_a_byte_are_told() {
+        let port = |attributes| Detail {
+            attributes: Attributes(attributes),
+            ..Detail::new(DetailKind::Port, 0x1000, true)
+        };
+        assert_eq!(
+            [1, 0x101, 0x201, 0x401 | 1 << 16].map(|attributes| port(attributes).text()),
+            ["0x1000 out", "0x1000 out", "0x1000 out 2 bytes", "0x1000 out 4 bytes string"]
         );
     }
 
