@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/shards");
 
-/// A repository with the script. Its `cargo` and `make` write down their arguments, and fail while there is a file `broken`.
+/// A repository with the script. Its `cargo`, `make` and `scripts/test-sql` write down their arguments, and fail while there is a file `broken`.
 struct Repository(tempfile::TempDir);
 
 impl Repository {
@@ -21,8 +21,7 @@ impl Repository {
         fs::write(at.join("source"), "one").unwrap();
         // Closed before anything is run: the kernel runs no file that is open for writing.
         let cargo = "#!/bin/sh\n[ ! -e broken ] || exit 101\necho \"${CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER##*/} $*\" >>calls\n";
-        let install =
-            "printf %s \"$1\" >bin/cargo && chmod +x bin/cargo && cp bin/cargo bin/make && git init -q .";
+        let install = "printf %s \"$1\" >bin/cargo && chmod +x bin/cargo && cp bin/cargo bin/make && cp bin/cargo scripts/test-sql && git init -q .";
         let made = Command::new("sh").args(["-c", install, "sh", cargo]).current_dir(at).status().unwrap();
         assert!(made.success());
         assert_ne!(fs::metadata(at.join("bin/cargo")).unwrap().permissions().mode() & 0o111, 0);
