@@ -26,6 +26,10 @@ static const u8 log2_offset[256] = {
 /* A bucket by what log2_offset has. In bounds for the verifier by what follows the last row: see SLACK_ROWS. */
 static __always_inline u64 *bucket_at(struct row *row, u32 first, u64 offset)
 {
+#ifdef OLDER_KERNEL
+	/* Nothing follows a row there. */
+	offset &= 63;
+#endif
 	/* In C, clang would copy the row's address first. */
 	asm("%0 += %1" : "+r"(offset) : "r"(row));
 	return (void *)offset + __builtin_offsetof(struct row, histogram) + 8 * first;

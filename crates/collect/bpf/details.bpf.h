@@ -63,6 +63,18 @@ static __always_inline int has_interruption(struct vcpu_slot *slot)
 
 #include "kinds.bpf.h"
 
+/* Reads the detail where KVM's structures are not known: what a program has heard of it, or what its code says. */
+static __always_inline void read_heard(struct vcpu_slot *slot, struct detail_key *detail, u64 code)
+{
+	if (slot->isa == ISA_SVM && (detail->kind == KIND_CR || detail->kind == KIND_DR)) {
+		read_kind(slot, detail, code);
+	} else if (detail->kind && slot->hooked.kind == detail->kind) {
+		*detail = slot->hooked;
+	} else {
+		detail->kind = KIND_NONE;
+	}
+}
+
 /* Reads the detail of the exit that is being handled, by its row's kind; kind 0 if that cannot be known. */
 static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row, struct detail_key *detail)
 {
@@ -70,7 +82,11 @@ static __always_inline void read_detail(struct vcpu_slot *slot, struct row *row,
 	detail->attributes = 0;
 	/* By the entry after an exit of L2's, the registers may be L1's; and some guests keep theirs from the host. */
 	detail->kind = slot->l2 || slot->secret ? KIND_NONE : row->kind;
+#ifdef WITHOUT_KVM_TYPES
+	read_heard(slot, detail, row->code);
+#else
 	read_kind(slot, detail, row->code);
+#endif
 }
 
 /* Adds the exits of a detail that goes to those that are not told apart. */
@@ -91,6 +107,16 @@ static __always_inline void merge_details(struct detail_counters *into, const st
 		into->max_ns = gone->max_ns;
 	}
 }
+
+#ifdef OLDER_KERNEL
+
+/* Without bpf_loop(), which is of 5.17, none makes room. */
+static __always_inline u32 cold_detail(u32 row_index)
+{
+	return 0;
+}
+
+#else
 
 /* A walk through a row's details in search of a cold one. */
 struct cold_walk {
@@ -160,6 +186,8 @@ __noinline int cold_detail(u32 row_index)
 	return cold;
 }
 
+#endif
+
 /* A detail that the row has not met: its place, or 0 when there is no room. */
 static __always_inline u32 new_detail(struct vcpu_slot *slot, u32 row_index, const struct detail_key *key)
 {
@@ -214,7 +242,11 @@ static long step_on(u64 turn, struct detail_walk *walk)
 static __always_inline u32 find_detail(struct vcpu_slot *slot, u32 row_index, const struct detail_key *key)
 {
 	enum { FEW = 4 };
+#ifdef OLDER_KERNEL
+	const int calls = 0;
+#else
 	const int calls = bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop);
+#endif
 	struct row *row = row_at(row_index);
 	struct detail_walk walk = { .key = *key, .index = row->first_detail };
 	u32 index;
@@ -274,10 +306,15 @@ __noinline int count_detail(u32 slot_index, u32 row_index, u64 ns)
 	struct detail_key key;
 	u32 index = 0;
 
+#ifdef WITHOUT_KVM_TYPES
+	/* A port that is read is heard of after the VMM has answered. */
+	read_detail(slot, row, &key);
+#else
 	if (slot->went_out && !slot->l2)
 		key = slot->noted;
 	else
 		read_detail(slot, row, &key);
+#endif
 	slot->hooked.kind = KIND_NONE;
 	slot->rang = 0;
 	if (key.kind && is_chosen(&key)) {

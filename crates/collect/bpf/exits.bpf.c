@@ -24,7 +24,7 @@ static __noinline u32 meet_vcpu(struct kvm_vcpu *vcpu, u32 isa)
 	if (slot)
 		return slot->index;
 	leader = BPF_CORE_READ(task, group_leader);
-	/* Read as a typed pointer: before 5.18 the first argument was the reason, and loading fails here. */
+	/* Read as a typed pointer: before 5.16 the first argument was the reason, and loading fails here. */
 	vm.key = (u64)vcpu->kvm;
 	vm.started_ns = BPF_CORE_READ(leader, start_boottime);
 	vm.args_from = BPF_CORE_READ(task, mm, arg_start);

@@ -69,11 +69,11 @@ static __always_inline void hold(const struct owners *owners, u32 table)
 
 static __always_inline void let_go(const struct owners *owners, u32 table)
 {
-	__sync_fetch_and_sub(&control.held.places[table], 1);
-	__sync_fetch_and_sub(&holding_at(owners->process[0])->places[table], 1);
-	__sync_fetch_and_sub(&holding_at(owners->process[1])->places[table], 1);
-	__sync_fetch_and_sub(&holding_at(owners->user[0])->places[table], 1);
-	__sync_fetch_and_sub(&holding_at(owners->user[1])->places[table], 1);
+	__sync_fetch_and_add(&control.held.places[table], -1);
+	__sync_fetch_and_add(&holding_at(owners->process[0])->places[table], -1);
+	__sync_fetch_and_add(&holding_at(owners->process[1])->places[table], -1);
+	__sync_fetch_and_add(&holding_at(owners->user[0])->places[table], -1);
+	__sync_fetch_and_add(&holding_at(owners->user[1])->places[table], -1);
 }
 
 #endif

@@ -20,6 +20,8 @@ static __always_inline int hear(struct vcpu_slot *slot, u32 kind, u64 key, u32 a
 	return 0;
 }
 
+#ifndef WITHOUT_KVM_TYPES
+
 /* KVM handles an EPT violation or misconfiguration: kvm_mmu_page_fault(), arch/x86/kvm/mmu/mmu.c. */
 SEC("?fentry/kvm_mmu_page_fault")
 int BPF_PROG(hook_vmx_gpa_fault, struct kvm_vcpu *vcpu, u64 gpa, u64 error)
@@ -63,6 +65,7 @@ int BPF_PROG(hook_doorbell, struct kvm_vcpu *vcpu, void *device, u64 address, in
 		slot->rang = address + 1;
 	return 0;
 }
+#endif
 
 /* Leaves whose answer depends on the subleaf (SDM vol. 2, CPUID; APM vol. 3, appendix E); others may have anything in ECX. */
 static __always_inline int has_subleaf(u32 leaf)
@@ -76,7 +79,7 @@ static __always_inline int has_subleaf(u32 leaf)
 	return leaf == 0x8000001d || leaf == 0x80000020 || leaf == 0x80000026;
 }
 
-SEC("?tp_btf/kvm_cpuid")
+SEC("?" EVENT "kvm_cpuid")
 int BPF_PROG(hook_cpuid, u32 leaf, u32 subleaf)
 {
 	u64 key = leaf | (has_subleaf(leaf) ? (u64)subleaf << 32 : 0);
@@ -87,19 +90,19 @@ int BPF_PROG(hook_cpuid, u32 leaf, u32 subleaf)
 /* Whose a hypercall is, in bits 63:32 of its key. */
 enum { OF_HYPERV = 1, OF_XEN = 2 };
 
-SEC("?tp_btf/kvm_hypercall")
+SEC("?" EVENT "kvm_hypercall")
 int BPF_PROG(hook_hypercall_kvm, u64 number)
 {
 	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, (u32)number, 0);
 }
 
-SEC("?tp_btf/kvm_hv_hypercall")
+SEC("?" EVENT "kvm_hv_hypercall")
 int BPF_PROG(hook_hypercall_hv, u16 number)
 {
 	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, number | (u64)OF_HYPERV << 32, 0);
 }
 
-SEC("?tp_btf/kvm_xen_hypercall")
+SEC("?" EVENT "kvm_xen_hypercall")
 int BPF_PROG(hook_hypercall_xen, u8 cpl, u64 number)
 {
 	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, (u32)number | (u64)OF_XEN << 32, 0);

@@ -10,10 +10,10 @@
 #ifndef EXITSCOPE_SPLIT_BPF_H
 #define EXITSCOPE_SPLIT_BPF_H
 
+#include "attach.bpf.h"
 #include "compat.bpf.h"
 #include "count.bpf.h"
 #include "unseen.bpf.h"
-#include <bpf/bpf_tracing.h>
 
 enum {
 	/* include/uapi/linux/kvm.h and asm-generic/errno-base.h. */
@@ -30,8 +30,14 @@ __noinline int note_detail(u32 slot_index, u32 row_index);
 /* For how long KVM has polled for this vCPU. */
 static __always_inline u64 polled(u64 vcpu)
 {
+#ifdef WITHOUT_KVM_TYPES
+	if (!control.polled_at || !control.polled_in_vain_at)
+		return 0;
+	return load_u64((void *)vcpu + control.polled_at) + load_u64((void *)vcpu + control.polled_in_vain_at);
+#else
 	return load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_success_ns)) +
 	       load_u64((void *)vcpu + bpf_core_field_offset(struct kvm_vcpu, stat.generic.halt_poll_fail_ns));
+#endif
 }
 
 static __always_inline struct vcpu_slot *slot_of(struct kvm_vcpu *vcpu)
@@ -44,9 +50,16 @@ static __always_inline struct vcpu_slot *slot_of(struct kvm_vcpu *vcpu)
 /* Returns the time that the thread that runs here has been runnable and off a CPU, since it began. */
 static __always_inline u64 run_delay(void)
 {
+#ifdef OLDER_KERNEL
+	/* bpf_get_current_task_btf() is of 5.11. */
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return bpf_core_field_exists(task->sched_info.run_delay) ? BPF_CORE_READ(task, sched_info.run_delay) : 0;
+#else
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
+#endif
 }
 
 /* The slot of the vCPU that this thread was last seen to run. */
@@ -82,8 +95,15 @@ static __always_inline void leave(u64 task)
 {
 	struct vcpu_slot *slot = slot_of_task(task);
 
-	if (slot)
-		__sync_val_compare_and_swap(&slot->task, task, 0);
+	if (!slot)
+		return;
+#ifdef OLDER_KERNEL
+	/* No such atomic: should the other thread begin just now, its next run or load makes it known again. */
+	if (slot->task == task)
+		slot->task = 0;
+#else
+	__sync_val_compare_and_swap(&slot->task, task, 0);
+#endif
 }
 
 /*
@@ -148,7 +168,7 @@ __noinline int count_return(u32 slot_index, u32 row_index, int reason)
 }
 
 /* KVM_RUN returns to the VMM. Its tracepoint does not say which vCPU's it is, but the thread tells. */
-SEC("tp_btf/kvm_userspace_exit")
+SEC(EVENT "kvm_userspace_exit")
 int BPF_PROG(on_return, u32 reason, int error)
 {
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
@@ -206,22 +226,22 @@ static __always_inline int note_wait(struct kvm_vcpu *vcpu, int runs)
 }
 
 /* The VMM has called KVM_RUN. */
-SEC("fentry/kvm_arch_vcpu_ioctl_run")
-int BPF_PROG(on_run, struct kvm_vcpu *vcpu)
+SEC(CALL "kvm_arch_vcpu_ioctl_run")
+int ON_VCPU(on_run, struct kvm_vcpu *vcpu)
 {
 	return note_wait(vcpu, 1);
 }
 
 /* A thread takes a vCPU, for KVM_RUN or for another ioctl; or it was off its CPU meanwhile, and is back on one. */
-SEC("fentry/kvm_arch_vcpu_load")
-int BPF_PROG(on_load, struct kvm_vcpu *vcpu)
+SEC(CALL "kvm_arch_vcpu_load")
+int ON_VCPU(on_load, struct kvm_vcpu *vcpu)
 {
 	return note_wait(vcpu, 0);
 }
 
 /* A vCPU begins to block: it was halted, or is not started yet, e.g. by another vCPU's SIPI. */
-SEC("fentry/kvm_vcpu_block")
-int BPF_PROG(on_block, struct kvm_vcpu *vcpu)
+SEC(CALL "kvm_vcpu_block")
+int ON_VCPU(on_block, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
@@ -236,7 +256,7 @@ int BPF_PROG(on_block, struct kvm_vcpu *vcpu)
 }
 
 /* The end of a halt, which took `halt_ns`: KVM has polled, and blocked where that did not help. */
-SEC("tp_btf/kvm_vcpu_wakeup")
+SEC(EVENT "kvm_vcpu_wakeup")
 int BPF_PROG(on_wakeup, u64 halt_ns)
 {
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());

@@ -31,11 +31,28 @@ static u16 hints[HINTS];
 /*
  * The tables are global data, where finding an element is an addition and not a look-up as in a map of
  * elements. The collector sets the lengths before load.
+ *
+ * OLDER_KERNEL stands for one that refuses that: before 5.16 a map's value has 4 MiB at most (array_map_alloc_check() in
+ * kernel/bpf/arraymap.c). There they are maps of elements. Nor has it atomics with a result, before 5.12, so that the
+ * collector fills the lists of free places before it attaches the programs.
  */
-struct row rows[1] SEC(".bss.rows");
-struct vcpu_slot vcpus[1] SEC(".bss.vcpus");
-struct user_return returns[1] SEC(".bss.returns");
-struct detail details[1] SEC(".bss.details");
+#ifdef OLDER_KERNEL
+#define TABLE(name, element)                          \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_ARRAY);     \
+		__uint(map_flags, BPF_F_MMAPABLE);    \
+		__uint(max_entries, 2);               \
+		__type(key, u32);                     \
+		__type(value, struct element);        \
+	} name SEC(".maps")
+#else
+#define TABLE(name, element) struct element name[1] SEC(".bss." #name)
+#endif
+
+TABLE(rows, row);
+TABLE(vcpus, vcpu_slot);
+TABLE(returns, user_return);
+TABLE(details, detail);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -71,6 +88,23 @@ struct {
 	__type(value, u8);
 } selected SEC(".maps");
 
+#ifdef OLDER_KERNEL
+
+/* An element of a table, where an index beyond it ends the program: there is none, but the verifier does not know. */
+#define AT(table, index, mark)                                               \
+	({                                                                   \
+		u32 at_index = (index);                                      \
+		void *at_element = bpf_map_lookup_elem(&(table), &at_index); \
+                                                                             \
+		if (!at_element) {                                           \
+			asm volatile("r0 = 0\n\texit" ::: "r0");             \
+			__builtin_unreachable();                             \
+		}                                                            \
+		at_element;                                                  \
+	})
+
+#else
+
 /*
  * An index within a table whose length is a power of two. The mask is an immediate, for which a mark stands here: the
  * collector puts the table's length less one in its place before load. Read from `config`, it would cost two
@@ -82,10 +116,14 @@ static __always_inline u64 within(u64 index, const int mark)
 	return index;
 }
 
+#define AT(table, index, mark) (&(table)[within(index, mark)])
+
+#endif
+
 /* With barriers, because else clang works the address out anew for each field. */
 static __always_inline struct row *row_at(u32 index)
 {
-	struct row *row = &rows[within(index, ROW_MASK_MARK)];
+	struct row *row = AT(rows, index, ROW_MASK_MARK);
 
 	barrier_var(row);
 	return row;
@@ -93,7 +131,7 @@ static __always_inline struct row *row_at(u32 index)
 
 static __always_inline struct vcpu_slot *vcpu_at(u32 index)
 {
-	struct vcpu_slot *slot = &vcpus[within(index, VCPU_MASK_MARK)];
+	struct vcpu_slot *slot = AT(vcpus, index, VCPU_MASK_MARK);
 
 	barrier_var(slot);
 	return slot;
@@ -101,12 +139,12 @@ static __always_inline struct vcpu_slot *vcpu_at(u32 index)
 
 static __always_inline struct user_return *return_at(u32 index)
 {
-	return &returns[within(index, RETURN_MASK_MARK)];
+	return AT(returns, index, RETURN_MASK_MARK);
 }
 
 static __always_inline struct detail *detail_at(u32 index)
 {
-	return &details[within(index, DETAIL_MASK_MARK)];
+	return AT(details, index, DETAIL_MASK_MARK);
 }
 
 /*
@@ -115,13 +153,13 @@ static __always_inline struct detail *detail_at(u32 index)
  */
 static __always_inline u16 *hint_of(u64 key)
 {
+#ifdef KEYS_ARE_NUMBERS
+	return &hints[(u32)key * 0x9e3779b1u >> (32 - HINT_BITS)];
+#else
 	u32 low;
 
 	/* In C, clang would shift the pointer instead. */
 	asm("%0 = %1" : "=w"(low) : "w"((u32)key));
-#ifdef KEYS_ARE_NUMBERS
-	return &hints[low * 0x9e3779b1u >> (32 - HINT_BITS)];
-#else
 	return (void *)hints + (low >> (PAGE_BITS - 1) & (HINTS - 1) * sizeof(u16));
 #endif
 }
@@ -133,10 +171,14 @@ static __always_inline u32 take(void *list, u32 *next, u32 size)
 
 	if (bpf_map_pop_elem(list, &index) == 0)
 		return index;
+#ifdef OLDER_KERNEL
+	return 0;
+#else
 	if (READ_ONCE(*next) >= size)
 		return 0;
 	index = __sync_fetch_and_add(next, 1);
 	return index < size ? index : 0;
+#endif
 }
 
 #include "fair.bpf.h"
@@ -175,7 +217,11 @@ static __noinline u32 find_vm(const struct vm_key *known)
 	vm = bpf_map_lookup_elem(&vms, &index);
 	if (!index || !vm)
 		return 0;
+#ifdef OLDER_KERNEL
+	vm->id = (u64)vm->turn * config.max_vms + index;
+#else
 	vm->id = __sync_fetch_and_add(&control.next_vm_id, 1) + 1;
+#endif
 	vm->key = key;
 	vm->started_ns = known->started_ns;
 	vm->pid = bpf_get_current_pid_tgid() >> 32;

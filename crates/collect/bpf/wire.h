@@ -314,11 +314,13 @@ struct vcpu_slot {
 
 /* One VM. VM 0 belongs to nobody. */
 struct vm_info {
-	u64 id;  /* counts up from 1 and is never used again */
+	u64 id;  /* is never used again */
 	u64 key; /* a kernel address or a process id */
 	u64 started_ns; /* when its process began (CLOCK_BOOTTIME), 0 if not known */
 	u32 pid;
 	u32 args_len;
+	u32 turn; /* how many VMs have had this place before */
+	u32 unused;
 	char comm[COMM_BYTES]; /* of the process, not of the thread */
 	char args[ARGS_BYTES];
 };
@@ -349,6 +351,7 @@ struct key_range {
 /* Set before load; the verifier takes them for constants. */
 struct config {
 	u64 tk_fast_mono, clocksource_tsc; /* addresses of the kernel's variables of these names */
+	u64 kvm_stats; /* address of KVM's debugfs_entries, 0 if there is none; see stats.bpf.h */
 	/* Only exits for these reasons have details, if there are any here ... */
 	s64 only_codes[MAX_CHOSEN];
 	/* ... and only these details are told apart. */
@@ -381,6 +384,9 @@ struct control {
 	u64 no_mark;    /* bytes written to ports for marks that were not told, likewise */
 	u64 moved_details; /* details that made room for others, likewise */
 	struct holding held; /* by all together */
+	/* Where struct kvm_vcpu has KVM's count of exits, and its times of polling, 0 if not known: see stats.bpf.h. */
+	u32 exits_at, polled_at, polled_in_vain_at;
+	u32 looked_for_stats;
 	u64 no_level;   /* vCPUs whose exits cannot be told from those of their guest's guests, likewise */
 };
 

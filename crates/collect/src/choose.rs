@@ -60,7 +60,11 @@ pub fn candidates(facts: &SourceFacts, options: &Options) -> Result<Vec<Source>,
         return Ok(vec![Source::KvmStat]);
     }
     let kernel = (facts.counters == Some(true)).then_some(Source::Kernel);
-    Ok([Source::Btf, Source::Tracepoint].into_iter().chain(kernel).chain([Source::KvmStat]).collect())
+    Ok([Source::Btf, Source::Raw, Source::Tracepoint]
+        .into_iter()
+        .chain(kernel)
+        .chain([Source::KvmStat])
+        .collect())
 }
 
 /// Returns the source that has one program for each exit, or the reason why these options cannot have it.
@@ -117,7 +121,7 @@ fn choose_with(
 /// Starts one source. `because` says why no better one counts.
 fn start(source: Source, options: &Options, because: Option<String>) -> Result<Box<dyn Collect>, Error> {
     Ok(match source {
-        Source::Btf | Source::Tracepoint => {
+        Source::Btf | Source::Raw | Source::Tracepoint => {
             Box::new(with(start_bpf(source, options)?, because, Bpf::because))
         }
         Source::KvmStat => Box::new(with(KvmStat::start(options)?, because, KvmStat::because)),
@@ -136,7 +140,7 @@ fn with<T>(started: T, because: Option<String>, note: impl FnOnce(T, String) -> 
 /// the compiler made one a part of another: without it there are still times, and a word about it.
 fn start_bpf(source: Source, options: &Options) -> Result<Bpf, Error> {
     let first = match Bpf::start(source, options) {
-        Err(error) if source == Source::Btf && options.measure == Measured::Breakdown => error,
+        Err(error) if source != Source::Tracepoint && options.measure == Measured::Breakdown => error,
         done => return done,
     };
     let less = Options { measure: Measured::Latency, ..options.clone() };
@@ -192,19 +196,21 @@ mod tests {
 
     #[test]
     fn the_first_that_works_is_chosen_and_says_why_no_better_one_does() {
-        use Source::{Btf, Kernel, KvmStat, Tracepoint};
-        let (options, all) = (Options::default(), [Btf, Tracepoint, KvmStat, Kernel]);
+        use Source::{Btf, Kernel, KvmStat, Raw, Tracepoint};
+        let (options, all) = (Options::default(), [Btf, Raw, Tracepoint, KvmStat, Kernel]);
         let because = Some("explained: Btf: no".to_owned());
         assert_eq!(chosen(&facts(), &options, &all), (Ok((Btf, None)), vec![]));
-        assert_eq!(chosen(&facts(), &options, &all[1..]), (Ok((Tracepoint, because.clone())), vec![Btf]));
+        assert_eq!(chosen(&facts(), &options, &all[1..]), (Ok((Raw, because.clone())), vec![Btf]));
+        let (result, tried) = chosen(&facts(), &options, &all[2..]);
+        assert_eq!((result, tried), (Ok((Tracepoint, because.clone())), vec![Btf, Raw]));
         // KVM's own counters only where they are on; a kernel may refuse both kinds of program.
-        let tried = vec![Btf, Tracepoint];
-        assert_eq!(chosen(&facts(), &options, &all[2..]), (Ok((KvmStat, because.clone())), tried.clone()));
+        let tried = vec![Btf, Raw, Tracepoint];
+        assert_eq!(chosen(&facts(), &options, &all[3..]), (Ok((KvmStat, because.clone())), tried.clone()));
         let counting = SourceFacts { counters: Some(true), ..facts() };
-        assert_eq!(chosen(&counting, &options, &all[2..]), (Ok((Kernel, because)), tried));
+        assert_eq!(chosen(&counting, &options, &all[3..]), (Ok((Kernel, because)), tried));
         // If nothing works, the best is to be mended.
         let none = chosen(&counting, &options, &[]);
-        assert_eq!(none, (Err("explained: Btf: no".into()), vec![Btf, Tracepoint, Kernel, KvmStat]));
+        assert_eq!(none, (Err("explained: Btf: no".into()), vec![Btf, Raw, Tracepoint, Kernel, KvmStat]));
         // Where exits never pass kvm_exit, no program is tried.
         let software = SourceFacts { backend: Backend::Software(vec!["kvm_pvm".into()]), ..facts() };
         assert_eq!(chosen(&software, &options, &all), (Ok((KvmStat, None)), vec![]));

@@ -33,6 +33,9 @@ pub struct Vm {
 pub enum Source {
     /// BPF programs typed by the kernel's BTF: every figure.
     Btf,
+    /// BPF programs on the raw tracepoints of kernels before 5.16, without types of KVM's modules: every figure but the
+    /// guest's mode and nested guests, KVM's own statistic only for whole VMs.
+    Raw,
     /// BPF programs on the plain tracepoints: every figure, KVM's own statistic only for whole VMs.
     Tracepoint,
     /// KVM's own statistics: totals and classes; no reasons, no times.
@@ -43,7 +46,8 @@ pub enum Source {
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 4] = [Source::Btf, Source::Tracepoint, Source::KvmStat, Source::Kernel];
+    pub const ALL: [Source; 5] =
+        [Source::Btf, Source::Raw, Source::Tracepoint, Source::KvmStat, Source::Kernel];
 
     /// Word for it: on the command line, in messages, JSON, CSV and recordings.
     ///
@@ -56,6 +60,7 @@ impl Source {
     pub fn word(self) -> &'static str {
         match self {
             Source::Btf => "btf",
+            Source::Raw => "raw",
             Source::Tracepoint => "tracepoint",
             Source::KvmStat => "kvmstat",
             Source::Kernel => "kernel",

@@ -188,7 +188,7 @@ pub fn run() -> Result<Vec<About>, Error> {
         code.back(&[0x0f, 0x85], top); //               jnz top
     }
     asm::finish(&mut code);
-    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code.0)?;
+    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code.0)?.alone_in(&vm);
     loop {
         match vcpu.fd.run() {
             Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}

@@ -81,7 +81,7 @@ pub fn run(ports: u16, rounds: u32) -> Result<Used, Error> {
     let mut code = asm::begin(processor.machine(0));
     sweeps.iter().for_each(|sweep| write(&mut code, *sweep));
     asm::finish(&mut code);
-    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code.0)?;
+    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code.0)?.alone_in(&vm);
     let mut used = Used::default();
     loop {
         match vcpu.fd.run() {

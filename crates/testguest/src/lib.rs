@@ -269,7 +269,8 @@ fn go(made: Made, codes: &[Vec<u8>], patience: Duration) -> Result<Ran, Error> {
     let mut ready = Vec::with_capacity(codes.len());
     for (index, code) in codes.iter().enumerate() {
         let fd = vm.create_vcpu(index as u64).map_err(kvm("make a vCPU"))?;
-        ready.push(Vcpu::new(fd, index, Arc::clone(&memory), &processor, code)?);
+        let vcpu = Vcpu::new(fd, index, Arc::clone(&memory), &processor, code)?;
+        ready.push(if codes.len() == 1 { vcpu.alone_in(&vm) } else { vcpu });
     }
     // Shut until every thread is there, so that they run at the same time, or not at all.
     let gate = Arc::new(AtomicBool::new(false));

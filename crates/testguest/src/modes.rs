@@ -41,7 +41,7 @@ const LOW: u64 = 0x8000;
 pub fn run(acts: &[Act]) -> Result<Seen, Error> {
     let Made { vm, memory, processor } = make(1)?;
     let fd = vm.create_vcpu(0).map_err(kvm("make a vCPU"))?;
-    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &[])?;
+    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &[])?.alone_in(&vm);
     let long = vcpu.fd.get_sregs().map_err(kvm("read a vCPU's registers"))?;
     let mut seen = Seen::default();
     for act in acts {

@@ -45,7 +45,7 @@ pub fn run(rounds: u64, end: End) -> Result<Refused, Error> {
     let Made { vm, memory, processor } = make(1)?;
     let fd = vm.create_vcpu(0).map_err(kvm("make a vCPU"))?;
     let code = program::program(super::split::Work::Cpuid, EACH, processor.machine(0));
-    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code)?;
+    let mut vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &code)?.alone_in(&vm);
     let mut writes = 0;
     let done = |writes, reason, vcpu: &Vcpu| Refused {
         cpuids: rounds * u64::from(EACH),

@@ -1,4 +1,4 @@
-//! A vCPU's statistics as KVM itself keeps them, by `KVM_GET_STATS_FD` (Linux 5.14).
+//! A vCPU's statistics as KVM itself keeps them: by `KVM_GET_STATS_FD` (Linux 5.14), or by debugfs.
 //!
 //! The layout is that of `struct kvm_stats_header` and `struct kvm_stats_desc` in `linux/kvm.h`.
 
@@ -6,18 +6,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// `_IO(KVMIO, 0xce)`.
 const KVM_GET_STATS_FD: libc::c_ulong = 0xaece;
 /// flags, exponent and size, offset, bucket size: what stands before a descriptor's name.
 const DESCRIPTOR: usize = 16;
 
-/// An open set of statistics.
+/// A set of statistics.
 #[derive(Debug)]
-pub struct Stats {
-    file: File,
-    /// Name, place and number of values.
-    known: Vec<(String, u64, usize)>,
+pub enum Stats {
+    /// Statistics of one vCPU or VM.
+    File {
+        file: File,
+        /// Name, place and number of values.
+        known: Vec<(String, u64, usize)>,
+    },
+    /// Statistics of a whole VM: a directory with a file for each.
+    Debugfs(PathBuf),
 }
 
 impl Stats {
@@ -47,10 +53,19 @@ impl Stats {
             let values = usize::from(u16::from_le_bytes([descriptor[6], descriptor[7]]));
             known.push((String::from_utf8_lossy(name).into_owned(), offset, values));
         }
-        Ok(Stats { file, known })
+        Ok(Stats::File { file, known })
     }
 
-    /// The present value; `None` where this kernel keeps no such statistic or it cannot be read.
+    /// The statistics of a VM that this thread has made, by the directory that `kvm_create_vm_debugfs()`
+    /// (virt/kvm/kvm_main.c) makes for it; `None` where there is none.
+    pub fn of_vm(vm: &impl AsRawFd) -> Option<Stats> {
+        // SAFETY: the call has no arguments and only returns a number.
+        let thread = unsafe { libc::gettid() };
+        let directory = PathBuf::from(format!("/sys/kernel/debug/kvm/{thread}-{}", vm.as_raw_fd()));
+        directory.is_dir().then_some(Stats::Debugfs(directory))
+    }
+
+    /// Returns the present value; `None` where this kernel keeps no such statistic or it cannot be read.
     pub fn get(&self, name: &str) -> Option<u64> {
         self.values(name)?.next()
     }
@@ -62,11 +77,19 @@ impl Stats {
     }
 
     fn values(&self, name: &str) -> Option<impl Iterator<Item = u64>> {
-        let (_, offset, values) = self.known.iter().find(|(known, ..)| known == name)?;
-        let mut bytes = vec![0; values * 8];
-        self.file.read_exact_at(&mut bytes, *offset).ok()?;
-        let value = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        Some((0..bytes.len()).step_by(8).map(value).collect::<Vec<_>>().into_iter())
+        let values = match self {
+            Stats::File { file, known } => {
+                let (_, offset, values) = known.iter().find(|(known, ..)| known == name)?;
+                let mut bytes = vec![0; values * 8];
+                file.read_exact_at(&mut bytes, *offset).ok()?;
+                let value = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+                (0..bytes.len()).step_by(8).map(value).collect::<Vec<_>>()
+            }
+            Stats::Debugfs(directory) => {
+                vec![std::fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok()?]
+            }
+        };
+        Some(values.into_iter())
     }
 }
 

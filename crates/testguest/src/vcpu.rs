@@ -9,7 +9,7 @@ use kvm_bindings::{
     CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_SW_BP, Msrs, kvm_dtable, kvm_guest_debug, kvm_msr_entry,
     kvm_regs, kvm_segment,
 };
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -114,6 +114,15 @@ impl Vcpu {
             .map_err(kvm("watch the guest's breakpoints"))?;
         let stats = Stats::open(&fd).ok();
         Ok(Vcpu { fd, index, memory, stats })
+    }
+
+    /// Has KVM's statistics read from debugfs where the kernel has no descriptor for them: this is the VM's only vCPU, so
+    /// that the VM's are its own.
+    pub fn alone_in(mut self, vm: &VmFd) -> Vcpu {
+        if self.stats.is_none() {
+            self.stats = Stats::of_vm(vm);
+        }
+        self
     }
 
     /// KVM's own count of all exits up to now.

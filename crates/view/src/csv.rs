@@ -11,7 +11,7 @@ use std::io::{self, Write};
 pub const INTERVAL_COLUMNS: [(&str, &str); 7] = [
     ("start", "begin of the interval, in seconds since 1970-01-01 00:00 UTC"),
     ("end", "its end, likewise"),
-    ("source", "where the numbers come from: `btf`, `tracepoint`, `kvmstat` or `kernel`"),
+    ("source", "where the numbers come from: `btf`, `raw`, `tracepoint`, `kvmstat` or `kernel`"),
     (
         "measured",
         "what is measured beside the number of exits: nothing (`counts`), their host times (`times`), or also \

@@ -6,7 +6,7 @@ use super::super::monotonic_ns;
 use super::table::Table;
 use super::tables::{Tables, View};
 use super::wire;
-use exitscope_model::{Measured, Source, VcpuSample};
+use exitscope_model::{Measured, VcpuSample};
 use memmap2::MmapOptions;
 
 /// Tables full of vCPUs.
@@ -52,7 +52,7 @@ impl Filled {
     /// Reads all of them, as for a sample.
     pub fn look(&self) -> Vec<VcpuSample> {
         let view = View {
-            source: Source::Btf,
+            kvm_counts: true,
             measured: Measured::Breakdown,
             guest: false,
             full: false,

@@ -80,7 +80,7 @@ fn both() -> (u64, u64) {
 /// A guest's TSC as KVM has it: kvm_scale_tsc() and kvm_read_l1_tsc() in arch/x86/kvm/x86.c.
 fn guests(tsc: u64, isa: u64, ratio: u64, offset: u64) -> u64 {
     let fraction = if isa == VMX { 48 } else { 32 };
-    u64::try_from(u128::from(tsc) * u128::from(ratio) >> fraction & u128::from(u64::MAX))
+    u64::try_from(((u128::from(tsc) * u128::from(ratio)) >> fraction) & u128::from(u64::MAX))
         .unwrap()
         .wrapping_add(offset)
 }

@@ -6,6 +6,7 @@ mod check;
 mod clock;
 #[cfg(all(test, feature = "lab-tests"))]
 mod clock_live_tests;
+mod features;
 mod functions;
 mod holders;
 #[cfg(all(test, feature = "lab-tests"))]
@@ -15,6 +16,7 @@ mod object;
 mod patch;
 mod programs;
 mod read;
+mod symbols;
 mod table;
 mod tables;
 mod target;
@@ -42,6 +44,9 @@ const MAX_FOLLOWED: u32 = 16_384;
 
 /// Maximum number of rows, and of vCPUs: their indices have 16 bits, and the first is nobody's.
 const MOST: u32 = 65_534;
+
+/// KVM's table of its statistics, up to 5.13: bpf/stats.bpf.h.
+const KVM_STATS: &str = "debugfs_entries";
 
 /// Values last shown of a vCPU.
 #[derive(Default)]
@@ -131,25 +136,29 @@ impl Bpf {
         let marks = if guest { marks::BYTES } else { marks::LEAST_BYTES };
         let sizes = Sizes { rows, vcpus, vms: vcpus, returns: rows, details, selected, marks };
         // Before ours, so that it has counted whatever ours will.
-        let check = (source == Source::Tracepoint).then(|| Check::start(options));
+        let kvm_stats = (source == Source::Raw)
+            .then(|| symbols::Symbols::read().and_then(|symbols| symbols.address_in("kvm", KVM_STATS)).ok())
+            .flatten();
+        let checks = source == Source::Tracepoint || source == Source::Raw && kvm_stats.is_none();
+        let check = checks.then(|| Check::start(options));
         let kinds = options.details.iter().fold(0, |bits, kind| bits | 1 << *kind as u32);
         // Whoever counts alone has one program as it is, and who looks at the guest has to see it as the exit left it.
         let alone = source == Source::Btf && measured != Measured::Counts && !guest;
         let probes = if alone { options.probes } else { Probes::Pair };
         let only_selected = options.select != Select::All;
-        let task = Task { source, measured, only_selected, follow, guest, kinds, probes };
+        let task = Task { source, measured, only_selected, follow, guest, kinds, probes, kvm_stats };
         let loaded = Loaded::load(task, sizes, &options.filter)?;
         let mut bpf = Bpf {
             source,
             measured,
             tables: Tables {
-                control: table(&loaded, ".data.control", 1)?,
-                rows: table(&loaded, ".bss.rows", rows)?,
-                vcpus: table(&loaded, ".bss.vcpus", vcpus)?,
-                returns: table(&loaded, ".bss.returns", rows)?,
-                details: table(&loaded, ".bss.details", details)?,
+                control: table(&loaded, "control", 1)?,
+                rows: table(&loaded, "rows", rows)?,
+                vcpus: table(&loaded, "vcpus", vcpus)?,
+                returns: table(&loaded, "returns", rows)?,
+                details: table(&loaded, "details", details)?,
                 vms: table(&loaded, "vms", vcpus)?,
-                holdings: table(&loaded, ".bss.holdings", wire::HOLDINGS)?,
+                holdings: table(&loaded, "holdings", wire::HOLDINGS)?,
             },
             vms: Vms::new(source),
             holders: Holders::default(),
@@ -189,6 +198,11 @@ impl Bpf {
         self
     }
 
+    /// Returns true if the programs read KVM's own count.
+    fn kvm_counts(&self) -> bool {
+        self.source == Source::Btf || peek!(self.tables.control.at(0), exits_at) != 0
+    }
+
     /// Gives the places of vCPUs that ended, and were read, back to the programs; and those of their VMs that have no
     /// other, `living` being the VMs that have.
     fn recycle(&mut self, ended: &[Found], living: &HashSet<u32>) -> Result<(), Error> {
@@ -211,7 +225,7 @@ impl Bpf {
                 continue;
             }
             self.vms.forget(peek!(info, id));
-            self.tables.vms.clear(vm);
+            self.tables.clear_vm(vm);
             object::give_back(&self.free_vms, vm)?;
         }
         Ok(())
@@ -229,8 +243,13 @@ impl Collect for Bpf {
         let epoch = self.tables.begin_epoch();
         let full = peek!(control, next_row) >= self.sizes.rows && object::is_empty(&self.free_rows);
         let (now, wall) = (monotonic_ns(), SystemTime::now());
-        let view =
-            View { source: self.source, measured: self.measured, guest: self.marks.is_some(), full, now };
+        let view = View {
+            kvm_counts: self.kvm_counts(),
+            measured: self.measured,
+            guest: self.marks.is_some(),
+            full,
+            now,
+        };
         let mut found = self.tables.look(epoch, view);
         let needs = found.iter().fold(clock, |needs, found| needs | found.needs);
         self.loaded.note_exits(needs != 0)?;
@@ -347,7 +366,12 @@ impl Collect for Bpf {
 
     fn note(&self) -> Option<String> {
         let cause = self.because.as_ref().map(|cause| format!(", because: {cause}")).unwrap_or_default();
+        let raw =
+            "counting on the raw tracepoints of an older kernel, where nested guests are not told apart";
         let Some(check) = &self.check else {
+            if self.source == Source::Raw {
+                return Some(format!("{raw}{cause}"));
+            }
             let less = "where the host time of exits goes is not told apart here";
             let less = self.because.is_some().then(|| format!("{less}{cause}"));
             let two = "two BPF programs see each exit, which costs more than one, because";
@@ -358,7 +382,9 @@ impl Collect for Bpf {
             };
         };
         let check = check.note();
-        Some(format!("counting on the plain tracepoints, which costs more for each exit{cause}; {check}"))
+        let plain = "counting on the plain tracepoints, which costs more for each exit";
+        let how = if self.source == Source::Raw { raw } else { plain };
+        Some(format!("{how}{cause}; {check}"))
     }
 }
 

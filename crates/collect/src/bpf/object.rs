@@ -3,9 +3,11 @@
 use super::super::Error;
 use super::super::host;
 use super::clock::Clock;
+use super::features;
 use super::functions;
 use super::patch;
 use super::programs::{Choice, Form, Hooks, NOTING, Parts, is_split, vmx};
+use super::table::Table;
 use super::target;
 use super::wire;
 use crate::Probes;
@@ -24,6 +26,9 @@ struct Aligned<T: ?Sized>(T);
 static EXITS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o")));
 static PROBING: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits_probing.bpf.o")));
 static PLAIN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain.bpf.o")));
+static PLAIN_OLDER: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain_older.bpf.o")));
+static RAW: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/raw.bpf.o")));
 
 /// The sizes of the kernel's tables.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +62,23 @@ pub struct Task {
     /// Look at the guest: its mode, and the bytes that it writes to ports for marks. With [`Source::Btf`] and
     /// [`Measured::Breakdown`] alone.
     pub guest: bool,
-    /// The kinds of detail to count: a bit for each [`exitscope_model::DetailKind`]. With [`Source::Btf`] and
-    /// [`Measured::Breakdown`] alone.
+    /// The kinds of detail to count: a bit for each [`exitscope_model::DetailKind`]. With [`Source::Btf`] or
+    /// [`Source::Raw`], and [`Measured::Breakdown`].
     pub kinds: u32,
     /// Programs that see an exit.
     pub probes: Probes,
+    /// Address of KVM's table of statistics, which [`Source::Raw`] looks through; `None` where there is none.
+    pub kvm_stats: Option<u64>,
 }
 
 impl Task {
     /// Returns the kinds of detail that are counted, as [`Task::kinds`] has them.
     pub fn kinds(&self) -> u32 {
-        if self.source == Source::Btf && self.measured == Measured::Breakdown { self.kinds } else { 0 }
+        if matches!(self.source, Source::Btf | Source::Raw) && self.measured == Measured::Breakdown {
+            self.kinds
+        } else {
+            0
+        }
     }
 }
 
@@ -135,6 +146,11 @@ impl Loaded {
 
     fn try_load(task: Task, sizes: Sizes, parts: Parts, filter: &Filter) -> Result<Loaded, (String, String)> {
         let Task { source, only_selected, follow, guest, .. } = task;
+        let older = match source {
+            Source::Raw => true,
+            Source::Tracepoint => !features::takes_large_values(),
+            _ => false,
+        };
         let at = |what: &str| {
             let what = what.to_owned();
             move |error: libbpf_rs::Error| (what, format!("{error:#}"))
@@ -148,6 +164,7 @@ impl Loaded {
             max_details: sizes.details,
             kinds: task.kinds(),
             guest: guest.into(),
+            kvm_stats: task.kvm_stats.unwrap_or(0),
             seed: u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or(0),
             ..wire::config::default()
         };
@@ -174,7 +191,9 @@ impl Loaded {
             if follow {
                 config.fork_child = field("sched/sched_wakeup_new", "pid")?;
             }
-            &PLAIN.0
+            if older { &PLAIN_OLDER.0 } else { &PLAIN.0 }
+        } else if source == Source::Raw {
+            &RAW.0
         } else if functions::kernel_has("bpf_rdonly_cast") {
             &EXITS.0
         } else {
@@ -198,11 +217,19 @@ impl Loaded {
                 "marks" => sizes.marks,
                 _ => 0,
             };
-            let bytes = match name.rsplit('.').next() {
-                Some("rows") => bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS),
-                Some("vcpus") => bytes::<wire::vcpu_slot>(sizes.vcpus, 0),
-                Some("returns") => bytes::<wire::user_return>(sizes.returns, 0),
-                Some("details") => bytes::<wire::detail>(sizes.details, 0),
+            let table = name.rsplit('.').next().unwrap_or_default();
+            let entries = match table {
+                "rows" if older => table_len(sizes.rows),
+                "vcpus" if older => table_len(sizes.vcpus),
+                "returns" if older => table_len(sizes.returns),
+                "details" if older => table_len(sizes.details),
+                _ => entries,
+            };
+            let bytes = match table {
+                "rows" => bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS),
+                "vcpus" => bytes::<wire::vcpu_slot>(sizes.vcpus, 0),
+                "returns" => bytes::<wire::user_return>(sizes.returns, 0),
+                "details" => bytes::<wire::detail>(sizes.details, 0),
                 _ => 0,
             };
             if entries != 0 {
@@ -223,7 +250,42 @@ impl Loaded {
             }
         }
         let object = open.load().map_err(at("loading the BPF programs"))?;
-        Ok(Loaded { links: Vec::new(), noting: None, form: parts.form, why_pair: None, object })
+        let loaded = Loaded { links: Vec::new(), noting: None, form: parts.form, why_pair: None, object };
+        if older {
+            loaded
+                .fill_lists(sizes)
+                .map_err(|error| ("filling the BPF tables".to_owned(), error.to_string()))?;
+        }
+        Ok(loaded)
+    }
+
+    /// Puts all places into the lists of free ones, for programs that do not count up to them: `take()` in
+    /// bpf/tables.bpf.h.
+    fn fill_lists(&self, sizes: Sizes) -> Result<(), Error> {
+        let Sizes { rows, vcpus, vms, returns, details, .. } = sizes;
+        let lists = [
+            ("free_rows", rows),
+            ("free_vcpus", vcpus),
+            ("free_vms", vms),
+            ("free_returns", returns),
+            ("free_details", details),
+        ];
+        for (list, len) in lists {
+            let list = self.map(list)?;
+            (1..len).try_for_each(|index| give_back(&list, index))?;
+        }
+        let control: Table<wire::control> = Table::map(&self.map("control")?, 1)
+            .map_err(|error| kernel("mapping the BPF table control", &error.to_string()))?;
+        let control = control.at(0);
+        // SAFETY: the pointer is into a live mapping, and no program is attached yet.
+        unsafe {
+            (*control).next_row = rows;
+            (*control).next_vcpu = vcpus;
+            (*control).next_vm = vms;
+            (*control).next_return = returns;
+            (*control).next_detail = details;
+        }
+        Ok(())
     }
 
     /// Attaches the programs: from here on they count.
@@ -271,12 +333,14 @@ impl Loaded {
         Ok(())
     }
 
-    /// A handle of one map.
+    /// Opens one map: of this name, or global data in a section whose name ends with `.name`.
+    ///
+    /// # Errors
+    /// If there is none, or the kernel refuses.
     pub fn map(&self, name: &str) -> Result<MapHandle, Error> {
-        let map = self
-            .object
-            .maps()
-            .find(|map| map.name().to_str().is_some_and(|found| found == name || found.ends_with(name)));
+        let is_it =
+            |found: &str| found.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let map = self.object.maps().find(|map| map.name().to_str().is_some_and(is_it));
         let map = map.ok_or_else(|| kernel(&format!("looking for the BPF map {name}"), "there is none"))?;
         MapHandle::try_from(&map)
             .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
@@ -360,7 +424,7 @@ fn kernel(what: &str, cause: &str) -> Error {
 
 /// Returns the bytes of a configuration, as the programs have them.
 pub fn bytes_of(config: &wire::config) -> &[u8] {
-    const { assert!(size_of::<wire::config>() == 8 * (2 + 16 + 3 * 16) + 4 * 24) };
+    const { assert!(size_of::<wire::config>() == 8 * (3 + 16 + 3 * 16) + 4 * 24) };
     // SAFETY: the struct has no padding, as its fields of 64 bits come first and those of 32 are even in number, and any
     // bytes may be looked at.
     unsafe { std::slice::from_raw_parts((&raw const *config).cast(), size_of_val(config)) }

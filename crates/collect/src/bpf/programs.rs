@@ -149,7 +149,8 @@ fn hook_is_wanted(name: &str, section: &str, kinds: u32) -> bool {
     let kind = DetailKind::from_word(rest.split('_').next().unwrap_or(rest));
     let is_counted = kind.is_some_and(|kind| kinds >> kind as u32 & 1 != 0);
     // A kernel may be built without it. Where tracefs cannot be read, loading shows.
-    let is_there = match section.split_once("tp_btf/") {
+    let event = ["tp_btf/", "raw_tp/"].iter().find_map(|kind| section.split_once(kind));
+    let is_there = match event {
         Some((_, event)) => host::has_event("kvm", event).unwrap_or(true),
         None => true,
     };

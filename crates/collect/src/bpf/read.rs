@@ -4,7 +4,7 @@ use super::table::{Table, Wire, peek};
 use super::wire;
 use exitscope_model::{
     Attributes, BUCKETS, Counters, Detail, DetailCounters, DetailKind, ExitCode, Extremes, Histogram, Isa,
-    Level, Loss, Measured, Mode, Modes, ReasonCount, Source, Split, UserReason, VcpuSample, VcpuTime, VmId,
+    Level, Loss, Measured, Mode, Modes, ReasonCount, Split, UserReason, VcpuSample, VcpuTime, VmId,
     copy_counters,
 };
 use std::cell::RefCell;
@@ -81,7 +81,8 @@ pub struct Reader<'a> {
     pub rows: &'a Table<wire::row>,
     pub returns: &'a Table<wire::user_return>,
     pub details: &'a Table<wire::detail>,
-    pub source: Source,
+    /// The programs read KVM's own count.
+    pub kvm_counts: bool,
     pub measured: Measured,
     /// Exits by the guest's mode are counted.
     pub guest: bool,
@@ -215,7 +216,7 @@ impl Reader<'_> {
                 vm,
                 vcpu: slot.vcpu_id,
                 exits,
-                kvm_exits: (self.source == Source::Btf).then(|| self.kvm_exits(slot, exits, handling)),
+                kvm_exits: self.kvm_counts.then(|| self.kvm_exits(slot, exits, handling)),
                 time: (self.measured != Measured::Counts).then(|| self.time(slot, over, handling)),
                 reasons,
             },

@@ -3,7 +3,7 @@
 use super::read::{Reader, Reading};
 use super::table::{Table, peek};
 use super::wire;
-use exitscope_model::{Measured, Source, VmId};
+use exitscope_model::{Measured, VmId};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -21,7 +21,8 @@ pub struct Tables {
 /// Choice of what a look at the tables reads.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
-    pub source: Source,
+    /// The programs read KVM's own count.
+    pub kvm_counts: bool,
     pub measured: Measured,
     /// Exits by the guest's mode are counted.
     pub guest: bool,
@@ -72,12 +73,12 @@ impl Tables {
 
     /// Everybody who is there, with what was counted.
     pub fn look(&self, epoch: u64, view: View) -> Vec<Found> {
-        let View { source, measured, guest, full, now } = view;
+        let View { kvm_counts, measured, guest, full, now } = view;
         let reader = Reader {
             rows: &self.rows,
             returns: &self.returns,
             details: &self.details,
-            source,
+            kvm_counts,
             measured,
             guest,
             epoch,
@@ -172,6 +173,15 @@ impl Tables {
         // SAFETY: as above.
         subtract(unsafe { &raw mut (*all).held });
         owners.process.into_iter().chain(owners.user).for_each(|at| subtract(self.holdings.at(at.into())));
+    }
+
+    /// Clears the place of a VM, so that the next one there gets an id of its own.
+    pub fn clear_vm(&self, vm: u32) {
+        let info = self.vms.at(vm);
+        let turn = peek!(info, turn) + 1;
+        self.vms.clear(vm);
+        // SAFETY: the pointer is into a live mapping, and no program has the place.
+        unsafe { (&raw mut (*info).turn).write_volatile(turn) };
     }
 
     /// Clears the slot of a vCPU that ended, and all that it had. Tells `free` each place, when it is clear.

@@ -148,6 +148,8 @@ pub enum SourceChoice {
     Auto,
     /// BPF programs typed by the kernel's BTF.
     Btf,
+    /// BPF programs on the raw tracepoints of kernels before 5.16, whose KVM has no BTF.
+    Raw,
     /// BPF programs on the plain tracepoints; no BTF needed, dearer
     Tracepoint,
     /// KVM's own statistics: totals and classes, no reasons, no times.
@@ -161,6 +163,7 @@ impl From<SourceChoice> for Option<Source> {
         match choice {
             SourceChoice::Auto => None,
             SourceChoice::Btf => Some(Source::Btf),
+            SourceChoice::Raw => Some(Source::Raw),
             SourceChoice::Tracepoint => Some(Source::Tracepoint),
             SourceChoice::Kvmstat => Some(Source::KvmStat),
             SourceChoice::Kernel => Some(Source::Kernel),

@@ -48,6 +48,7 @@ impl Works {
                 "every exit with its reason and host time, checked against KVM's own count"
             }
             Source::Btf => "every exit with its reason and host time, but not where that went",
+            Source::Raw => "every exit with its reason, host time and where that went",
             Source::Tracepoint => "every exit with its reason and host time, at a higher cost for each",
             Source::Kernel => "every exit with its reason, counted by KVM itself; no times",
             Source::KvmStat => "exits in total and by KVM's classes; no reasons, no times",

@@ -17,6 +17,11 @@ pub fn exitscope() -> Command {
     Command::new(env!("CARGO_BIN_EXE_exitscope"))
 }
 
+/// Returns the source that tells most on this kernel: programs with KVM's types, or raw ones where it has none.
+pub fn best_source() -> &'static str {
+    if std::path::Path::new("/sys/kernel/btf/kvm").exists() { "btf" } else { "raw" }
+}
+
 /// Another program of this build.
 pub fn built(path: &str) -> PathBuf {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_exitscope")).with_file_name("").join(path);
@@ -180,7 +185,7 @@ pub fn wait_until_process_counts(pid: u32) {
         for name in names {
             let Ok(link) = std::fs::read_link(PathBuf::from(&folder).join(&name)) else { continue };
             let link = link.to_string_lossy();
-            if ["bpf_link", "bpf-link"].iter().any(|word| link.contains(word)) {
+            if ["bpf_link", "bpf-link", "[perf_event]"].iter().any(|word| link.contains(word)) {
                 links += 1;
             } else if ["bpf-prog", "bpf_prog"].iter().any(|word| link.contains(word)) {
                 let told = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", name.display()));

@@ -1,14 +1,15 @@
 //! Counts against what happened.
 
 use super::tool::{
-    Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_for, wait_until_counting,
+    Background, Report, Scratch, all, best_source, exitscope, guest_program, succeed, wait_for,
+    wait_until_counting,
 };
 use std::collections::BTreeSet;
 use std::process::Command;
 
 #[test]
 fn the_selftest_is_exact_with_both_kinds_of_program() {
-    for source in ["btf", "tracepoint"] {
+    for source in [best_source(), "tracepoint"] {
         let output = exitscope().args(["selftest", "--source", source]).output().unwrap();
         let text = all(&output);
         assert!(output.status.success(), "{source}: {}\n{text}", output.status);
@@ -28,7 +29,7 @@ fn the_selftest_is_exact_with_both_kinds_of_program() {
             "  with times told apart ",
         ];
         for line in told {
-            let expected = source == "btf" || line != "  with times told apart ";
+            let expected = source != "tracepoint" || line != "  with times told apart ";
             let said = text.lines().any(|said| said.starts_with(line));
             assert_eq!(said, expected, "{source}: {line:?}:\n{text}");
         }
@@ -45,7 +46,7 @@ fn both_kinds_of_program_and_perf_count_the_same() {
     };
     let mut command = Command::new("perf");
     command.args(["stat", "-a", "-x", ",", "-e", "kvm:kvm_exit", "-o"]).arg(&perf).arg("--").arg(tool);
-    stat(&mut command, "btf", &btf);
+    stat(&mut command, best_source(), &btf);
     command.arg(tool);
     stat(&mut command, "tracepoint", &plain);
     command.arg(guest_program()).args(["run", "3"]);
@@ -111,7 +112,7 @@ fn every_exit_of_a_vm_that_ended_but_its_last_has_a_time() {
 
 #[test]
 fn blocks_of_an_interval_add_up_to_the_whole() {
-    for source in ["btf", "tracepoint"] {
+    for source in [best_source(), "tracepoint"] {
         let file = Scratch::new("blocks");
         let mut command = exitscope();
         command.args(["stat", "--source", source, "-i", "50ms", "-f", "json", "-o"]).arg(&file).arg("--");
@@ -129,7 +130,7 @@ fn blocks_of_an_interval_add_up_to_the_whole() {
         let sum = |key: &str| blocks.iter().map(|block| block.number(key)).sum::<u64>();
         // Some kernels may interrupt a program on a plain tracepoint for another vCPU's, and skip that: it is told,
         // and what is missing is no more.
-        let skipped = if source == "btf" { 0 } else { sum("lost") };
+        let skipped = if source != "tracepoint" { 0 } else { sum("lost") };
         assert_eq!(sum("lost"), skipped, "{source}: {text}");
         assert!((sum("total")..=sum("total") + skipped).contains(&sum("kvm_exits")), "{source}: {text}");
         assert!((of(1)..=of(1) + skipped).contains(&done), "{source}: {said}");
@@ -247,14 +248,14 @@ fn kmsg_is_read_back_with_dmesg() {
 /// A guest state that the CPU refuses is an exit of its own, shown as what it is, by both kinds of program.
 #[test]
 fn an_entry_that_fails_is_counted_as_one() {
-    for source in ["btf", "tracepoint"] {
+    for source in [best_source(), "tracepoint"] {
         let file = Scratch::new("refused");
         let mut command = exitscope();
         command.args(["stat", "-f", "json", "--source", source, "-o"]).arg(&file).arg("--");
         let said = succeed(command.arg(guest_program()).args(["refused", "7"]));
         let guest: serde_json::Value = serde_json::from_str(&said).unwrap();
         let report = Report::parse(&file.read());
-        if source == "btf" {
+        if source != "tracepoint" {
             report.assert_proven();
             assert_eq!(report.0["total"], guest["kvm_exits"], "{}", report.0);
         }
@@ -272,7 +273,7 @@ fn an_entry_that_fails_is_counted_as_one() {
         assert_eq!((code & 0xffff_ffff, guest["reason"].as_i64()), (whole, Some(whole)), "{failed}");
         assert_eq!(failed["count"], 1, "{failed}");
         assert_eq!(row(cpuid)["count"], guest["cpuids"], "{}", report.0);
-        if source == "btf" {
+        if source != "tracepoint" {
             assert_eq!(failed["returns"], serde_json::json!({ "FAIL_ENTRY": 1 }), "{failed}");
         }
     }

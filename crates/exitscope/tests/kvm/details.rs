@@ -1,6 +1,8 @@
 //! Details of exits: counted as often as the guest made them, and all host time in one of them.
 
-use super::tool::{Background, Report, Scratch, all, exitscope, guest_program, succeed, wait_until_counting};
+use super::tool::{
+    Background, Report, Scratch, all, best_source, exitscope, guest_program, succeed, wait_until_counting,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -73,7 +75,7 @@ fn assert_times(row: &Value, whole: bool) {
 fn watched(guest: &[&str]) -> (Counts, Report) {
     let file = Scratch::new("details");
     let mut command = exitscope();
-    command.args(["stat", "-f", "json", "--source", "btf", "-o"]).arg(&file).arg("--");
+    command.args(["stat", "-f", "json", "--source", best_source(), "-o"]).arg(&file).arg("--");
     let said = succeed(command.arg(guest_program()).args(guest));
     let report = Report::parse(&file.read());
     report.assert_proven();
@@ -125,7 +127,7 @@ fn more_ports_than_there_is_room_for_are_told_as_others() {
     assert_eq!(counts.values().sum::<u64>() + other, sum);
 
     let mut command = exitscope();
-    let output = command.args(["stat", "--source", "btf", "--"]).arg(guest_program());
+    let output = command.args(["stat", "--source", best_source(), "--"]).arg(guest_program());
     let text = all(&output.args(["details", "1000", "2"]).output().unwrap());
     for words in [
         "Ports: 0x3f8 out (COM1) 68 exits, ",
@@ -143,7 +145,7 @@ fn places_are_given_back() {
     let file = Scratch::new("recycled");
     let watcher = Background::start(
         exitscope()
-            .args(["stat", "--source", "btf", "-f", "json", "-i", "50ms", "--max-rows", "900", "-o"])
+            .args(["stat", "--source", best_source(), "-f", "json", "-i", "50ms", "--max-rows", "900", "-o"])
             .arg(&file),
     );
     wait_until_counting(&watcher);
@@ -184,7 +186,7 @@ fn sums(file: &Scratch) -> (Counts, u64) {
 fn intervals_add_up_while_the_guest_runs() {
     let file = Scratch::new("moving");
     let mut command = exitscope();
-    command.args(["stat", "-f", "json", "-i", "10ms", "--source", "btf", "-o"]).arg(&file).arg("--");
+    command.args(["stat", "-f", "json", "-i", "10ms", "--source", best_source(), "-o"]).arg(&file).arg("--");
     let done = done(&succeed(command.arg(guest_program()).args(["details", "20", "60"])));
     let samples = file.read().lines().count();
     assert!(samples > 5, "{samples}");
@@ -389,7 +391,10 @@ fn assert_whole(report: &Report) {
 fn all_kinds(guest: &[&str]) -> (String, Report) {
     let file = Scratch::new("kinds");
     let mut command = exitscope();
-    command.args(["stat", "-f", "json", "--source", "btf", "--details", "all", "-o"]).arg(&file).arg("--");
+    command
+        .args(["stat", "-f", "json", "--source", best_source(), "--details", "all", "-o"])
+        .arg(&file)
+        .arg("--");
     let said = succeed(command.arg(guest_program()).args(guest));
     let report = Report::parse(&file.read());
     report.assert_proven();

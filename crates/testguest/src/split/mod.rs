@@ -137,7 +137,7 @@ pub fn run(work: Work, mut next: impl FnMut(&Spent) -> Next + Send + 'static) ->
     }
     let fd = vm.create_vcpu(0).map_err(kvm("make a vCPU"))?;
     let program = program::program(work, EACH, processor.machine(0));
-    let vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &program)?;
+    let vcpu = Vcpu::new(fd, 0, Arc::clone(&memory), &processor, &program)?.alone_in(&vm);
     if let Work::Halt { .. } = work {
         let mut sregs = vcpu.fd.get_sregs().map_err(kvm("read a vCPU's registers"))?;
         sregs.apic_base |= X2APIC;

@@ -17,6 +17,9 @@ fn source(interval: &Interval) -> &'static str {
         Source::Btf => {
             "BPF programs on KVM's exits and entries, typed by the kernel's BTF: every exit is counted, none sampled"
         }
+        Source::Raw => {
+            "BPF programs on the raw tracepoints kvm_exit and kvm_entry: every exit is counted, none sampled"
+        }
         Source::Tracepoint => {
             "BPF programs on the plain tracepoints kvm_exit and kvm_entry: every exit is counted, none sampled"
         }

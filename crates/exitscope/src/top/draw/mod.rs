@@ -322,7 +322,9 @@ fn notes(state: &State, width: usize) -> Vec<(Kind, String)> {
 fn sentences(state: &State, all: &Interval) -> Vec<(Kind, String)> {
     let first = match all.source {
         Source::KvmStat => prose::statistics_only(&state.explanation),
-        Source::Btf | Source::Tracepoint | Source::Kernel => prose::check(all, &state.explanation),
+        Source::Btf | Source::Raw | Source::Tracepoint | Source::Kernel => {
+            prose::check(all, &state.explanation)
+        }
     };
     let thinned = state.explanation.thinned.as_ref().map(prose::thinned);
     let trust =
