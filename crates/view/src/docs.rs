@@ -114,6 +114,25 @@ fn keys_are_documented() {
     docs::check_parts("json.md", &parts);
 }
 
+#[test]
+fn metrics_are_documented() {
+    let text = super::metrics::tests::whole();
+    let of = |word: &str| -> Vec<(String, String)> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(word)?.split_once(' '));
+        lines.map(|(name, rest)| (name.to_owned(), rest.to_owned())).collect()
+    };
+    let rows = of("# HELP ").into_iter().zip(of("# TYPE ")).map(|((name, help), (_, kind))| {
+        // Labels of the first series; `le` is every histogram's.
+        let suffix = if kind == "histogram" { "_count" } else { "" };
+        let first = text.lines().find_map(|line| line.strip_prefix(&format!("{name}{suffix}{{")));
+        let labels = first.and_then(|rest| rest.rsplit_once('}')).map_or("", |(labels, _)| labels);
+        let names = labels.split("\",").filter_map(|label| Some(format!("`{}`", label.split_once('=')?.0)));
+        vec![format!("`{name}`"), kind, names.collect::<Vec<_>>().join(", "), help]
+    });
+    let metrics = table(&["metric", "type", "labels", "meaning"], rows);
+    docs::check_parts("fleet.md", &[("metrics", metrics)]);
+}
+
 /// Schema of a figure's values.
 fn schema_of(figure: &Figure) -> String {
     let of = |name: &str, more: &str| {

@@ -15,6 +15,7 @@ mod json;
 pub mod kmsg;
 mod line;
 pub mod marks;
+pub mod metrics;
 pub mod names;
 pub mod phases;
 pub mod prose;

@@ -1,7 +1,9 @@
 //! The figures, from left to right. To add one, add an entry.
 
-use super::{Figure, Kind, Needs, Order, Rank, TopColumn, Value, detailed, each, nested, ns, rate, share};
-use crate::Key;
+use super::{
+    Figure, Kind, Metric, Needs, Order, Rank, TopColumn, Value, detailed, each, nested, ns, rate, share,
+};
+use crate::{Key, Measured};
 
 /// A column that stays.
 const STAYS: Option<Rank> = Some(Rank { whole: 0, split: 0 });
@@ -21,6 +23,17 @@ const fn top(rank: u8, min: usize, max: usize) -> Option<TopColumn> {
     Some(TopColumn { rank, min, max })
 }
 
+/// A metric that is this figure.
+const fn metric(name: &'static str) -> Option<Metric> {
+    Some(Metric { name, help: "", part: None, until: None })
+}
+
+/// A part of the metric of host times.
+const fn host_time(part: &'static str, until: Option<Measured>) -> Option<Metric> {
+    let help = "host time, from each exit to the vCPU's next entry, by where it went";
+    Some(Metric { name: "host_time", help, part: Some(part), until })
+}
+
 /// A figure that nothing but JSON and CSV has.
 const FIGURE: Figure = Figure {
     key: "",
@@ -36,6 +49,7 @@ const FIGURE: Figure = Figure {
     machine: true,
     top: None,
     of_details: false,
+    metric: None,
     value: |_, _| Value::Nothing,
 };
 
@@ -179,6 +193,7 @@ figures! {
         sort: Order::By("count"),
         rank: STAYS,
         of_details: true,
+        metric: Some(Metric { name: "exits", help: "VM exits", part: None, until: None }),
         value: |_, exits| Value::Count(exits.counters.count),
         ..EXITS
     };
@@ -212,6 +227,7 @@ figures! {
         needs: Needs::Breakdown,
         sort: Order::By("user-exits"),
         rank: split(8),
+        metric: metric("user_exits"),
         value: |_, exits| Value::Count(exits.counters.split.user_exits),
         ..EXITS
     };
@@ -222,6 +238,7 @@ figures! {
         needs: Needs::Nested,
         sort: Order::By("to-l1"),
         rank: ranks(1, 2),
+        metric: metric("l2_exits_to_l1"),
         value: |_, exits| nested(exits, |nested| Value::Count(nested.to_l1)),
         ..EXITS
     };
@@ -230,6 +247,7 @@ figures! {
         heading: "handled",
         help: "how many of those L1 has handled: it has entered an L2 again",
         needs: Needs::Nested,
+        metric: metric("l2_exits_handled_by_l1"),
         value: |_, exits| nested(exits, |nested| Value::Count(nested.l1_done)),
         ..EXITS
     };
@@ -241,6 +259,7 @@ figures! {
         needs: Needs::Nested,
         sort: Order::By("l1-exits"),
         rank: ranks(2, 3),
+        metric: metric("l1_exits_for_l2"),
         value: |_, exits| nested(exits, |nested| Value::Count(nested.l1_exits)),
         ..EXITS
     };
@@ -263,6 +282,7 @@ figures! {
         needs: Needs::NestedLatency,
         sort: Order::By("l1-time"),
         rank: ranks(4, 5),
+        metric: metric("l1_time_for_l2"),
         value: |_, exits| nested(exits, |nested| Value::Ns(nested.l1_ns)),
         ..TIME
     };
@@ -273,6 +293,7 @@ figures! {
         sort: Order::By("time"),
         rank: ranks(3, 14),
         of_details: true,
+        metric: host_time("all", Some(Measured::Breakdown)),
         value: |_, exits| ns(exits.time_ns()),
         ..TIME
     };
@@ -316,6 +337,7 @@ figures! {
         note: "With `user_ns`, `waiting_ns` and `halted_ns` it adds up to `time_ns`.",
         sort: Order::By("kernel"),
         rank: split(2),
+        metric: host_time("kernel", None),
         value: |_, exits| Value::Ns(exits.counters.split.kernel_ns(exits.counters.time_ns)),
         ..PART
     };
@@ -325,6 +347,7 @@ figures! {
         help: "host time in the VMM, out in user space",
         sort: Order::By("user"),
         rank: split(3),
+        metric: host_time("user", None),
         value: |_, exits| Value::Ns(exits.counters.split.user_ns),
         ..PART
     };
@@ -334,6 +357,7 @@ figures! {
         help: "host time in which the vCPU could run and had no CPU",
         sort: Order::By("waiting"),
         rank: split(4),
+        metric: host_time("waiting", None),
         value: |_, exits| Value::Ns(exits.counters.split.waiting_ns),
         ..PART
     };
@@ -343,6 +367,7 @@ figures! {
         help: "host time in which the vCPU waited for an event, polling or asleep",
         sort: Order::By("halted"),
         rank: split(5),
+        metric: host_time("halted", None),
         value: |_, exits| Value::Ns(exits.counters.split.halted_ns),
         ..PART
     };
@@ -352,6 +377,7 @@ figures! {
         help: "the part of the halted time in which it polled and kept its CPU busy",
         sort: Order::By("polled"),
         rank: split(15),
+        metric: metric("polled_time"),
         value: |_, exits| Value::Ns(exits.counters.split.polled_ns),
         ..PART
     };
@@ -474,6 +500,12 @@ figures! {
         note: "Its sum may be below `count` by the exits that have not entered again.",
         kind: Kind::Buckets,
         needs: Needs::Latency,
+        metric: Some(Metric {
+            name: "exit_duration",
+            help: "host times of the exits that have entered again",
+            part: None,
+            until: None,
+        }),
         value: |_, exits| Value::Buckets(Box::new(exits.counters.histogram.clone())),
         ..FIGURE
     };
@@ -487,6 +519,7 @@ figures! {
         kind: Kind::Returns,
         needs: Needs::Breakdown,
         rank: split(12),
+        metric: metric("user_returns"),
         value: |_, exits| Value::Returns(exits.counters.returns.clone()),
         ..FIGURE
     };

@@ -70,6 +70,19 @@ pub struct TopColumn {
     pub max: usize,
 }
 
+/// Metric of `exitscope serve` that a figure is, or is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Name without the program's before it, and without unit and type behind it: `host_time`.
+    pub name: &'static str,
+    /// Meaning of the metric; empty where it is the figure's.
+    pub help: &'static str,
+    /// Word for the figure among the parts of the metric; `None` if it is all of it.
+    pub part: Option<&'static str>,
+    /// Level of detail from which on the parts of the figure stand for it.
+    pub until: Option<Measured>,
+}
+
 /// Part of a figure in `--sort`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -110,6 +123,8 @@ pub struct Figure {
     pub top: Option<TopColumn>,
     /// True if exits of one detail have it too.
     pub of_details: bool,
+    /// Metric; `None`: it is none, because it follows from others, or tells series apart.
+    pub metric: Option<Metric>,
     value: fn(&Context, &Group) -> Value,
 }
 
