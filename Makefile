@@ -32,6 +32,9 @@
 #             that runs on any x86-64 Linux since glibc 2.28, and checksums
 # make test-packages
 #             makes them and tries them as users would: in clean roots of Debian 11, 12 and 13, by rpm, by cargo install
+# make test-serve
+#             the service with Prometheus, VictoriaMetrics and hostile clients, on loopback; installs Debian's packages of these,
+#             which starts them as services where systemd runs
 # make doc    the documentation of the code: target/doc
 # make man    the manual pages of that build: target/man/*.1
 # make install PREFIX=/usr/local
@@ -59,7 +62,7 @@ LAB_TESTS := --locked --workspace --features lab-tests
 RUN ?= run
 export SUITES
 
-.PHONY: docs build packages deb rpm dist test-packages doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm \
+.PHONY: docs build packages deb rpm dist test-packages test-serve doc man install uninstall demo experiment kernel test test-all test-kernel build-test test-host test-kvm \
 	test-first test-second test-shard known-shard list-shards bench bench-exits bench-user check fuzz clean
 
 build:
@@ -79,6 +82,10 @@ dist: packages
 test-packages: dist
 	@scripts/setup test-packages
 	@scripts/test-packages
+
+test-serve:
+	@scripts/setup test-serve
+	cargo test $(LAB_TESTS) --test serve -- --test-threads=1
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -1,9 +1,11 @@
 //! The command line. `--help`, the man pages and the completions are all made from these definitions.
 
 mod parse;
+mod serve;
 mod watch;
 
 pub use parse::{Columns, Kinds, Numbers};
+pub use serve::{HistogramChoice, Serve, ServeHttp, Web};
 pub use watch::{Choose, Counting, Watch};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -114,6 +116,17 @@ pub enum Command {
     /// Without a reason, lists them all. With `user`, says what KVM_RUN returns to the VMM with (KVM_EXIT_*). The exit status
     /// is 1 where no reason has that name or number.
     Reasons(Reasons),
+    /// Count all the time, and serve the counts to Prometheus
+    ///
+    /// Answers /metrics in OpenMetrics or Prometheus' text format, on 127.0.0.1:9839 unless told otherwise. Counts by VM and
+    /// reason, with host time and where it went; docs/fleet.md lists the metrics. One process counts, as root, and touches
+    /// no network; another one speaks HTTP, as a user without rights. Waits for KVM where it is not loaded.
+    ///
+    /// The exit status is 1 where nothing can be counted or served. It needs root.
+    Serve(Serve),
+    /// Speak HTTP for a collector that has started this process.
+    #[command(hide = true)]
+    ServeHttp(ServeHttp),
     /// Write the statistics to the kernel log (dmesg) each time N more exits have happened
     Kmsg(Kmsg),
     /// Run a guest whose exits are known, and compare them with what is counted

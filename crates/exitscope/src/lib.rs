@@ -9,6 +9,7 @@ mod command;
 pub mod doctor;
 pub mod engine;
 pub mod selftest;
+pub mod serve;
 pub mod top;
 
 use clap::Parser;

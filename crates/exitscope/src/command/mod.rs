@@ -12,6 +12,7 @@ mod recorder;
 mod report;
 mod select;
 mod selftest;
+mod serve;
 mod sql;
 mod stat;
 mod summary;
@@ -49,6 +50,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Top(args) => (top::run(&args), 1),
         Command::Advise(args) => (advise::run(&args), 1),
         Command::Reasons(args) => (reasons(&args), 1),
+        Command::Serve(args) => (serve::run(&args), 1),
+        Command::ServeHttp(args) => (serve::run_http(&args), 1),
         Command::Kmsg(args) => (kmsg::run(&args), 1),
         Command::Selftest(args) => (selftest::run(&args), 1),
         Command::Doctor => (run_doctor(), 1),

@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct Sampler {
     source: Box<dyn Collect>,
     last: Sample,
-    workers: Workers,
+    workers: Option<Workers>,
     command_lines: bool,
     filter: Filter,
 }
@@ -29,36 +29,46 @@ impl Sampler {
     pub fn start(options: &Options, events: &Events, wait: bool) -> anyhow::Result<Option<Sampler>> {
         let mut announced = false;
         loop {
-            match collect::start(options) {
-                Err(error @ Error::NoKvm) if wait => {
+            match Sampler::try_start(options)? {
+                Some(sampler) => return Ok(Some(sampler)),
+                None if !wait => return Err(Error::NoKvm.into()),
+                None => {
                     if !announced {
-                        writeln!(std::io::stderr(), "exitscope: {error}; waiting for it")?;
+                        writeln!(std::io::stderr(), "exitscope: {}; waiting for it", Error::NoKvm)?;
                         announced = true;
                     }
                     if let Event::Signal(_) = events.within(RETRY) {
                         return Ok(None);
                     }
                 }
-                started => {
-                    let sampler = Sampler::new(started?);
-                    if !options.filter.reasons.is_empty() && sampler.source() == Source::KvmStat {
-                        bail!(
-                            "--reason needs exits told apart by reason, and the source {} has KVM's classes alone; \
-                             `exitscope doctor` says what a better source needs",
-                            sampler.source().word()
-                        );
-                    }
-                    if !options.filter.details.is_empty() && !sampler.counts_details() {
-                        bail!(
-                            "--detail needs details, which the source {} does not count here; see `exitscope doctor`",
-                            sampler.source().word()
-                        );
-                    }
-                    let (command_lines, filter) = (options.command_lines, options.filter.clone());
-                    return Ok(Some(Sampler { command_lines, filter, ..sampler }));
-                }
             }
         }
+    }
+
+    /// Starts to count with the source that [`collect::start`] chooses. Returns `None` if KVM is not loaded.
+    ///
+    /// # Errors
+    /// Others of [`collect::start`], and if the source lacks what is asked for.
+    pub fn try_start(options: &Options) -> anyhow::Result<Option<Sampler>> {
+        let sampler = match collect::start(options) {
+            Err(Error::NoKvm) => return Ok(None),
+            started => Sampler::new(started?),
+        };
+        if !options.filter.reasons.is_empty() && sampler.source() == Source::KvmStat {
+            bail!(
+                "--reason needs exits told apart by reason, and the source {} has KVM's classes alone; \
+                 `exitscope doctor` says what a better source needs",
+                sampler.source().word()
+            );
+        }
+        if !options.filter.details.is_empty() && !sampler.counts_details() {
+            bail!(
+                "--detail needs details, which the source {} does not count here; see `exitscope doctor`",
+                sampler.source().word()
+            );
+        }
+        let (command_lines, filter) = (options.command_lines, options.filter.clone());
+        Ok(Some(Sampler { command_lines, filter, ..sampler }))
     }
 
     /// Takes a source that has just begun to count: every counter is zero at this moment.
@@ -73,7 +83,18 @@ impl Sampler {
             workers: Vec::new(),
             loss: Loss::default(),
         };
-        Sampler { source, last, workers: Workers::new(), command_lines: true, filter: Filter::default() }
+        Sampler {
+            source,
+            last,
+            workers: Some(Workers::new()),
+            command_lines: true,
+            filter: Filter::default(),
+        }
+    }
+
+    /// Spares itself the threads that work for VMs beside their vCPUs.
+    pub fn without_workers(self) -> Sampler {
+        Sampler { workers: None, ..self }
     }
 
     /// Reads a sample. Returns the interval since the last one, or since the start, of the exits that are asked for.
@@ -85,7 +106,9 @@ impl Sampler {
         if !self.command_lines {
             now.vms.iter_mut().for_each(|vm| vm.command = "".into());
         }
-        now.workers = self.workers.look(&now.vms, self.source.vcpu_threads());
+        if let Some(workers) = &mut self.workers {
+            now.workers = workers.look(&now.vms, self.source.vcpu_threads());
+        }
         let mut interval = Interval::between(&self.last, &now)?;
         self.filter.apply(&mut interval);
         self.last = now;

@@ -19,6 +19,7 @@ mod record;
 mod scale;
 #[path = "../common/screen.rs"]
 mod screen;
+mod serve;
 mod split;
 mod story;
 #[path = "../common/mod.rs"]
