@@ -309,7 +309,7 @@ fn without_bpf_the_statistics_remain() {
         command.arg(env!("CARGO_BIN_EXE_exitscope")).args(words).output().unwrap()
     };
     assert_says(&run(&["stat", "-d", "700ms"]), 0, &["io_exits", "reasons", "BPF"]);
-    let words = ["warning  source        btf, tracepoint refused: ", "kvmstat counts", "whole VMs"];
+    let words = ["warning  source        btf, raw, tracepoint refused: ", "kvmstat counts", "whole VMs"];
     assert_says(&run(&["doctor"]), 0, &words);
     drop(guest);
 }
