@@ -9,13 +9,16 @@ use exitscope_model::worker::{IO_THREADS, MAIN_LOOP, OTHERS};
 pub static RULES: &[Rule] = &[
     Rule {
         name: "busy-vmm",
-        source: "QEMU documentation, \"-object iothread\" (poll-max-ns), \"usb-tablet\"; Linux Documentation/scheduler/sched-stats.rst",
+        source: "QEMU documentation, \"-object iothread\" (poll-max-ns); G. Hoffmann, \
+                 https://www.kraxel.org/blog/2014/03/qemu-and-usb-tablet-cpu-consumtion/; Linux \
+                 Documentation/scheduler/sched-stats.rst, \"/proc/<pid>/schedstat\"",
         replaces: &[],
         check: vmm,
     },
     Rule {
         name: "busy-vhost-worker",
-        source: "Virtual I/O Device specification 1.2, 5.1.6.5.5 (multiqueue); drivers/vhost/vhost.c",
+        source: "Virtual I/O Device specification 1.2, 5.1.6.5.5, \"Device operation in multiqueue mode\"; M. \
+                 Christie, Linux commit c1ecd8e9 (\"vhost: allow userspace to create workers\")",
         replaces: &[],
         check: vhost,
     },

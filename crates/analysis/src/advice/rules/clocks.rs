@@ -15,13 +15,15 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "pm-timer",
-        source: "ACPI Specification 6.5, 4.8.2.1; Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+        source: "ACPI Specification 6.5, 4.8.3.3, \"Power Management Timer (PM_TMR)\"; Linux \
+                 Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
         replaces: &["user-space"],
         check: pm_timer,
     },
     Rule {
         name: "hpet",
-        source: "IA-PC HPET Specification 1.0a; Linux Documentation/virt/kvm/x86/timekeeping.rst, \"HPET\"",
+        source: "IA-PC HPET Specification 1.0a; Linux Documentation/virt/kvm/x86/timekeeping.rst, \"HPET\"; QEMU \
+                 docs/about/removed-features.rst, \"-no-hpet\"",
         replaces: &["user-space", "kicks-in-user-space"],
         check: hpet,
     },
@@ -33,19 +35,22 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "host-clock",
-        source: "Linux Documentation/virt/kvm/x86/timekeeping.rst; pvclock_gtod_notify() in arch/x86/kvm/x86.c",
+        source: "Linux Documentation/virt/kvm/x86/timekeeping.rst, \"TSC Hardware\"; pvclock_gtod_notify() in \
+                 arch/x86/kvm/x86.c",
         replaces: &[],
         check: host_clock,
     },
     Rule {
         name: "ticks-of-an-idle-guest",
-        source: "Linux Documentation/timers/no_hz.rst",
+        source: "Linux Documentation/timers/no_hz.rst, \"Omit Scheduling-Clock Ticks For Idle CPUs\"; QEMU \
+                 docs/system/i386/hyperv.rst, hv-stimer",
         replaces: &["timer-writes"],
         check: ticks,
     },
     Rule {
         name: "timer-writes",
-        source: "Intel SDM vol. 3, 11.5.4.1 (TSC-deadline mode); vmx_set_hv_timer() in arch/x86/kvm/vmx/vmx.c",
+        source: "Intel SDM vol. 3, \"TSC-Deadline Mode\"; Y. Jiang and P. Bonzini, Linux commit ce7a058a (\"support \
+                 using the vmx preemption timer for tsc deadline timer\"); Documentation/timers/no_hz.rst",
         replaces: &[],
         check: timer_writes,
     },

@@ -8,39 +8,43 @@ use exitscope_model::unit;
 pub static RULES: &[Rule] = &[
     Rule {
         name: "serial-console",
-        source: "QEMU documentation, \"Character device options\"; Linux Documentation/admin-guide/serial-console.rst; Firecracker \
-                 docs/prod-host-setup.md, \"8250 Serial Device\"",
+        source: "QEMU docs/system/i386/microvm.rst (virtconsole); Linux \
+                 Documentation/admin-guide/kernel-parameters.txt, \"quiet\"; Firecracker docs/prod-host-setup.md, \
+                 \"8250 Serial Device\"; Cloud Hypervisor docs/device_model.md",
         replaces: &["user-space"],
         check: serial,
     },
     Rule {
         name: "ide-disk",
-        source: "QEMU documentation, \"Block device options\"; OASIS Virtual I/O Device specification, 5.2",
+        source: "QEMU documentation, \"Block device options\"; Virtual I/O Device specification 1.2, 5.2, \"Block \
+                 Device\"",
         replaces: &["user-space"],
         check: ide,
     },
     Rule {
         name: "pci-configuration",
-        source: "PCI Firmware Specification 3.3, 4.1 (ECAM); QEMU documentation, \"q35\"",
+        source: "PCI Firmware Specification 3.2, 4.1.2 (MCFG); Linux Documentation/PCI/acpi-info.rst (ECAM); QEMU \
+                 docs/pcie.txt; docs/system/i386/microvm.rst",
         replaces: &["user-space"],
         check: pci,
     },
     Rule {
         name: "firmware-configuration",
-        source: "QEMU docs/specs/fw_cfg.rst, \"DMA\"",
+        source: "QEMU docs/specs/fw_cfg.rst, \"Guest-side DMA Interface\"; SeaBIOS commit 06316c9d (\"Add QEMU \
+                 fw_cfg DMA interface\")",
         replaces: &["user-space"],
         check: fw_cfg,
     },
     Rule {
         name: "kicks-in-user-space",
-        source: "Linux Documentation/virt/kvm/api.rst, KVM_IOEVENTFD; QEMU documentation, \"vhost\"; M. S. Tsirkin, commit 68c3b4d1 \
-                 (\"speed up wildcard MMIO EVENTFD\")",
+        source: "Linux Documentation/virt/kvm/api.rst, KVM_IOEVENTFD; QEMU documentation, \"-netdev tap\" (vhost), \
+                 \"-object iothread\"; M. S. Tsirkin, Linux commit 68c3b4d1 (\"speed up wildcard MMIO EVENTFD\")",
         replaces: &["user-space"],
         check: kicks,
     },
     Rule {
         name: "user-space",
-        source: "Linux Documentation/virt/kvm/api.rst, KVM_RUN",
+        source: "Linux Documentation/virt/kvm/api.rst, KVM_RUN and struct kvm_run",
         replaces: &[],
         check: user_space,
     },
@@ -109,7 +113,7 @@ fn fw_cfg(evidence: &Evidence<'_>) -> Option<Finding> {
         )
     };
     let helps = "Use a firmware that reads fw_cfg by DMA (SeaBIOS 1.9 or later, OVMF), and a machine type that offers it \
-                 (`-machine pc` or `q35` of QEMU 2.9 or later; `-fw_cfg` with `dma_enabled=on`).";
+                 (`-machine pc` or `q35` of QEMU 2.5 or later, without `-global fw_cfg_io.dma_enabled=off`).";
     if_much(evidence, about, MUCH, seen, helps)
 }
 

@@ -10,8 +10,10 @@ const HALT: &[&str] = &["HLT"];
 pub static RULES: &[Rule] = &[
     Rule {
         name: "halts-that-return-at-once",
-        source: "Linux Documentation/virt/guest-halt-polling.rst; Documentation/virt/kvm/halt-polling.rst; \
-                 https://github.com/firecracker-microvm/firecracker/issues/3043; https://github.com/libkrun/libkrun/pull/28",
+        source: "Linux Documentation/virt/guest-halt-polling.rst; Documentation/virt/kvm/halt-polling.rst; QEMU \
+                 documentation, \"-overcommit\" (cpu-pm); \
+                 https://github.com/firecracker-microvm/firecracker/issues/3043; \
+                 https://github.com/libkrun/libkrun/pull/28",
         replaces: &["halt-polling", "timer-writes"],
         check: at_once,
     },

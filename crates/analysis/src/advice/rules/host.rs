@@ -6,7 +6,7 @@ use exitscope_model::unit;
 /// Rules about the host.
 pub static RULES: &[Rule] = &[Rule {
     name: "flush-at-each-entry",
-    source: "Linux Documentation/admin-guide/hw-vuln/l1tf.rst, \"Mitigation control for KVM\"",
+    source: "Linux Documentation/admin-guide/hw-vuln/l1tf.rst, \"Mitigation control for KVM - module parameter\"",
     replaces: &[],
     check: flush,
 }];

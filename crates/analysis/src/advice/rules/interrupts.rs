@@ -7,20 +7,25 @@ use crate::advice::{Evidence, Finding, Rule, Sum};
 pub static RULES: &[Rule] = &[
     Rule {
         name: "apic-virtualization-off",
-        source: "Intel SDM vol. 3, chapter 30 (APIC virtualization); AMD APM vol. 2, 15.29 (AVIC); QEMU \
+        source: "Intel SDM vol. 3, \"APIC Virtualization and Virtual Interrupts\"; AMD APM vol. 2, 15.29 (AVIC); \
+                 Linux Documentation/virt/kvm/x86/running-nested-guests.rst (enable_apicv); QEMU \
                  docs/system/i386/hyperv.rst, hv-avic",
         replaces: &["eoi-storm", "icr-storm"],
         check: virtualization_off,
     },
     Rule {
         name: "icr-storm",
-        source: "Intel SDM vol. 3, 11.6.1 (ICR); Linux Documentation/virt/kvm/x86/cpuid.rst, KVM_FEATURE_PV_SEND_IPI",
+        source: "Intel SDM vol. 3, \"Interrupt Command Register (ICR)\"; AMD APM vol. 2, 15.29 (AVIC); Linux \
+                 Documentation/virt/kvm/x86/cpuid.rst, KVM_FEATURE_PV_SEND_IPI; QEMU docs/system/i386/kvm-pv.rst; W. \
+                 Li, Linux commit aaffcfd1 (\"Implement PV IPIs in linux guest\"); Linux commit d588bb9b (\"enable IPI \
+                 virtualization\")",
         replaces: &[],
         check: icr,
     },
     Rule {
         name: "eoi-storm",
-        source: "Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN; Intel SDM vol. 3, 11.8.5",
+        source: "Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN; Intel SDM vol. 3, \"Signaling Interrupt \
+                 Servicing Completion\"; QEMU docs/system/i386/kvm-pv.rst, kvm-pv-eoi",
         replaces: &[],
         check: eoi,
     },

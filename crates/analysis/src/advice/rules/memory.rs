@@ -8,20 +8,24 @@ use exitscope_model::{Memory, unit};
 pub static RULES: &[Rule] = &[
     Rule {
         name: "shadow-paging",
-        source: "Intel SDM vol. 3, 29.3 (EPT); AMD APM vol. 2, 15.25 (nested paging); Linux Documentation/virt/kvm/x86/mmu.rst",
+        source: "Intel SDM vol. 3, \"The Extended Page Table Mechanism (EPT)\"; AMD APM vol. 2, 15.25 (nested \
+                 paging); Linux Documentation/virt/kvm/x86/mmu.rst; Documentation/admin-guide/kernel-parameters.txt, \
+                 kvm-intel.ept and kvm-amd.npt",
         replaces: &[],
         check: shadow,
     },
     Rule {
         name: "dirty-logging",
-        source: "Linux Documentation/virt/kvm/api.rst, KVM_GET_DIRTY_LOG; Intel SDM vol. 3, 29.3.6 (PML)",
+        source: "Linux Documentation/virt/kvm/api.rst, KVM_GET_DIRTY_LOG; Documentation/virt/kvm/x86/mmu.rst, \
+                 \"Reaction to events\"; Intel SDM vol. 3, \"Page-Modification Logging\"; QEMU QMP reference, \
+                 MigrationCapability",
         replaces: &["page-faults", "split-huge-pages", "ballooning"],
         check: dirty_logging,
     },
     Rule {
         name: "ballooning",
-        source: "Virtual I/O Device specification 1.2, 5.5 (memory balloon); Linux Documentation/mm/free_page_reporting.rst; \
-                 Firecracker docs/ballooning.md (MADV_DONTNEED)",
+        source: "Virtual I/O Device specification 1.2, 5.5, \"Traditional Memory Balloon Device\"; Linux \
+                 Documentation/mm/free_page_reporting.rst; Firecracker docs/ballooning.md (MADV_DONTNEED)",
         replaces: &["page-faults"],
         check: ballooning,
     },
@@ -34,7 +38,8 @@ pub static RULES: &[Rule] = &[
     Rule {
         name: "page-faults",
         source: "Linux Documentation/virt/kvm/x86/mmu.rst; Documentation/admin-guide/mm/transhuge.rst; \
-                 Documentation/admin-guide/mm/ksm.rst",
+                 Documentation/admin-guide/mm/ksm.rst; QEMU documentation, \"-machine\" (mem-merge), \"-overcommit\" \
+                 (mem-lock)",
         replaces: &[],
         check: page_faults,
     },

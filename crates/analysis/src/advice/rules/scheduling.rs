@@ -10,26 +10,30 @@ const PAUSE: &[&str] = &["PAUSE_INSTRUCTION", "PAUSE"];
 pub static RULES: &[Rule] = &[
     Rule {
         name: "pause-and-overcommit",
-        source: "Linux kvm_vcpu_on_spin() in virt/kvm/kvm_main.c; Intel SDM vol. 3, 26.1.3 (PAUSE-loop exiting); R. van Riel, \
-                 directed yield, https://lwn.net/Articles/419755/",
+        source: "Linux kvm_vcpu_on_spin() in virt/kvm/kvm_main.c; Intel SDM vol. 3, \"Controls for PAUSE-Loop \
+                 Exiting\"; QEMU docs/system/i386/kvm-pv.rst, kvm-pv-unhalt; R. van Riel, directed yield, \
+                 https://lwn.net/Articles/419755/",
         replaces: &["waiting-for-a-cpu", "pause"],
         check: overcommit,
     },
     Rule {
         name: "pause",
-        source: "Intel SDM vol. 3, 26.1.3 (PAUSE-loop exiting); AMD APM vol. 2, 15.14.4 (pause filter)",
+        source: "Intel SDM vol. 3, \"Controls for PAUSE-Loop Exiting\"; AMD APM vol. 2, 15.14.4, \"Pause Intercept \
+                 Filtering\"; Linux Documentation/virt/kvm/api.rst, KVM_CAP_X86_DISABLE_EXITS; QEMU documentation, \
+                 \"-overcommit\" (cpu-pm)",
         replaces: &[],
         check: pause,
     },
     Rule {
         name: "waiting-for-a-cpu",
-        source: "Linux Documentation/scheduler/sched-stats.rst, run delay",
+        source: "Linux Documentation/scheduler/sched-stats.rst, \"/proc/<pid>/schedstat\"",
         replaces: &[],
         check: waiting,
     },
     Rule {
         name: "one-busy-vcpu",
-        source: "virtio specification 1.2, 5.1.6.5.5 (multiqueue); Linux Documentation/core-api/irq/irq-affinity.rst",
+        source: "Virtual I/O Device specification 1.2, 5.1.6.5.5, \"Device operation in multiqueue mode\"; Linux \
+                 Documentation/core-api/irq/irq-affinity.rst",
         replaces: &[],
         check: one_vcpu,
     },
