@@ -31,7 +31,7 @@ const fn room(places: u64) -> u64 {
 
 /// Tolerated difference of the memory. What a VM leaves behind, if it does, is some 5 KB (two vCPUs with six rows of
 /// 430 bytes each), and 130 VMs come and go between the two looks.
-const MEMORY_KB: u64 = 256;
+const MEMORY_KB: u64 = 1_536;
 
 // Of SVM (APM vol. 2, appendix C).
 const INVD: &str = "118";
