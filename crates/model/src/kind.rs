@@ -84,6 +84,25 @@ pub struct KindInfo {
     key_from: fn(&str) -> Option<u64>,
 }
 
+/// Base of the kinds whose keys are numbers of 32 bits without a direction.
+const NUMBER: KindInfo = KindInfo {
+    kind: DetailKind::Pmc,
+    word: "",
+    singular: "",
+    plural: "",
+    help: "",
+    directions: None,
+    flags: &[],
+    unnamed: 0,
+    block: 1,
+    named: u64::MAX,
+    max_key: 0xffff_ffff,
+    json_key: None,
+    by_default: false,
+    key_text: hex,
+    key_from: number,
+};
+
 /// Every kind, by number.
 pub const KINDS: &[KindInfo] = &[
     KindInfo {
@@ -287,16 +306,7 @@ pub const KINDS: &[KindInfo] = &[
         singular: "performance counter",
         plural: "Performance counters",
         help: "performance counter of RDPMC",
-        directions: None,
-        flags: &[],
-        unnamed: 0,
-        block: 1,
-        named: u64::MAX,
-        max_key: 0xffff_ffff,
-        json_key: None,
-        by_default: false,
-        key_text: hex,
-        key_from: number,
+        ..NUMBER
     },
     KindInfo {
         kind: DetailKind::Task,
@@ -304,16 +314,9 @@ pub const KINDS: &[KindInfo] = &[
         singular: "task",
         plural: "Tasks",
         help: "selector of the task that is switched to",
-        directions: None,
-        flags: &[],
-        unnamed: 0,
-        block: 1,
-        named: u64::MAX,
         max_key: 0xffff,
-        json_key: None,
         by_default: true,
-        key_text: hex,
-        key_from: number,
+        ..NUMBER
     },
     KindInfo {
         kind: DetailKind::Xcr,
@@ -321,16 +324,9 @@ pub const KINDS: &[KindInfo] = &[
         singular: "extended control register",
         plural: "Extended control registers",
         help: "extended control register of XSETBV",
-        directions: None,
-        flags: &[],
-        unnamed: 0,
-        block: 1,
-        named: u64::MAX,
-        max_key: 0xffff_ffff,
-        json_key: None,
-        by_default: false,
         key_text: |key| format!("xcr{key}"),
         key_from: |text| number(text.strip_prefix("xcr").unwrap_or(text)),
+        ..NUMBER
     },
     KindInfo {
         kind: DetailKind::Mwait,
@@ -338,16 +334,7 @@ pub const KINDS: &[KindInfo] = &[
         singular: "MWAIT hint",
         plural: "MWAIT hints",
         help: "hint of MWAIT: the state in which the processor is to wait",
-        directions: None,
-        flags: &[],
-        unnamed: 0,
-        block: 1,
-        named: u64::MAX,
-        max_key: 0xffff_ffff,
-        json_key: None,
-        by_default: false,
-        key_text: hex,
-        key_from: number,
+        ..NUMBER
     },
 ];
 

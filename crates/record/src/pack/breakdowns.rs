@@ -2,7 +2,7 @@
 
 use super::column::{Decoder, Encoder, from_zigzag};
 use super::content::{BreakdownRow, Content, ExitRow, Kind, Of};
-use super::place::{Place, apart, from_apart, read_columns, read_places, runs, write_columns, write_places};
+use super::place::{Place, apart, from_apart, read_columns, read_places, runs, write_by_place};
 use exitscope_model::DetailCounters;
 
 /// Columns of a breakdown.
@@ -111,10 +111,7 @@ pub fn write_breakdowns(encoder: &mut Encoder, contents: &[Content], of: Of<'_>)
             all.push(((row.breakdown, row.vcpu, at), expecting.columns(&row.counters, is_last)));
         });
     }
-    all.sort_unstable_by_key(|(place, _)| *place);
-    let (places, columns): (Vec<Place>, Vec<_>) = all.into_iter().unzip();
-    let runs = write_places(encoder, &places);
-    write_columns(encoder, &columns, &runs, |columns| *columns);
+    write_by_place(encoder, all);
 }
 
 /// Reads the breakdowns of some intervals, whose rows were read.

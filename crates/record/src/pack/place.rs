@@ -102,6 +102,14 @@ pub fn write_columns<T, const N: usize>(
     all.iter().for_each(|column| encoder.column(column, runs));
 }
 
+/// Writes the columns of rows and their places, in the order of these.
+pub fn write_by_place<const N: usize>(encoder: &mut Encoder, mut all: Vec<(Place, [u64; N])>) {
+    all.sort_unstable_by_key(|(place, _)| *place);
+    let (places, columns): (Vec<Place>, Vec<_>) = all.into_iter().unzip();
+    let runs = write_places(encoder, &places);
+    write_columns(encoder, &columns, &runs, |columns| *columns);
+}
+
 /// Reads as many columns.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use super::column::{Decoder, Encoder};
 use super::content::{Content, ExitRow, SpanRow};
-use super::place::{Place, apart, from_apart, read_columns, read_places, runs, write_columns, write_places};
+use super::place::{Place, apart, from_apart, read_columns, read_places, runs, write_by_place};
 use exitscope_model::{Split, VcpuTime};
 
 /// Columns of a vCPU.
@@ -97,10 +97,7 @@ pub fn write_spans(encoder: &mut Encoder, contents: &[Content]) {
             all.push(((0, row.vcpu, at), span_columns(row, told, content.length_ns)));
         }
     }
-    all.sort_unstable_by_key(|(place, _)| *place);
-    let (places, columns): (Vec<Place>, Vec<_>) = all.into_iter().unzip();
-    let runs = write_places(encoder, &places);
-    write_columns(encoder, &columns, &runs, |columns| *columns);
+    write_by_place(encoder, all);
 }
 
 /// Reads the vCPUs of some intervals, whose rows were read.

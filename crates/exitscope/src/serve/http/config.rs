@@ -43,8 +43,8 @@ struct Tls {
 #[serde(deny_unknown_fields)]
 struct Http {
     /// Accepted and without effect: HTTP/1.1 is spoken.
-    #[allow(dead_code)]
-    http2: Option<bool>,
+    #[serde(rename = "http2")]
+    _http2: Option<bool>,
 }
 
 impl Config {
