@@ -7,6 +7,7 @@
 #include "compat.bpf.h"
 #include "split.bpf.h"
 #include "details.bpf.h"
+#include "follow.bpf.h"
 #include "hooks.bpf.h"
 #include "marks.bpf.h"
 #include "modes.bpf.h"
@@ -209,28 +210,5 @@ int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
 	slot->plain_key = 0;
 	/* Where times are not measured, KVM's count was read at the last exit, and says no more now. */
 	end_vcpu(slot, vcpu->stat.exits, slot->first_ns != 0);
-	return 0;
-}
-
-/*
- * The processes that a selected process starts are selected too ... Here with the run queue locked, and below in a
- * softirq: a newer kernel preempts the programs on sched_process_fork and sched_process_exit, and skips them where
- * another process gets there meanwhile on that CPU.
- */
-SEC("tp_btf/sched_wakeup_new")
-int BPF_PROG(on_fork, struct task_struct *child)
-{
-	follow(bpf_get_current_pid_tgid() >> 32, BPF_CORE_READ(child, tgid));
-	return 0;
-}
-
-/* ... until they have ended and were waited for. */
-SEC("tp_btf/sched_process_free")
-int BPF_PROG(on_leave, struct task_struct *task)
-{
-	u32 pid = BPF_CORE_READ(task, tgid);
-
-	if (BPF_CORE_READ(task, pid) == pid)
-		bpf_map_delete_elem(&selected, &pid);
 	return 0;
 }

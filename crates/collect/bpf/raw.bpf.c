@@ -16,6 +16,7 @@
 #include "compat.bpf.h"
 #include "split.bpf.h"
 #include "details.bpf.h"
+#include "follow.bpf.h"
 #include "hooks.bpf.h"
 #include "stats.bpf.h"
 
@@ -152,24 +153,6 @@ int ON_VCPU(on_destroy, struct kvm_vcpu *vcpu)
 	bpf_map_delete_elem(&vm_by_key, &vm);
 	forget_task(slot);
 	end_vcpu(slot, kvm_exits(key), control.exits_at && slot->first_ns);
-	return 0;
-}
-
-/* The processes that a selected process starts are selected too, until they have ended. As in exits.bpf.c. */
-SEC("raw_tp/sched_wakeup_new")
-int BPF_PROG(on_fork, struct task_struct *child)
-{
-	follow(bpf_get_current_pid_tgid() >> 32, BPF_CORE_READ(child, tgid));
-	return 0;
-}
-
-SEC("raw_tp/sched_process_free")
-int BPF_PROG(on_leave, struct task_struct *task)
-{
-	u32 pid = BPF_CORE_READ(task, tgid);
-
-	if (BPF_CORE_READ(task, pid) == pid)
-		bpf_map_delete_elem(&selected, &pid);
 	return 0;
 }
 
