@@ -217,21 +217,15 @@ impl Loaded {
                 "marks" => sizes.marks,
                 _ => 0,
             };
-            let table = name.rsplit('.').next().unwrap_or_default();
-            let entries = match table {
-                "rows" if older => table_len(sizes.rows),
-                "vcpus" if older => table_len(sizes.vcpus),
-                "returns" if older => table_len(sizes.returns),
-                "details" if older => table_len(sizes.details),
-                _ => entries,
+            // Of tables that are global data the size of the value says how many there are, of arrays the number of elements.
+            let (len, bytes) = match name.rsplit('.').next().unwrap_or_default() {
+                "rows" => (sizes.rows, bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS)),
+                "vcpus" => (sizes.vcpus, bytes::<wire::vcpu_slot>(sizes.vcpus, 0)),
+                "returns" => (sizes.returns, bytes::<wire::user_return>(sizes.returns, 0)),
+                "details" => (sizes.details, bytes::<wire::detail>(sizes.details, 0)),
+                _ => (0, 0),
             };
-            let bytes = match table {
-                "rows" => bytes::<wire::row>(sizes.rows, wire::SLACK_ROWS),
-                "vcpus" => bytes::<wire::vcpu_slot>(sizes.vcpus, 0),
-                "returns" => bytes::<wire::user_return>(sizes.returns, 0),
-                "details" => bytes::<wire::detail>(sizes.details, 0),
-                _ => 0,
-            };
+            let entries = if older && len != 0 { table_len(len) } else { entries };
             if entries != 0 {
                 map.set_max_entries(entries).map_err(at("sizing the BPF tables"))?;
             } else if bytes != 0 {
