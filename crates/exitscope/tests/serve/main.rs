@@ -6,6 +6,7 @@ mod prometheus;
 #[path = "../common/mod.rs"]
 mod tool;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -190,6 +191,21 @@ fn tls_and_passwords() {
     // Nobody trusts the certificate by itself.
     let untrusted = Command::new("curl").args(["--silent", &url]).status().unwrap();
     assert_eq!(untrusted.code(), Some(60));
+}
+
+#[test]
+fn a_busy_cpu_disturbs_no_start() {
+    // Threads of the service that have not begun when it gives up its rights would end it. What this thread starts shares
+    // its one CPU.
+    let mut one = CpuSet::new();
+    let own = sched_getaffinity(None).unwrap();
+    one.set((0..CpuSet::MAX_CPU).find(|cpu| own.is_set(*cpu)).unwrap());
+    sched_setaffinity(None, &one).unwrap();
+    let _busy = [(); 2].map(|()| Background::start(Command::new("sh").args(["-c", "while :; do :; done"])));
+    for _ in 0..20 {
+        let service = Service::start(1, &[]);
+        assert_eq!(sum(&curl(&[&service.url("/metrics")]), "exitscope_vms"), 1.0);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -63,14 +63,15 @@ impl Shared {
 pub struct Desk(Arc<Shared>);
 
 impl Desk {
-    /// Asks the collector over `channel`, in a thread, which ends the process with the channel.
+    /// Asks the collector over `channel`, in a thread, which waits for `started` first and ends the process with the channel.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn open(channel: UnixStream) -> io::Result<(Desk, JoinHandle<()>)> {
+    pub fn open(channel: UnixStream, started: Arc<Barrier>) -> io::Result<(Desk, JoinHandle<()>)> {
         let shared = Arc::new(Shared::default());
         let own = shared.clone();
         let work = move || {
+            started.wait();
             let ended = ask(&own, channel);
             if let Some(error) = &ended {
                 let what = "the collector ended, and with it the process that speaks HTTP";
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn scrapes_that_overlap_share_one_reading() {
         let (own, mut collector) = UnixStream::pair().unwrap();
-        let (desk, _) = Desk::open(own).unwrap();
+        let (desk, _) = Desk::open(own, Arc::new(Barrier::new(1))).unwrap();
         let desk = Arc::new(desk);
         let scrape = |format| {
             let desk = desk.clone();

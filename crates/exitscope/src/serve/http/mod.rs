@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 /// Address that is listened on unless another is asked for.
@@ -70,18 +70,24 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return attack(victim);
     }
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let (desk, desk_thread) = Desk::open(channel.try_clone()?)?;
-    let pool = Pool::start(Arc::new(desk), config.tls, Auth::new(config.users))?;
+    // A thread's begin takes system calls that are not allowed later on: without them the C library ends the process, or
+    // Rust's the thread.
+    let started = Arc::new(Barrier::new(pool::THREADS + listeners.len() + 2));
+    let (desk, desk_thread) = Desk::open(channel.try_clone()?, started.clone())?;
+    let pool = Pool::start(Arc::new(desk), config.tls, Auth::new(config.users), &started)?;
     let mut threads = vec![desk_thread];
     let mut addresses = Vec::new();
     for listener in listeners {
         let address = listener.local_addr().context("a socket of systemd's is none of TCP")?;
         addresses.push(format!("{scheme}://{address}/metrics"));
-        let pool = pool.clone();
-        let accept = move || pool.accept(&listener);
+        let (pool, started) = (pool.clone(), started.clone());
+        let accept = move || {
+            started.wait();
+            pool.accept(&listener);
+        };
         threads.push(thread::Builder::new().name("accept".into()).spawn(accept)?);
     }
-    pool.wait_until_started();
+    started.wait();
     confine::http()?;
     (&channel).write_all(&[channel::READY]).context("the collector ended")?;
     for address in addresses {

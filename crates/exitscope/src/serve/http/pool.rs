@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Threads, and so connections that are served at a time.
-const THREADS: usize = 64;
+pub const THREADS: usize = 64;
 
 /// Bytes of a thread's stack, of which those that are used take memory. Packing takes the most.
 const STACK: usize = 1 << 20;
@@ -42,7 +42,6 @@ struct Shared {
     state: Mutex<State>,
     came: Condvar,
     service: Service,
-    started: Barrier,
 }
 
 /// The threads.
@@ -50,29 +49,27 @@ struct Shared {
 pub struct Pool(Arc<Shared>);
 
 impl Pool {
-    /// Starts them.
+    /// Starts them. Each waits for `started`.
     ///
     /// # Errors
     /// If one cannot be started.
-    pub fn start(desk: Arc<Desk>, tls: Option<Arc<ServerConfig>>, auth: Auth) -> io::Result<Pool> {
+    pub fn start(
+        desk: Arc<Desk>,
+        tls: Option<Arc<ServerConfig>>,
+        auth: Auth,
+        started: &Arc<Barrier>,
+    ) -> io::Result<Pool> {
         let service = Service { desk, tls, auth, written: AtomicUsize::new(0) };
-        let shared = Shared {
-            state: Mutex::default(),
-            came: Condvar::new(),
-            service,
-            started: Barrier::new(THREADS + 1),
-        };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared { state: Mutex::default(), came: Condvar::new(), service });
         for _ in 0..THREADS {
-            let shared = shared.clone();
-            thread::Builder::new().name("serve".into()).stack_size(STACK).spawn(move || shared.work())?;
+            let (shared, started) = (shared.clone(), started.clone());
+            let work = move || {
+                started.wait();
+                shared.work();
+            };
+            thread::Builder::new().name("serve".into()).stack_size(STACK).spawn(work)?;
         }
         Ok(Pool(shared))
-    }
-
-    /// Waits until each has begun. Later on no thread calls the kernel for more than connections.
-    pub fn wait_until_started(&self) {
-        self.0.started.wait();
     }
 
     /// Takes connections, for ever.
@@ -110,7 +107,6 @@ impl Shared {
     }
 
     fn work(&self) {
-        self.started.wait();
         loop {
             let mut state = self.lock();
             let stream = loop {
