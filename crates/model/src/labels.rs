@@ -65,11 +65,13 @@ pub struct Labels {
     pub pod_uid: Option<String>,
     /// The id of the container in which it runs.
     pub container: Option<String>,
+    /// The path of its process' control group, as `/proc/PID/cgroup` has it.
+    pub cgroup: Option<String>,
 }
 
 impl Labels {
     /// Each label with its key, as JSON and recordings have them.
-    pub fn pairs(&self) -> [(&'static str, Option<&str>); 7] {
+    pub fn pairs(&self) -> [(&'static str, Option<&str>); 8] {
         [
             ("uuid", self.uuid.as_deref()),
             ("domain", self.domain.as_deref()),
@@ -78,6 +80,7 @@ impl Labels {
             ("pod", self.pod.as_deref()),
             ("pod_uid", self.pod_uid.as_deref()),
             ("container", self.container.as_deref()),
+            ("cgroup", self.cgroup.as_deref()),
         ]
     }
 
@@ -91,6 +94,7 @@ impl Labels {
             "pod" => &mut self.pod,
             "pod_uid" => &mut self.pod_uid,
             "container" => &mut self.container,
+            "cgroup" => &mut self.cgroup,
             _ => return false,
         };
         *label = Some(value);

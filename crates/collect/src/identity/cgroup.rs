@@ -17,6 +17,8 @@ pub struct Group {
     pub pod: Option<String>,
     /// The id of the container.
     pub container: Option<String>,
+    /// The path, where it is not the root.
+    pub path: Option<String>,
 }
 
 /// Units whose instance is no VM's name.
@@ -34,11 +36,12 @@ pub fn read(text: &str) -> Group {
         })
         .collect();
     paths.sort_by_key(|(old, _)| *old);
-    paths
-        .into_iter()
-        .map(|(_, path)| of_path(path))
-        .find(|group| *group != Group::default())
-        .unwrap_or_default()
+    let told = paths.iter().map(|(_, path)| (*path, of_path(path)));
+    let told = told.clone().find(|(_, group)| *group != Group::default()).or_else(|| {
+        let below_root = |(path, _): &(&str, Group)| !path.is_empty() && *path != "/";
+        told.clone().find(below_root)
+    });
+    told.map_or_else(Group::default, |(path, group)| Group { path: Some(path.to_owned()), ..group })
 }
 
 /// Reads one path.
@@ -289,6 +292,11 @@ mod tests {
         let text =
             format!("12:pids:/user.slice\n11:memory:/kubepods/pod{UID}/{ID}\n1:name=systemd:/x\n0::/\n");
         assert_eq!(read(&text).pod.as_deref(), Some(UID));
+        assert_eq!(read(&text).path, Some(format!("/kubepods/pod{UID}/{ID}")));
+        // Where none tells anything, that of version 2 counts, or the first that is not the root.
+        assert_eq!(read("2:cpu:/a\n0::/b\n").path.as_deref(), Some("/b"));
+        assert_eq!(read("3:pids:/\n2:cpu:/a\n0::/\n").path.as_deref(), Some("/a"));
+        assert_eq!(read("0::/\n"), Group::default());
         assert_eq!(read("garbage\n:\n::\n"), Group::default());
     }
 

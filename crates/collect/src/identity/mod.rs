@@ -299,6 +299,7 @@ fn labels(
         pod: None,
         pod_uid: group.pod.as_deref().and_then(|uid| text(uid.into())),
         container: of_path("container").or_else(|| group.container.as_deref().and_then(|id| text(id.into()))),
+        cgroup: group.path.as_deref().and_then(|path| text(path.into())),
     };
     let known = labels.pod_uid.as_ref().zip(logs).and_then(|(uid, logs)| pods::name_of(logs, uid));
     if let Some((namespace, pod)) = known {

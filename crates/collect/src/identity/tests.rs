@@ -601,7 +601,12 @@ fn witnesses_in_their_order() {
         assert_eq!((found.name.as_str(), found.labels.witness), (name, witness), "{line:?} {cgroup}");
     }
     let found = judged(b"qemu-kvm\0-name\0prod_web", "/x", "/", &pod);
-    assert_eq!(told(&found.labels), format!("domain=prod_web namespace=prod pod_uid={UUID} container={ID}"));
+    assert_eq!(
+        told(&found.labels),
+        format!(
+            "domain=prod_web namespace=prod pod_uid={UUID} container={ID} cgroup=/kubepods/pod{UUID}/{ID}"
+        )
+    );
 }
 
 #[test]

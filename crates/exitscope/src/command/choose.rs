@@ -80,7 +80,8 @@ fn known_as(name: &str, labels: &Labels) -> impl Iterator<Item = String> {
         labels
             .pairs()
             .into_iter()
-            .filter(|(key, _)| *key != "namespace")
+            // Neither is one VM's alone.
+            .filter(|(key, _)| !["namespace", "cgroup"].contains(key))
             .filter_map(|(_, text)| text.map(str::to_owned)),
     );
     if let Some(namespace) = &labels.namespace {
