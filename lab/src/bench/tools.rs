@@ -32,6 +32,12 @@ const KINDS: &[Entry] = &[
     ("pair", "exitscope, two programs an exit", "exitscope stat --source btf --probes pair", OURS),
     ("no-split", "exitscope, without telling times apart", "exitscope stat --source btf --no-split", OURS),
     ("no-time", "exitscope, counting only", "exitscope stat --source btf --no-time", OURS),
+    (
+        "twice",
+        "exitscope beside the service",
+        "sh -c 'exitscope serve --collect.textfile /run & exec exitscope stat --source btf --probes one'",
+        OURS,
+    ),
     ("tracepoint", "exitscope on the plain tracepoints", "exitscope stat --source tracepoint", OURS),
     ("kernel", "KVM's own counters, switched on", "lab bench-counters", LAB),
     ("floor", "two empty BPF programs: the floor", "lab bench-floor", LAB),
