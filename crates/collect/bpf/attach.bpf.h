@@ -7,7 +7,7 @@
 #define EXITSCOPE_ATTACH_BPF_H
 
 #include "compat.bpf.h"
-#include <bpf/bpf_tracing.h>
+#include "twice.bpf.h"
 
 #ifdef WITHOUT_KVM_TYPES
 

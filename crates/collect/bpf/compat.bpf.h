@@ -119,6 +119,7 @@ struct svm_nested_state {
 struct vcpu_svm {
 	struct kvm_vcpu vcpu;
 	struct vmcb *vmcb;
+	struct kvm_vmcb_info vmcb01;
 	struct svm_nested_state nested;
 };
 
@@ -284,10 +285,11 @@ static __always_inline s64 svm_kept_code(const struct vcpu_slot *slot)
 	return load_u64((void *)slot->kept_code_at);
 }
 
-/* Where nothing tells that a vCPU changes its VMCB. */
-static __always_inline s64 svm_moving_code(const struct vcpu_slot *slot)
+/* The exit code of L1 or L2, whichever a vCPU runs now: each VMCB keeps its own until its guest exits again. */
+static __always_inline s64 svm_code_of(u64 vcpu, int l2)
 {
-	return svm_code(slot->code_at);
+	return svm_code(vcpu + (l2 ? bpf_core_field_offset(struct vcpu_svm, nested.vmcb02.ptr) :
+				     bpf_core_field_offset(struct vcpu_svm, vmcb01.ptr)));
 }
 
 /*

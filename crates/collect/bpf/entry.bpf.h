@@ -118,8 +118,8 @@ int BPF_PROG(on_exit_noted, struct kvm_vcpu *vcpu)
 
 /*
  * Where an exit that may be under way has to be noted. A thread leaves its CPU, for another thread, or asleep in the kernel,
- * or goes out to user space. KVM is about to overwrite the exit's moment: with that of its clock for the guest, or with a TSC
- * that was written. And, of SVM, it is about to overwrite the reason, or to change the VMCB that has it.
+ * or goes out to user space; or KVM is about to overwrite the exit's moment: with that of its clock for the guest, or with a
+ * TSC that was written.
  */
 #define NOTE_AT(name, function)                                                                      \
 	SEC("?fentry/" #function) int BPF_PROG(name, struct kvm_vcpu *vcpu)                          \
@@ -131,13 +131,24 @@ int BPF_PROG(on_exit_noted, struct kvm_vcpu *vcpu)
 NOTE_AT(note_put, kvm_arch_vcpu_put)
 NOTE_AT(note_guest_time, kvm_guest_time_update)
 NOTE_AT(note_tsc_write, __kvm_synchronize_tsc)
-NOTE_AT(note_shutdown, shutdown_interception)
-NOTE_AT(note_vmgexit, sev_handle_vmgexit)
-NOTE_AT(note_events, svm_check_nested_events)
-NOTE_AT(note_triple_fault, nested_svm_triple_fault)
-NOTE_AT(note_nested_fault, nested_svm_inject_npf_exit)
-NOTE_AT(note_intercept, svm_check_intercept)
-NOTE_AT(note_flush, svm_hv_inject_synthetic_vmexit_post_tlb_flush)
+
+/*
+ * The same where KVM of SVM is about to overwrite the reason. By kprobes, which cost more, because these functions are called
+ * again and again for a guest that nests, and a kernel that preempts itself skips the other programs: see twice.bpf.h.
+ */
+#define NOTE_REASON_AT(name, function)                                                               \
+	SEC("?kprobe/" #function) int name(struct pt_regs *ctx)                                      \
+	{                                                                                            \
+		return note_unseen(slot_of((void *)ctx->di));                                        \
+	}
+
+NOTE_REASON_AT(note_shutdown, shutdown_interception)
+NOTE_REASON_AT(note_vmgexit, sev_handle_vmgexit)
+NOTE_REASON_AT(note_events, svm_check_nested_events)
+NOTE_REASON_AT(note_triple_fault, nested_svm_triple_fault)
+NOTE_REASON_AT(note_nested_fault, nested_svm_inject_npf_exit)
+NOTE_REASON_AT(note_intercept, svm_check_intercept)
+NOTE_REASON_AT(note_flush, svm_hv_inject_synthetic_vmexit_post_tlb_flush)
 
 /* A thread that runs a vCPU leaves its CPU: the vCPU's preempt notifier, in virt/kvm/kvm_main.c. */
 SEC("?fentry/kvm_sched_out")

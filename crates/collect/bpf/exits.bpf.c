@@ -59,8 +59,7 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 
 /*
  * The programs on kvm_exit, one for each vendor, with and without times, or with the guest's mode too: the collector
- * attaches one. Of SVM there are two kinds, for whether something tells that a vCPU changes its VMCB. A vCPU's address is
- * never 0, which the verifier does not know of a module's tracepoint.
+ * attaches one. A vCPU's address is never 0, which the verifier does not know of a module's tracepoint.
  */
 #define ON_EXIT(name, code_of, kept_code_of, isa)                                                    \
 	static __noinline int odd_##name(struct kvm_vcpu *vcpu)                                      \
@@ -131,28 +130,33 @@ static __always_inline struct vcpu_slot *slot_or_lost(struct kvm_vcpu *vcpu, u32
 
 ON_EXIT(on_exit_vmx, vmx_code, vmx_kept_code, ISA_VMX)
 ON_EXIT(on_exit_svm, svm_code, svm_kept_code, ISA_SVM)
-ON_EXIT(on_exit_svm_moving, svm_code, svm_moving_code, ISA_SVM)
 
 /*
- * KVM gives a vCPU of SVM another VMCB, which it does for an L2 alone: at VMRUN, and where the VMM or the end of system
- * management mode puts the vCPU there. From here on its exits and entries take the way that asks for the VMCB.
+ * Where a vCPU may get into an L2 without an exit with which it enters one: the VMM has set its state, or its system management
+ * mode has ended there. From here on its exits and entries take the way that asks whose they are.
  */
-SEC("?fentry/svm_switch_vmcb")
-int BPF_PROG(on_switch, struct vcpu_svm *svm)
-{
-	struct vcpu_slot *slot = slot_of((void *)svm);
+#define MAY_NEST_AT(name, function)                                                                          \
+	TWICE("?fexit/" #function, name, struct kvm_vcpu *vcpu)                                             \
+	{                                                                                                    \
+		struct vcpu_slot *slot = slot_of(vcpu);                                                      \
+                                                                                                             \
+		if (!slot || slot->state == VCPU_IGNORED || slot->nests != NESTS_NOT)                        \
+			return 0;                                                                            \
+		if (!in_l2((u64)vcpu, slot->isa))                                                            \
+			return 0;                                                                            \
+		slot->plain_key = 0;                                                                         \
+		begin_nesting(slot);                                                                         \
+		if (slot->state == VCPU_HOST)                                                                \
+			WRITE_ONCE(slot->state, VCPU_HOST_MORE);                                             \
+		else if (slot->state == VCPU_GUEST)                                                          \
+			WRITE_ONCE(slot->state, in_guest(slot));                                             \
+		return 0;                                                                                    \
+	}
 
-	note_unseen(slot);
-	if (!slot || slot->state == VCPU_IGNORED || slot->nests != NESTS_NOT)
-		return 0;
-	slot->plain_key = 0;
-	begin_nesting(slot);
-	if (slot->state == VCPU_HOST)
-		WRITE_ONCE(slot->state, VCPU_HOST_MORE);
-	else if (slot->state == VCPU_GUEST)
-		WRITE_ONCE(slot->state, in_guest(slot));
-	return 0;
-}
+MAY_NEST_AT(nest_by_vmm_svm, svm_set_nested_state)
+MAY_NEST_AT(nest_by_vmm_vmx, vmx_set_nested_state)
+MAY_NEST_AT(nest_by_smm_svm, svm_leave_smm)
+MAY_NEST_AT(nest_by_smm_vmx, vmx_leave_smm)
 
 static __noinline int odd_on_entry(struct kvm_vcpu *vcpu)
 {
@@ -194,8 +198,7 @@ int BPF_PROG(on_entry_guest, struct kvm_vcpu *vcpu)
 	return count_entry(slot, vcpu->stat.exits, 1, 1);
 }
 
-SEC("fentry/kvm_arch_vcpu_destroy")
-int BPF_PROG(on_destroy, struct kvm_vcpu *vcpu)
+TWICE("fentry/kvm_arch_vcpu_destroy", on_destroy, struct kvm_vcpu *vcpu)
 {
 	u64 key = (u64)vcpu, vm;
 	struct vcpu_slot *slot = slot_at(find_vcpu(key));

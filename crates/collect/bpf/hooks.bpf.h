@@ -20,32 +20,35 @@ static __always_inline int hear(struct vcpu_slot *slot, u32 kind, u64 key, u32 a
 	return 0;
 }
 
+/* The same of a program that is attached twice. */
+static __always_inline int hear_once(struct vcpu_slot *slot, enum twice program, u32 again, u32 kind, u64 key, u32 attributes)
+{
+	return is_done(slot, program, again) ? 0 : hear(slot, kind, key, attributes);
+}
+
 #ifndef WITHOUT_KVM_TYPES
 
 /* KVM handles an EPT violation or misconfiguration: kvm_mmu_page_fault(), arch/x86/kvm/mmu/mmu.c. */
-SEC("?fentry/kvm_mmu_page_fault")
-int BPF_PROG(hook_vmx_gpa_fault, struct kvm_vcpu *vcpu, u64 gpa, u64 error)
+TWICE("?fentry/kvm_mmu_page_fault", hook_vmx_gpa_fault, struct kvm_vcpu *vcpu, u64 gpa, u64 error)
 {
-	return hear(slot_of(vcpu), KIND_GPA, gpa, error);
+	return hear_once(slot_of(vcpu), TWICE_FAULT, again, KIND_GPA, gpa, error);
 }
 
 /* A write to an ioeventfd that the address alone tells: handle_ept_misconfig(), arch/x86/kvm/vmx/vmx.c. */
-SEC("?tp_btf/kvm_fast_mmio")
-int BPF_PROG(hook_vmx_gpa_fast, u64 gpa)
+TWICE("?tp_btf/kvm_fast_mmio", hook_vmx_gpa_fast, u64 gpa)
 {
 	enum { WRITE_RESERVED = 2 | 8 };
 
-	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_GPA, gpa, WRITE_RESERVED);
+	return hear_once(slot_of_task((u64)bpf_get_current_task()), TWICE_FAST_MMIO, again, KIND_GPA, gpa, WRITE_RESERVED);
 }
 
 /* The instruction that exited for a device's memory is emulated: a misconfiguration does not say whether it writes. */
-SEC("?tp_btf/kvm_mmio")
-int BPF_PROG(hook_vmx_gpa_access, int type, int len, u64 gpa)
+TWICE("?tp_btf/kvm_mmio", hook_vmx_gpa_access, int type, int len, u64 gpa)
 {
 	enum { TYPE_WRITE = 2, WRITE = 2 }; /* KVM_TRACE_MMIO_WRITE of include/trace/events/kvm.h */
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
 
-	if (!slot || slot->hooked.kind != KIND_GPA || slot->hooked.key >> 12 != gpa >> 12)
+	if (is_done(slot, TWICE_MMIO, again) || slot->hooked.kind != KIND_GPA || slot->hooked.key >> 12 != gpa >> 12)
 		return 0;
 	if (type == TYPE_WRITE)
 		slot->hooked.attributes |= WRITE;
@@ -56,12 +59,11 @@ int BPF_PROG(hook_vmx_gpa_access, int type, int len, u64 gpa)
  * The exit rang a doorbell: its access was to an ioeventfd, which KVM has signalled, and no VMM hears of it. Of memory and of
  * ports alike: ioeventfd_write(), virt/kvm/eventfd.c.
  */
-SEC("?fexit/ioeventfd_write")
-int BPF_PROG(hook_doorbell, struct kvm_vcpu *vcpu, void *device, u64 address, int len, const void *value, int error)
+TWICE("?fexit/ioeventfd_write", hook_doorbell, struct kvm_vcpu *vcpu, void *device, u64 address, int len, const void *value, int error)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
-	if (slot && !error)
+	if (!error && !is_done(slot, TWICE_DOORBELL, again))
 		slot->rang = address + 1;
 	return 0;
 }
@@ -79,33 +81,29 @@ static __always_inline int has_subleaf(u32 leaf)
 	return leaf == 0x8000001d || leaf == 0x80000020 || leaf == 0x80000026;
 }
 
-SEC("?" EVENT "kvm_cpuid")
-int BPF_PROG(hook_cpuid, u32 leaf, u32 subleaf)
+TWICE("?" EVENT "kvm_cpuid", hook_cpuid, u32 leaf, u32 subleaf)
 {
 	u64 key = leaf | (has_subleaf(leaf) ? (u64)subleaf << 32 : 0);
 
-	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_CPUID, key, 0);
+	return hear_once(slot_of_task((u64)bpf_get_current_task()), TWICE_CPUID, again, KIND_CPUID, key, 0);
 }
 
 /* Whose a hypercall is, in bits 63:32 of its key. */
 enum { OF_HYPERV = 1, OF_XEN = 2 };
 
-SEC("?" EVENT "kvm_hypercall")
-int BPF_PROG(hook_hypercall_kvm, u64 number)
+TWICE("?" EVENT "kvm_hypercall", hook_hypercall_kvm, u64 number)
 {
-	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, (u32)number, 0);
+	return hear_once(slot_of_task((u64)bpf_get_current_task()), TWICE_HYPERCALL, again, KIND_HYPERCALL, (u32)number, 0);
 }
 
-SEC("?" EVENT "kvm_hv_hypercall")
-int BPF_PROG(hook_hypercall_hv, u16 number)
+TWICE("?" EVENT "kvm_hv_hypercall", hook_hypercall_hv, u16 number)
 {
-	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, number | (u64)OF_HYPERV << 32, 0);
+	return hear_once(slot_of_task((u64)bpf_get_current_task()), TWICE_HYPERCALL, again, KIND_HYPERCALL, number | (u64)OF_HYPERV << 32, 0);
 }
 
-SEC("?" EVENT "kvm_xen_hypercall")
-int BPF_PROG(hook_hypercall_xen, u8 cpl, u64 number)
+TWICE("?" EVENT "kvm_xen_hypercall", hook_hypercall_xen, u8 cpl, u64 number)
 {
-	return hear(slot_of_task((u64)bpf_get_current_task()), KIND_HYPERCALL, (u32)number | (u64)OF_XEN << 32, 0);
+	return hear_once(slot_of_task((u64)bpf_get_current_task()), TWICE_HYPERCALL, again, KIND_HYPERCALL, (u32)number | (u64)OF_XEN << 32, 0);
 }
 
 #endif

@@ -29,8 +29,7 @@ static __always_inline int is_mark_port(u32 port)
  * KVM is about to do the OUT that a vCPU of this thread has exited for: emulator_pio_out() in arch/x86/kvm/x86.c, where
  * `data` points to what is written. Not typed by BTF: 6.1's verifier lets nobody have a pointer to const void there.
  */
-SEC("?raw_tp/kvm_pio")
-int BPF_PROG(on_pio, u32 rw, u32 port, u32 size, u32 count, const void *data)
+TWICE("?raw_tp/kvm_pio", on_pio, u32 rw, u32 port, u32 size, u32 count, const void *data)
 {
 	struct vcpu_slot *slot;
 	struct vm_info *vm;
@@ -40,7 +39,7 @@ int BPF_PROG(on_pio, u32 rw, u32 port, u32 size, u32 count, const void *data)
 	if (rw != KVM_PIO_OUT || !is_mark_port(port) || size != 1 || count != 1)
 		return 0;
 	slot = slot_of_task((u64)bpf_get_current_task());
-	if (!slot || !is_out(slot->state) || bpf_probe_read_kernel(&value, sizeof(value), data))
+	if (is_done(slot, TWICE_MARK, again) || !is_out(slot->state) || bpf_probe_read_kernel(&value, sizeof(value), data))
 		return 0;
 	if (port == 0x3f0 && value != 123)
 		return 0;

@@ -7,6 +7,7 @@
 /* The thread that runs a vCPU, and its number. */
 #define KEYS_ARE_NUMBERS
 #include "count.bpf.h"
+#include "twice.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -140,8 +141,7 @@ __noinline int end_slot(u32 index)
 }
 
 /* A thread ends, and its vCPUs with it; the first thread of a process stands for the process. */
-SEC("raw_tp/sched_process_exit")
-int on_leave(void *ctx)
+TWICE("raw_tp/sched_process_exit", on_leave, void *ended)
 {
 	u64 task = bpf_get_current_pid_tgid(), vm = task >> 32;
 	u32 thread = task, pid = task >> 32, *first = bpf_map_lookup_elem(&vcpu_by_thread, &thread), index;

@@ -167,17 +167,39 @@ __noinline int count_return(u32 slot_index, u32 row_index, int reason)
 	return 0;
 }
 
+/*
+ * Returns 1 if a program that is attached twice has no more to do for a vCPU: the first of the two has done it. Where the
+ * kernel skipped that one, the second does it, and counts that; so as many were lost as the kernel skipped of the first, less
+ * those.
+ */
+static __always_inline int is_done(struct vcpu_slot *slot, enum twice program, u32 again)
+{
+	if (!slot)
+		return 1;
+	if (!again) {
+		slot->done_by = program;
+		return 0;
+	}
+	if (slot->done_by == program) {
+		slot->done_by = 0;
+		return 1;
+	}
+	__sync_fetch_and_add(program == TWICE_MARK ? &control.stood_in_marks : &control.stood_in, 1);
+	return 0;
+}
+
 /* KVM_RUN returns to the VMM. Its tracepoint does not say which vCPU's it is, but the thread tells. */
-SEC(EVENT "kvm_userspace_exit")
-int BPF_PROG(on_return, u32 reason, int error)
+TWICE(EVENT "kvm_userspace_exit", on_return, u32 reason, int error)
 {
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
 	int shown = reason;
 	u32 index;
 	u64 now;
 
+	if (is_done(slot, TWICE_RETURN, again))
+		return 0;
 	note_unseen(slot);
-	if (!slot || !is_out(slot->state))
+	if (!is_out(slot->state))
 		return 0;
 	if (error < 0 && !(error == -EFAULT && reason == KVM_EXIT_MEMORY_FAULT))
 		shown = error == -EINTR ? KVM_EXIT_INTR : error;
@@ -201,9 +223,8 @@ int BPF_PROG(on_return, u32 reason, int error)
 }
 
 /* Adds to the exit that is being handled what its thread has waited for a CPU; ends its time in user space. */
-static __always_inline int note_wait(struct kvm_vcpu *vcpu, int runs)
+static __always_inline int note_wait(struct vcpu_slot *slot, int runs)
 {
-	struct vcpu_slot *slot = slot_of(vcpu);
 	u64 wait;
 
 	/* Until its first exit nothing is known of it, and what KVM_RUN returns is not of the vCPU that ran here before. */
@@ -226,27 +247,29 @@ static __always_inline int note_wait(struct kvm_vcpu *vcpu, int runs)
 }
 
 /* The VMM has called KVM_RUN. */
-SEC(CALL "kvm_arch_vcpu_ioctl_run")
-int ON_VCPU(on_run, struct kvm_vcpu *vcpu)
+TWICE_ON_VCPU(CALL "kvm_arch_vcpu_ioctl_run", on_run, struct kvm_vcpu *vcpu)
 {
-	return note_wait(vcpu, 1);
+	struct vcpu_slot *slot = slot_of(vcpu);
+
+	return slot && is_done(slot, TWICE_RUN, again) ? 0 : note_wait(slot, 1);
 }
 
 /* A thread takes a vCPU, for KVM_RUN or for another ioctl; or it was off its CPU meanwhile, and is back on one. */
 SEC(CALL "kvm_arch_vcpu_load")
 int ON_VCPU(on_load, struct kvm_vcpu *vcpu)
 {
-	return note_wait(vcpu, 0);
+	return note_wait(slot_of(vcpu), 0);
 }
 
 /* A vCPU begins to block: it was halted, or is not started yet, e.g. by another vCPU's SIPI. */
-SEC(CALL "kvm_vcpu_block")
-int ON_VCPU(on_block, struct kvm_vcpu *vcpu)
+TWICE_ON_VCPU(CALL "kvm_vcpu_block", on_block, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_slot *slot = slot_of(vcpu);
 
+	if (is_done(slot, TWICE_BLOCK, again))
+		return 0;
 	note_unseen(slot);
-	if (!slot || !is_out(slot->state))
+	if (!is_out(slot->state))
 		return 0;
 	begin_write(slot);
 	slot->turn++;
@@ -256,13 +279,12 @@ int ON_VCPU(on_block, struct kvm_vcpu *vcpu)
 }
 
 /* The end of a halt, which took `halt_ns`: KVM has polled, and blocked where that did not help. */
-SEC(EVENT "kvm_vcpu_wakeup")
-int BPF_PROG(on_wakeup, u64 halt_ns)
+TWICE(EVENT "kvm_vcpu_wakeup", on_wakeup, u64 halt_ns)
 {
 	struct vcpu_slot *slot = slot_of_task((u64)bpf_get_current_task());
 	u64 before, wait = 0;
 
-	if (!slot)
+	if (is_done(slot, TWICE_WAKEUP, again))
 		return 0;
 	note_unseen(slot);
 	before = slot->polled;

@@ -12,12 +12,19 @@
 /* What KVM has for the reason where VMLAUNCH or VMRESUME failed: vmx_vcpu_run() in arch/x86/kvm/vmx/vmx.c. */
 enum { VMX_NO_EXIT = 0xdead };
 
-/* The exit code where KVM has it now: for SVM in the VMCB that the vCPU has, which may be L2's. */
+/* The exit code where KVM has it: for SVM in the VMCB that the vCPU ran, which may be another one than it has now. */
 static __always_inline s64 code_now(const struct vcpu_slot *slot)
 {
-	if (slot->nests == NESTS_NOT)
-		return slot->isa == ISA_VMX ? vmx_kept_code(slot) : svm_kept_code(slot);
-	return slot->isa == ISA_VMX ? vmx_code(slot->code_at) : svm_code(slot->code_at);
+	if (slot->isa == ISA_VMX)
+		return vmx_kept_code(slot);
+	switch (slot->nests) {
+	case NESTS_NOT:
+		return svm_kept_code(slot);
+	case NESTS:
+		return svm_code_of(slot->key, slot->entered_l2);
+	default:
+		return svm_code(slot->code_at);
+	}
 }
 
 /* Notes an exit as a program on kvm_exit does, at `moment`; or, where that is 0, at now, and then it is to have no time. */

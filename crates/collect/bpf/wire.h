@@ -127,6 +127,21 @@ enum exit_need {
 	NEED_SECRET = 4, /* the guest keeps its registers from the host, and the reason that it exits with is replaced */
 };
 
+/* Programs that are attached twice and say which of the two has run: is_done() in split.bpf.h. */
+enum twice {
+	TWICE_RETURN = 1,
+	TWICE_RUN = 2,
+	TWICE_BLOCK = 3,
+	TWICE_WAKEUP = 4,
+	TWICE_MARK = 5,
+	TWICE_FAULT = 6,
+	TWICE_FAST_MMIO = 7,
+	TWICE_MMIO = 8,
+	TWICE_DOORBELL = 9,
+	TWICE_CPUID = 10,
+	TWICE_HYPERCALL = 11,
+};
+
 /* In which mode a guest exited: model::Mode. */
 enum guest_mode {
 	MODE_UNKNOWN = 0,
@@ -280,7 +295,7 @@ struct vcpu_slot {
 	u64 rang;      /* address of a doorbell that the exit rang, plus 1; else 0 */
 	struct detail_key noted; /* of the exit that is being handled, if KVM_RUN has returned since it */
 	u32 secret;    /* the guest keeps its registers from the host (SEV-ES, SEV-SNP, TDX) */
-	u32 unused_too;
+	u32 done_by;   /* enum twice: the program whose second has not run yet since its first has */
 	u32 mode;      /* enum guest_mode, where that is counted: of the exit that is being handled, or of the last one */
 	u32 marks; /* told since the look that ended the epoch before ... */
 	u64 mark_epoch; /* ... this one */
@@ -387,6 +402,8 @@ struct control {
 	/* Where struct kvm_vcpu has KVM's count of exits, and its times of polling, 0 if not known: see stats.bpf.h. */
 	u32 exits_at, polled_at, polled_in_vain_at;
 	u32 looked_for_stats;
+	u64 stood_in;  /* runs that the second of two equal programs did where the first was skipped, likewise; see enum twice ... */
+	u64 stood_in_marks; /* ... and those for marks */
 	u64 no_level;   /* vCPUs whose exits cannot be told from those of their guest's guests, likewise */
 };
 

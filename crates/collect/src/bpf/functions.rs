@@ -7,7 +7,16 @@ use std::fs;
 
 /// Returns true if the kernel's own types have a function of this name, by the names that are in them.
 pub fn kernel_has(function: &str) -> bool {
-    fs::read("/sys/kernel/btf/vmlinux")
+    has("vmlinux", function)
+}
+
+/// Returns true if the types of a module of KVM, or the kernel's where it is built in, have a function of this name.
+pub fn module_has(module: &str, function: &str) -> bool {
+    has(module, function) || kernel_has(function)
+}
+
+fn has(types: &str, function: &str) -> bool {
+    fs::read(format!("/sys/kernel/btf/{types}"))
         .is_ok_and(|types| contains(&types, format!("\0{function}\0").as_bytes()))
 }
 

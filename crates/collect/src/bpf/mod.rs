@@ -31,10 +31,10 @@ use exitscope_model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
 use holders::Holders;
 use libbpf_rs::MapHandle;
 use marks::Marks;
-use object::{Loaded, Sizes, Task};
+use object::{Loaded, Sizes, Skipped, StoodIn, Task};
 use read::Reading;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use table::{Table, peek};
 use tables::{Found, Place, Tables, View};
 use vms::Vms;
@@ -94,6 +94,8 @@ pub struct Bpf {
     vm_by_key: MapHandle,
     /// The loss of slots that were given back.
     gone: Loss,
+    /// Runs of programs that the kernel was found to have skipped.
+    skipped: Skipped,
     /// KVM's own count, where the programs do not read it.
     check: Option<Check>,
     /// Ring buffer of marks, if the guest is looked at.
@@ -173,6 +175,7 @@ impl Bpf {
             sizes,
             resting: HashSet::new(),
             vm_by_key: loaded.map("vm_by_key")?,
+            skipped: Skipped::default(),
             gone: Loss::default(),
             check,
             marks: guest.then(|| Marks::open(&loaded)).transpose()?,
@@ -201,6 +204,23 @@ impl Bpf {
     /// Returns true if the programs read KVM's own count.
     fn kvm_counts(&self) -> bool {
         self.source == Source::Btf || peek!(self.tables.control.at(0), exits_at) != 0
+    }
+
+    /// Returns what the kernel skipped so far. What seems to be new is looked at again for a while: a second program may
+    /// be about to do what the first was skipped for.
+    fn skipped(&mut self) -> Result<Skipped, Error> {
+        const LOOKS: u32 = 10;
+        for look in 1..=LOOKS {
+            let control = self.tables.control.at(0);
+            let stood_in = StoodIn { split: peek!(control, stood_in), marks: peek!(control, stood_in_marks) };
+            let found = self.loaded.skipped(stood_in)?;
+            if look == LOOKS || self.skipped.covers(found) {
+                self.skipped = self.skipped.max(found);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(self.skipped)
     }
 
     /// Gives the places of vCPUs that ended, and were read, back to the programs; and those of their VMs that have no
@@ -316,7 +336,7 @@ impl Collect for Bpf {
         loss.unfollowed = peek!(control, unfollowed);
         loss.moved_details = peek!(control, moved_details);
         loss.no_level = peek!(control, no_level);
-        let skipped = self.loaded.skipped()?;
+        let skipped = self.skipped()?;
         (loss.skipped, loss.skipped_split) = (skipped.counting, skipped.split);
         vcpus.sort_by_key(|vcpu| (vcpu.vm, vcpu.vcpu));
         let (source, measured) = (self.source, self.measured);
@@ -340,10 +360,9 @@ impl Collect for Bpf {
     }
 
     fn take_marks(&mut self) -> Result<PortMarks, Error> {
-        let Some(marks) = &mut self.marks else { return Ok(PortMarks::default()) };
         // What the kernel skipped may have been for other ports.
-        let lost = peek!(self.tables.control.at(0), no_mark) + self.loaded.skipped()?.marks;
-        marks.take(lost)
+        let lost = peek!(self.tables.control.at(0), no_mark) + self.skipped()?.marks;
+        self.marks.as_mut().map_or(Ok(PortMarks::default()), |marks| marks.take(lost))
     }
 
     fn vcpu_threads(&self) -> Option<&HashSet<u32>> {

@@ -6,14 +6,14 @@ use super::clock::Clock;
 use super::features;
 use super::functions;
 use super::patch;
-use super::programs::{Choice, Form, Hooks, NOTING, Parts, is_split, vmx};
+use super::programs::{AGAIN, Choice, Form, Hooks, NOTING, ON_MARK, Parts, is_split, notes_reason, vmx};
 use super::table::Table;
 use super::target;
 use super::wire;
 use crate::Probes;
 use crate::skipped::skipped_runs;
 use exitscope_model::{Filter, Measured, Source};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, Program};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsFd;
@@ -93,12 +93,41 @@ pub struct Skipped {
     pub marks: u64,
 }
 
+impl Skipped {
+    /// Returns true if these are as many as others, or more, of each kind.
+    pub fn covers(self, others: Skipped) -> bool {
+        self.counting >= others.counting && self.split >= others.split && self.marks >= others.marks
+    }
+
+    /// Returns the greater number of each kind.
+    pub fn max(self, others: Skipped) -> Skipped {
+        Skipped {
+            counting: self.counting.max(others.counting),
+            split: self.split.max(others.split),
+            marks: self.marks.max(others.marks),
+        }
+    }
+}
+
+/// Runs that the second of two equal programs did because the first was skipped: `is_done()` in bpf/split.bpf.h. To be read
+/// before the kernel is asked for what it skipped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoodIn {
+    /// Runs of programs that only tell apart where host time goes, or what an exit was about.
+    pub split: u64,
+    /// Runs of the program that hears marks.
+    pub marks: u64,
+}
+
 /// Programs that are counting. They stop when this is dropped.
 pub struct Loaded {
     /// They detach when dropped, and before the object does.
     links: Vec<Link>,
     /// The program that notes exits where they happen, while that is needed.
     noting: Option<Link>,
+    /// Skipped runs of the programs that note a reason before it is overwritten, which matter while `noting` is not there: those
+    /// of earlier times, and how many there were in all when this time began.
+    notes_skipped: (u64, u64),
     form: Form,
     /// Reason why it had to be the pair, where that was not asked for.
     why_pair: Option<String>,
@@ -131,14 +160,10 @@ impl Loaded {
 
     /// Loads the programs that see an exit in one form, with as many others as this kernel takes.
     fn load_form(task: Task, sizes: Sizes, form: Form, filter: &Filter) -> Result<Loaded, (String, String)> {
-        // Without the sign that a vCPU changes its VMCB, which hangs on a function of KVM that the compiler may have made a
-        // part of another, each exit asks; of the pair.
-        let asks = task.source == Source::Btf && form == Form::Pair && !vmx();
-        let either = |hooks: Hooks| {
-            let first = Self::try_load(task, sizes, Parts { form, switches: true, hooks }, filter);
-            let less = Parts { form, switches: false, hooks };
-            if asks { first.or_else(|_| Self::try_load(task, sizes, less, filter)) } else { first }
-        };
+        // A kernel without system management mode (CONFIG_KVM_SMM) has none that could end.
+        let (module, end) = if vmx() { ("kvm_intel", "vmx_leave_smm") } else { ("kvm_amd", "svm_leave_smm") };
+        let smm = task.source == Source::Btf && functions::module_has(module, end);
+        let either = |hooks: Hooks| Self::try_load(task, sizes, Parts { form, smm, hooks }, filter);
         // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
         either(Hooks::All)
             .or_else(|error| either(Hooks::NoDoorbells).or_else(|_| either(Hooks::None)).map_err(|_| error))
@@ -244,7 +269,14 @@ impl Loaded {
             }
         }
         let object = open.load().map_err(at("loading the BPF programs"))?;
-        let loaded = Loaded { links: Vec::new(), noting: None, form: parts.form, why_pair: None, object };
+        let loaded = Loaded {
+            links: Vec::new(),
+            noting: None,
+            notes_skipped: (0, 0),
+            form: parts.form,
+            why_pair: None,
+            object,
+        };
         if older {
             loaded
                 .fill_lists(sizes)
@@ -288,7 +320,13 @@ impl Loaded {
         // Exits last: only an exit makes a vCPU known, so that none is ever seen without what belongs to it.
         let mut programs: Vec<_> = self.object.progs_mut().filter(|program| program.autoload()).collect();
         let exits = |name: &str| name.starts_with("on_exit") || name.starts_with("on_entry_alone");
-        programs.sort_by_key(|program| exits(&program.name().to_string_lossy()));
+        // The kernel runs the programs on a tracepoint in the order in which they were attached (func_add() in
+        // kernel/tracepoint.c), and those on a function the other way round (kernel/bpf/trampoline.c).
+        let on_function = |section: &str| section.starts_with("fentry/") || section.starts_with("fexit/");
+        programs.sort_by_key(|program| {
+            let (name, section) = (program.name().to_string_lossy(), program.section().to_string_lossy());
+            (exits(&name), name.ends_with(AGAIN) != on_function(section.trim_start_matches('?')))
+        });
         for program in programs {
             if program.name() == NOTING {
                 continue;
@@ -315,7 +353,9 @@ impl Loaded {
         if self.form == Form::Pair || wanted == self.noting.is_some() {
             return Ok(());
         }
+        let notes_skipped = self.runs_skipped(notes_reason)?;
         if self.noting.take().is_some() {
+            self.notes_skipped.1 = notes_skipped;
             return Ok(());
         }
         let said = Said::listen();
@@ -324,6 +364,7 @@ impl Loaded {
         let link = program.attach();
         let what = || format!("attaching the BPF program {NOTING}");
         self.noting = Some(link.map_err(|error| said.explain(what(), &format!("{error:#}")))?);
+        self.notes_skipped.0 += self.runs_skipped(notes_reason)? - self.notes_skipped.1;
         Ok(())
     }
 
@@ -340,22 +381,53 @@ impl Loaded {
             .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
     }
 
-    /// Returns the runs that the kernel skipped because the program was running already on that CPU.
-    pub fn skipped(&self) -> Result<Skipped, Error> {
-        let mut skipped = Skipped::default();
-        for program in self.object.progs() {
-            if !program.autoload() {
-                continue;
+    /// Returns the runs that the kernel skipped because the program was running already on that CPU. Of programs that are
+    /// attached twice: those that were skipped of both, `stood_in` being the runs that the second did for the first.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or runs the second of two programs first.
+    pub fn skipped(&self, stood_in: StoodIn) -> Result<Skipped, Error> {
+        let is_first = |name: &str| !name.ends_with(AGAIN);
+        let is_twice = |name: &str| {
+            self.programs().any(|other| other.name().to_str() == Some(&format!("{name}{AGAIN}")))
+        };
+        let split = self.runs_skipped(|name| is_first(name) && is_split(name))?;
+        let marks = self.runs_skipped(|name| name == ON_MARK)?;
+        let others = |name: &str| name != ON_MARK && !is_split(name) && !notes_reason(name);
+        let mut counting = self.runs_skipped(|name| is_first(name) && others(name) && !is_twice(name))?;
+        // What these do, they find to be done, if it is: there is no telling who did it, and no more than this was lost.
+        for program in self.programs() {
+            let again = program.name().to_string_lossy().into_owned();
+            if let Some(first) = again.strip_suffix(AGAIN).filter(|first| others(first)) {
+                counting +=
+                    self.runs_skipped(|name| name == first)?.min(self.runs_skipped(|name| name == again)?);
             }
-            let runs = skipped_runs(program.as_fd())
-                .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))?;
-            *match &*program.name().to_string_lossy() {
-                "on_pio" => &mut skipped.marks,
-                name if is_split(name) => &mut skipped.split,
-                _ => &mut skipped.counting,
-            } += runs;
         }
-        Ok(skipped)
+        let (earlier, since) = self.notes_skipped;
+        counting +=
+            earlier + if self.noting.is_none() { self.runs_skipped(notes_reason)? - since } else { 0 };
+        let order = || {
+            kernel("counting with programs that are attached twice", "the kernel runs them in another order")
+        };
+        Ok(Skipped {
+            counting,
+            split: split.checked_sub(stood_in.split).ok_or_else(order)?,
+            marks: marks.checked_sub(stood_in.marks).ok_or_else(order)?,
+        })
+    }
+
+    /// Returns the skipped runs of the programs with certain names.
+    fn runs_skipped(&self, counts: impl Fn(&str) -> bool) -> Result<u64, Error> {
+        let wanted = self.programs().filter(|program| counts(&program.name().to_string_lossy()));
+        wanted
+            .map(|program| skipped_runs(program.as_fd()))
+            .sum::<Result<u64, _>>()
+            .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))
+    }
+
+    /// Returns the programs that are loaded.
+    fn programs(&self) -> impl Iterator<Item = Program<'_>> {
+        self.object.progs().filter(|program| program.autoload())
     }
 }
 

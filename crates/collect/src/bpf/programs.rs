@@ -1,6 +1,7 @@
 //! Choice of the programs that are loaded.
 
 use super::clock::Clock;
+use super::features;
 use super::functions;
 use super::object::Task;
 use crate::host;
@@ -20,8 +21,8 @@ pub enum Form {
 pub struct Parts {
     /// Those that see an exit.
     pub form: Form,
-    /// Those that rely on being told when a vCPU changes its VMCB.
-    pub switches: bool,
+    /// Those that hear where a vCPU's system management mode ends, which a kernel may have been built without.
+    pub smm: bool,
     /// Those that hear of what an exit is about.
     pub hooks: Hooks,
 }
@@ -66,18 +67,28 @@ pub struct Choice {
     parts: Parts,
     /// Those of [`OPTIONAL`] whose function this kernel has.
     there: Vec<&'static str>,
+    /// Load those twice that this kernel may preempt: `TWICE()` in bpf/twice.bpf.h.
+    twice: bool,
 }
 
 impl Choice {
     pub fn new(task: Task, parts: Parts) -> Choice {
         let there = if parts.form == Form::Pair { Vec::new() } else { functions::among(OPTIONAL, vmx()) };
-        Choice { task, parts, there }
+        let twice = matches!(task.source, Source::Btf | Source::Tracepoint) && features::preempts_programs();
+        Choice { task, parts, there, twice }
     }
 
     /// Returns true if a program is to be loaded, which hangs on what `section` says.
     pub fn loads(&self, program: &str, section: &str) -> bool {
+        match program.strip_suffix(AGAIN) {
+            Some(first) => self.twice && self.loads_once(first, section),
+            None => self.loads_once(program, section),
+        }
+    }
+
+    fn loads_once(&self, program: &str, section: &str) -> bool {
         let Task { source, measured, follow, guest, .. } = self.task;
-        let Parts { form, switches, hooks } = self.parts;
+        let Parts { form, smm, hooks } = self.parts;
         let timed = measured != Measured::Counts;
         let pair = form == Form::Pair;
         match program {
@@ -86,8 +97,11 @@ impl Choice {
             "on_leave" => follow || source == Source::Tracepoint,
             "on_entry" => timed && !guest && pair,
             "on_entry_guest" => guest,
-            "on_pio" => guest,
-            "on_switch" => !vmx() && switches,
+            ON_MARK => guest,
+            "nest_by_vmm_svm" => !vmx(),
+            "nest_by_vmm_vmx" => vmx(),
+            "nest_by_smm_svm" => smm && !vmx(),
+            "nest_by_smm_vmx" => smm && vmx(),
             "on_exit" => timed,
             "on_exit_only" => !timed,
             "on_entry_alone_vmx" => !pair && vmx(),
@@ -97,7 +111,7 @@ impl Choice {
             "note_sched_out" => !pair && measured == Measured::Breakdown,
             name if name.starts_with("on_exit") => pair && name == self.on_exit(),
             name if OVERWRITTEN_MOMENT.contains(&name) => !pair,
-            name if OVERWRITTEN_REASON.contains(&name) => !pair && !vmx(),
+            name if notes_reason(name) => !pair && !vmx(),
             name if OPTIONAL.iter().any(|(program, _)| *program == name) => self.there.contains(&name),
             DOORBELL => {
                 let has = |kind: DetailKind| self.task.kinds() >> kind as u32 & 1 != 0;
@@ -113,11 +127,7 @@ impl Choice {
 
     /// Returns the name of the program on exits with [`Source::Btf`].
     fn on_exit(&self) -> String {
-        let vendor = match (vmx(), self.parts.switches) {
-            (true, _) => "vmx",
-            (false, true) => "svm",
-            (false, false) => "svm_moving",
-        };
+        let vendor = if vmx() { "vmx" } else { "svm" };
         let kind = match self.task {
             Task { measured: Measured::Counts, .. } => "_only",
             Task { guest: true, .. } => "_guest",
@@ -134,6 +144,12 @@ pub fn vmx() -> bool {
 
 /// Program that is attached only while exits have to be seen where they happen: bpf/entry.bpf.h.
 pub const NOTING: &str = "on_exit_noted";
+
+/// Program that hears bytes that guests write for marks: bpf/marks.bpf.h.
+pub const ON_MARK: &str = "on_pio";
+
+/// End of the name of a program that is another one once more: `TWICE()` in bpf/twice.bpf.h.
+pub const AGAIN: &str = "_again";
 
 /// Beginning of the names of bpf/hooks.bpf.h's programs.
 const HOOK: &str = "hook_";
@@ -155,6 +171,11 @@ fn hook_is_wanted(name: &str, section: &str, kinds: u32) -> bool {
         None => true,
     };
     vendor && is_counted && is_there
+}
+
+/// Returns true if a program notes an exit whose reason KVM is about to overwrite.
+pub fn notes_reason(program: &str) -> bool {
+    OVERWRITTEN_REASON.contains(&program)
 }
 
 /// Returns true if a program only tells apart where host time went, or what an exit was about.

@@ -282,6 +282,26 @@ fn intervals_add_up() {
     }
 }
 
+/// Where vCPUs wait for CPUs, a kernel that preempts itself skips programs that another vCPU was preempted in. No exit is lost for
+/// it, and none gets another reason.
+#[test]
+fn vcpus_that_preempt_each_other_lose_no_exit() {
+    if !has_svm() {
+        return;
+    }
+    for probes in ["pair", "one"] {
+        let file = Scratch::new("preempted");
+        let mut command = exitscope();
+        command.args(["stat", "--probes", probes, "--format", "json", "-o"]).arg(&file);
+        let done = succeed(command.arg("--").arg(guest_program()).args(["nested", "8", "3000", "1"]));
+        let done: Value = serde_json::from_str(&done).unwrap();
+        let report = Report::parse(&file.read());
+        report.assert_proven();
+        let pid = number(&report.0["rows"][0], "pid");
+        assert_planned(&costs(&report, pid), &done);
+    }
+}
+
 /// Returns how often the vCPUs of a process have entered an L2, by KVM's own statistic.
 fn entries_into_l2(pid: u32) -> u64 {
     let vms = std::fs::read_dir("/sys/kernel/debug/kvm").expect("debugfs must be mounted");
