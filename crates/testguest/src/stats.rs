@@ -59,8 +59,8 @@ impl Stats {
     /// The statistics of a VM that this thread has made, by the directory that `kvm_create_vm_debugfs()`
     /// (virt/kvm/kvm_main.c) makes for it; `None` where there is none.
     pub fn of_vm(vm: &impl AsRawFd) -> Option<Stats> {
-        // SAFETY: the call has no arguments and only returns a number.
-        let thread = unsafe { libc::gettid() };
+        // Not libc's, which glibc has since 2.30: packages run on 2.28.
+        let thread = rustix::thread::gettid().as_raw_nonzero();
         let directory = PathBuf::from(format!("/sys/kernel/debug/kvm/{thread}-{}", vm.as_raw_fd()));
         directory.is_dir().then_some(Stats::Debugfs(directory))
     }
