@@ -26,13 +26,16 @@ impl Reading {
         if !gzip {
             return &self.text;
         }
-        self.packed.get_or_init(|| {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            // Writing to memory does not fail.
-            let _ = encoder.write_all(&self.text);
-            encoder.finish().unwrap_or_default()
-        })
+        self.packed.get_or_init(|| pack(&self.text))
     }
+}
+
+/// Packs a text by gzip.
+pub fn pack(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing to memory does not fail.
+    let _ = encoder.write_all(text);
+    encoder.finish().unwrap_or_default()
 }
 
 #[derive(Default)]

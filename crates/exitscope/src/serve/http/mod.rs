@@ -13,6 +13,7 @@ use anyhow::Context;
 use auth::Auth;
 use config::Config;
 use desk::Desk;
+pub use desk::pack;
 use pool::Pool;
 use std::io::Write;
 use std::net::TcpListener;
