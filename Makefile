@@ -33,8 +33,8 @@
 # make test-packages
 #             makes them and tries them as users would: in clean roots of Debian 11, 12 and 13, by rpm, by cargo install
 # make test-serve
-#             the service with Prometheus, VictoriaMetrics and hostile clients, on loopback; installs Debian's packages of these,
-#             which starts them as services where systemd runs
+#             the service with Prometheus, VictoriaMetrics and hostile clients, on loopback, and in the lab with VMs that come and
+#             go; installs Debian's packages of these, which starts them as services where systemd runs
 # make doc    the documentation of the code: target/doc
 # make man    the manual pages of that build: target/man/*.1
 # make install PREFIX=/usr/local
@@ -86,6 +86,9 @@ test-packages: dist
 test-serve:
 	@scripts/setup test-serve
 	cargo test $(LAB_TESTS) --test serve -- --test-threads=1
+	cargo build $(LAB_TESTS) --bins
+	@$(LAB) fetch bookworm
+	@$(LAB) run --time-limit 600 --attempts 3 -- scripts/test-serve-lab
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
