@@ -21,7 +21,7 @@ const OLDER: [&str; 2] = ["-mcpu=v2", "-DOLDER_KERNEL"];
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // Objects by their sources.
-    let objects: [(&str, &str, &[&str]); 9] = [
+    let objects: [(&str, &str, &[&str]); 10] = [
         ("exits", "exits", &CASTING),
         ("exits_probing", "exits", &CURRENT),
         ("plain", "plain", &CURRENT),
@@ -31,6 +31,7 @@ fn main() {
         ("twin", "twin", &CASTING),
         ("madeup", "madeup", &CURRENT),
         ("convert", "convert", &CURRENT),
+        ("addresses", "addresses", &CURRENT),
     ];
     for (object, name, options) in objects {
         let source = format!("bpf/{name}.bpf.c");

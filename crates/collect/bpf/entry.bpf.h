@@ -118,8 +118,7 @@ int BPF_PROG(on_exit_noted, struct kvm_vcpu *vcpu)
 
 /*
  * Where an exit that may be under way has to be noted. A thread leaves its CPU, for another thread, or asleep in the kernel,
- * or goes out to user space; or KVM is about to overwrite the exit's moment: with that of its clock for the guest, or with a
- * TSC that was written.
+ * or goes out to user space; or KVM is about to overwrite the exit's moment with a TSC that was written. With preemption off.
  */
 #define NOTE_AT(name, function)                                                                      \
 	SEC("?fentry/" #function) int BPF_PROG(name, struct kvm_vcpu *vcpu)                          \
@@ -129,26 +128,18 @@ int BPF_PROG(on_exit_noted, struct kvm_vcpu *vcpu)
 
 /* Where it is not told apart where host time goes, and so no program is where KVM_RUN returns. */
 NOTE_AT(note_put, kvm_arch_vcpu_put)
-NOTE_AT(note_guest_time, kvm_guest_time_update)
 NOTE_AT(note_tsc_write, __kvm_synchronize_tsc)
 
 /*
- * The same where KVM of SVM is about to overwrite the reason. By kprobes, which cost more, because these functions are called
- * again and again for a guest that nests, and a kernel that preempts itself skips the other programs: see twice.bpf.h.
+ * The same where KVM is about to overwrite the moment with that of its clock for the guest, or on SVM the reason: in the
+ * functions that programs.rs lists, whose first argument is a vCPU. By kprobes, which cost more, because other programs are
+ * skipped where a vCPU was preempted in them, and one attached twice could not tell what both missed: see twice.bpf.h.
  */
-#define NOTE_REASON_AT(name, function)                                                               \
-	SEC("?kprobe/" #function) int name(struct pt_regs *ctx)                                      \
-	{                                                                                            \
-		return note_unseen(slot_of((void *)ctx->di));                                        \
-	}
-
-NOTE_REASON_AT(note_shutdown, shutdown_interception)
-NOTE_REASON_AT(note_vmgexit, sev_handle_vmgexit)
-NOTE_REASON_AT(note_events, svm_check_nested_events)
-NOTE_REASON_AT(note_triple_fault, nested_svm_triple_fault)
-NOTE_REASON_AT(note_nested_fault, nested_svm_inject_npf_exit)
-NOTE_REASON_AT(note_intercept, svm_check_intercept)
-NOTE_REASON_AT(note_flush, svm_hv_inject_synthetic_vmexit_post_tlb_flush)
+SEC("?kprobe")
+int note_overwritten(struct pt_regs *ctx)
+{
+	return note_unseen(slot_of((void *)ctx->di));
+}
 
 /* A thread that runs a vCPU leaves its CPU: the vCPU's preempt notifier, in virt/kvm/kvm_main.c. */
 SEC("?fentry/kvm_sched_out")

@@ -15,7 +15,8 @@ enum { VMX_NO_EXIT = 0xdead };
 /* The exit code where KVM has it: for SVM in the VMCB that the vCPU ran, which may be another one than it has now. */
 static __always_inline s64 code_now(const struct vcpu_slot *slot)
 {
-	if (slot->isa == ISA_VMX)
+	/* Without AMD's module the kernel has no types of it, and looks at nothing below. */
+	if (isa_of(slot) == ISA_VMX)
 		return vmx_kept_code(slot);
 	switch (slot->nests) {
 	case NESTS_NOT:

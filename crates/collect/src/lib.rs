@@ -42,12 +42,12 @@ pub enum Select {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Probes {
     /// One at the exit and one at the entry.
-    #[default]
     Pair,
     /// One at the entry, which is cheaper and needs the TSC as the kernel's clock source. Where [`Options::guest`] or counts
     /// alone are asked for, it is as with [`Probes::Pair`].
     One,
     /// One where this host can, else the pair, and [`Collect::note`] says why.
+    #[default]
     Auto,
 }
 

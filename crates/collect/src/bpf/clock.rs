@@ -1,8 +1,13 @@
 //! The kernel's clock, from which one program an exit tells when an exit was: bpf/timekeeper.bpf.h.
 
+use super::object::Aligned;
 use super::programs::vmx;
 use super::symbols::Symbols;
+use libbpf_rs::{MapCore, MapFlags, ObjectBuilder, ProgramInput};
 use std::fs;
+
+/// The program of bpf/addresses.bpf.c.
+static ADDRESSES: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/addresses.bpf.o")));
 
 /// Clock source by which KVM's moments can be converted.
 const TSC: &str = "tsc";
@@ -33,11 +38,27 @@ impl Clock {
                 "kvm_intel runs without unrestricted guests (its parameter unrestricted_guest)".to_owned()
             );
         }
+        if let Some(clock) = Self::ask() {
+            return Ok(clock);
+        }
         let symbols = Symbols::read()?;
         Ok(Clock {
             tk_fast_mono: symbols.address("tk_fast_mono")?,
             clocksource_tsc: symbols.address("clocksource_tsc")?,
         })
+    }
+
+    /// Returns them as the kernel tells a program; `None` where it does not, before 5.16 or for want of rights.
+    fn ask() -> Option<Clock> {
+        let object = ObjectBuilder::default().open_memory(&ADDRESSES.0).ok()?.load().ok()?;
+        object.progs_mut().next()?.test_run(ProgramInput::default()).ok()?;
+        let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".addresses"))?;
+        let found = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??;
+        let address = |at: usize| {
+            let bytes = found.get(at..at + size_of::<u64>())?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?)).filter(|address| *address != 0)
+        };
+        Some(Clock { tk_fast_mono: address(0)?, clocksource_tsc: address(size_of::<u64>())? })
     }
 }
 

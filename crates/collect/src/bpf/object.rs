@@ -6,7 +6,9 @@ use super::clock::Clock;
 use super::features;
 use super::functions;
 use super::patch;
-use super::programs::{AGAIN, Choice, Form, Hooks, NOTING, ON_MARK, Parts, is_split, notes_reason, vmx};
+use super::programs::{
+    AGAIN, Choice, Form, Hooks, NOTE_OVERWRITTEN, NOTING, ON_MARK, Parts, SVM, is_split, overwriting, vmx,
+};
 use super::table::Table;
 use super::target;
 use super::wire;
@@ -21,7 +23,7 @@ use std::sync::Mutex;
 
 /// A compiled object, at an address that an ELF reader can work with.
 #[repr(align(8))]
-struct Aligned<T: ?Sized>(T);
+pub struct Aligned<T: ?Sized>(pub T);
 
 static EXITS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o")));
 static PROBING: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits_probing.bpf.o")));
@@ -125,9 +127,8 @@ pub struct Loaded {
     links: Vec<Link>,
     /// The program that notes exits where they happen, while that is needed.
     noting: Option<Link>,
-    /// Skipped runs of the programs that note a reason before it is overwritten, which matter while `noting` is not there: those
-    /// of earlier times, and how many there were in all when this time began.
-    notes_skipped: (u64, u64),
+    /// Functions that [`NOTE_OVERWRITTEN`] hangs on.
+    overwriting: Vec<&'static str>,
     form: Form,
     /// Reason why it had to be the pair, where that was not asked for.
     why_pair: Option<String>,
@@ -160,13 +161,22 @@ impl Loaded {
 
     /// Loads the programs that see an exit in one form, with as many others as this kernel takes.
     fn load_form(task: Task, sizes: Sizes, form: Form, filter: &Filter) -> Result<Loaded, (String, String)> {
+        let overwriting = match overwriting() {
+            _ if form == Form::Pair => Vec::new(),
+            Ok(functions) => functions,
+            Err(missing) => {
+                let what = format!("attaching the BPF program {NOTE_OVERWRITTEN}");
+                return Err((what, format!("KVM has no function {missing} here")));
+            }
+        };
         // A kernel without system management mode (CONFIG_KVM_SMM) has none that could end.
-        let (module, end) = if vmx() { ("kvm_intel", "vmx_leave_smm") } else { ("kvm_amd", "svm_leave_smm") };
+        let (module, end) = if vmx() { ("kvm_intel", "vmx_leave_smm") } else { (SVM, "svm_leave_smm") };
         let smm = task.source == Source::Btf && functions::module_has(module, end);
         let either = |hooks: Hooks| Self::try_load(task, sizes, Parts { form, smm, hooks }, filter);
         // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
-        either(Hooks::All)
-            .or_else(|error| either(Hooks::NoDoorbells).or_else(|_| either(Hooks::None)).map_err(|_| error))
+        let loaded = either(Hooks::All)
+            .or_else(|error| either(Hooks::NoDoorbells).or_else(|_| either(Hooks::None)).map_err(|_| error));
+        loaded.map(|loaded| Loaded { overwriting, ..loaded })
     }
 
     fn try_load(task: Task, sizes: Sizes, parts: Parts, filter: &Filter) -> Result<Loaded, (String, String)> {
@@ -272,7 +282,7 @@ impl Loaded {
         let loaded = Loaded {
             links: Vec::new(),
             noting: None,
-            notes_skipped: (0, 0),
+            overwriting: Vec::new(),
             form: parts.form,
             why_pair: None,
             object,
@@ -332,7 +342,14 @@ impl Loaded {
                 continue;
             }
             let what = format!("attaching the BPF program {}", program.name().display());
-            self.links.push(program.attach().map_err(|error| said.explain(what, &format!("{error:#}")))?);
+            let explain = |error: libbpf_rs::Error| said.explain(what.clone(), &format!("{error:#}"));
+            if program.name() == NOTE_OVERWRITTEN {
+                for function in &self.overwriting {
+                    self.links.push(program.attach_kprobe(false, function).map_err(explain)?);
+                }
+            } else {
+                self.links.push(program.attach().map_err(explain)?);
+            }
         }
         Ok(())
     }
@@ -353,9 +370,7 @@ impl Loaded {
         if self.form == Form::Pair || wanted == self.noting.is_some() {
             return Ok(());
         }
-        let notes_skipped = self.runs_skipped(notes_reason)?;
         if self.noting.take().is_some() {
-            self.notes_skipped.1 = notes_skipped;
             return Ok(());
         }
         let said = Said::listen();
@@ -364,7 +379,6 @@ impl Loaded {
         let link = program.attach();
         let what = || format!("attaching the BPF program {NOTING}");
         self.noting = Some(link.map_err(|error| said.explain(what(), &format!("{error:#}")))?);
-        self.notes_skipped.0 += self.runs_skipped(notes_reason)? - self.notes_skipped.1;
         Ok(())
     }
 
@@ -393,7 +407,7 @@ impl Loaded {
         };
         let split = self.runs_skipped(|name| is_first(name) && is_split(name))?;
         let marks = self.runs_skipped(|name| name == ON_MARK)?;
-        let others = |name: &str| name != ON_MARK && !is_split(name) && !notes_reason(name);
+        let others = |name: &str| name != ON_MARK && !is_split(name);
         let mut counting = self.runs_skipped(|name| is_first(name) && others(name) && !is_twice(name))?;
         // What these do, they find to be done, if it is: there is no telling who did it, and no more than this was lost.
         for program in self.programs() {
@@ -403,9 +417,6 @@ impl Loaded {
                     self.runs_skipped(|name| name == first)?.min(self.runs_skipped(|name| name == again)?);
             }
         }
-        let (earlier, since) = self.notes_skipped;
-        counting +=
-            earlier + if self.noting.is_none() { self.runs_skipped(notes_reason)? - since } else { 0 };
         let order = || {
             kernel("counting with programs that are attached twice", "the kernel runs them in another order")
         };

@@ -38,21 +38,44 @@ pub enum Hooks {
     None,
 }
 
-/// Programs that note an exit whose moment KVM is about to overwrite, or on SVM its reason. A kernel without a function
-/// that they hang on gets the pair.
-const OVERWRITTEN_MOMENT: &[&str] = &["note_guest_time", "note_tsc_write"];
-const OVERWRITTEN_REASON: &[&str] = &[
-    "note_shutdown",
-    "note_vmgexit",
-    "note_events",
-    "note_triple_fault",
-    "note_nested_fault",
-    "note_intercept",
+/// Program that notes an exit that KVM is about to overwrite something of, by kprobes.
+pub const NOTE_OVERWRITTEN: &str = "note_overwritten";
+
+/// Functions that overwrite the moment of an exit, or on SVM its reason, with their modules. A kernel without one of them gets
+/// the pair.
+const OVERWRITING: &[(&str, &str)] = &[
+    ("kvm", "kvm_guest_time_update"),
+    (SVM, "shutdown_interception"),
+    (SVM, "sev_handle_vmgexit"),
+    (SVM, "svm_check_nested_events"),
+    (SVM, "nested_svm_triple_fault"),
+    (SVM, "nested_svm_inject_npf_exit"),
+    (SVM, "svm_check_intercept"),
 ];
 
-/// Programs on functions that not every kernel has, with those: of the same kind, and on KVM's fast paths.
+/// One more, which not every kernel has.
+const OVERWRITING_TOO: (&str, &str) = (SVM, "svm_hv_inject_synthetic_vmexit_post_tlb_flush");
+
+/// AMD's module of KVM.
+pub const SVM: &str = "kvm_amd";
+
+/// Returns the functions for [`NOTE_OVERWRITTEN`].
+///
+/// # Errors
+/// The first one that this kernel lacks.
+pub fn overwriting() -> Result<Vec<&'static str>, &'static str> {
+    let is_ours = |module: &str| module != SVM || !vmx();
+    let mut functions = Vec::new();
+    for (module, function) in OVERWRITING.iter().filter(|(module, _)| is_ours(module)) {
+        functions.push(Some(*function).filter(|_| functions::module_has(module, function)).ok_or(*function)?);
+    }
+    let (module, function) = OVERWRITING_TOO;
+    functions.extend(Some(function).filter(|_| is_ours(module) && functions::module_has(module, function)));
+    Ok(functions)
+}
+
+/// Programs on KVM's fast paths, with their functions, which not every kernel has.
 const OPTIONAL: &[(&str, &str)] = &[
-    ("note_flush", "svm_hv_inject_synthetic_vmexit_post_tlb_flush"),
     ("fast_set_msr", "handle_fastpath_set_msr_irqoff"),
     ("fast_wrmsr", "handle_fastpath_wrmsr"),
     ("fast_wrmsr_imm", "handle_fastpath_wrmsr_imm"),
@@ -110,8 +133,8 @@ impl Choice {
             "note_put" => !pair && measured != Measured::Breakdown,
             "note_sched_out" => !pair && measured == Measured::Breakdown,
             name if name.starts_with("on_exit") => pair && name == self.on_exit(),
-            name if OVERWRITTEN_MOMENT.contains(&name) => !pair,
-            name if notes_reason(name) => !pair && !vmx(),
+            "note_tsc_write" => !pair,
+            NOTE_OVERWRITTEN => !pair,
             name if OPTIONAL.iter().any(|(program, _)| *program == name) => self.there.contains(&name),
             DOORBELL => {
                 let has = |kind: DetailKind| self.task.kinds() >> kind as u32 & 1 != 0;
@@ -171,11 +194,6 @@ fn hook_is_wanted(name: &str, section: &str, kinds: u32) -> bool {
         None => true,
     };
     vendor && is_counted && is_there
-}
-
-/// Returns true if a program notes an exit whose reason KVM is about to overwrite.
-pub fn notes_reason(program: &str) -> bool {
-    OVERWRITTEN_REASON.contains(&program)
 }
 
 /// Returns true if a program only tells apart where host time went, or what an exit was about.

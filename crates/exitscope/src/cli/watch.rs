@@ -175,11 +175,11 @@ impl From<SourceChoice> for Option<Source> {
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum ProbesChoice {
     /// One at the exit and one at the entry
-    #[default]
     Pair,
     /// One at the entry, which is cheaper; needs the TSC as the kernel's clock source
     One,
     /// One where this host can, else the pair
+    #[default]
     Auto,
 }
 

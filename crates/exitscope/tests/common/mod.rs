@@ -182,26 +182,28 @@ pub fn wait_until_process_counts(pid: u32) {
         let folder = format!("/proc/{pid}/fd");
         let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
         // A program on a perf event, such as a kprobe, has a link to it too; before 5.15 it has the event alone.
-        let (mut programs, mut links, mut events, mut linked_events) = (Vec::new(), 0, 0, 0);
+        let (mut programs, mut linked, mut events) = (Vec::new(), Vec::new(), 0_usize);
         for name in names {
             let Ok(link) = std::fs::read_link(PathBuf::from(&folder).join(&name)) else { continue };
             let link = link.to_string_lossy();
-            let told = || std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", name.display()));
+            let told = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", name.display()));
+            let told = told.unwrap_or_default();
+            let program =
+                told.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse::<u32>().ok());
             if link.contains("[perf_event]") {
                 events += 1;
             } else if ["bpf_link", "bpf-link"].iter().any(|word| link.contains(word)) {
-                links += 1;
-                linked_events += usize::from(told().is_ok_and(|text| text.contains("link_type:\tperf")));
+                linked.extend(program);
+                events = events.saturating_sub(usize::from(told.contains("link_type:\tperf")));
             } else if ["bpf-prog", "bpf_prog"].iter().any(|word| link.contains(word)) {
-                programs.extend(told().iter().flat_map(|text| text.lines()).find_map(|line| {
-                    line.strip_prefix("prog_id:").and_then(|id| id.trim().parse::<u32>().ok())
-                }));
+                programs.extend(program);
             }
         }
         programs.len() >= 2 && {
             let waits = ProgInfoIter::default()
                 .any(|info| programs.contains(&info.id) && info.name == "on_exit_noted");
-            links + events - linked_events + usize::from(waits) >= programs.len()
+            let alone = programs.iter().filter(|program| !linked.contains(program)).count();
+            alone <= events + usize::from(waits)
         }
     });
 }
