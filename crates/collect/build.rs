@@ -33,11 +33,14 @@ fn main() {
         ("convert", "convert", &CURRENT),
         ("addresses", "addresses", &CURRENT),
     ];
+    // Objects name their sources for the verifier's log: below /exitscope, wherever they lie, so that packages are the same.
+    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let named = format!("-ffile-prefix-map={here}=/exitscope/crates/collect");
     for (object, name, options) in objects {
         let source = format!("bpf/{name}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)
-            .clang_args(["-Wall", "-Werror"].iter().chain(options).chain(&KERNEL_HEADERS))
+            .clang_args(["-Wall", "-Werror", &named].iter().chain(options).chain(&KERNEL_HEADERS))
             .obj(out.join(format!("{object}.bpf.o")))
             .build()
             .unwrap_or_else(|error| panic!("{source} does not compile (clang is needed): {error:#}"));
