@@ -528,6 +528,31 @@ fn of_several_causes_of_faults_the_one_that_is_known_is_named() {
 }
 
 #[test]
+fn what_the_host_is_set_to_is_named_with_the_option_that_changes_it() {
+    let finding = |rule: &str, case: &Case| {
+        let found = case.advice().into_iter().find(|advice| advice.rule == rule);
+        let found = found.unwrap_or_else(|| panic!("{rule} is silent: {:?}", case.advice())).finding;
+        (found.seen, found.helps)
+    };
+    let apic =
+        || Case::vmx("").with(exits("MSR_WRITE", 40_000).msr(0x80b, true, 40_000)).fact("apicv", "yes");
+    let off = apic().parameter("kvm_intel", "enable_apicv", "N");
+    assert!(finding("apic-virtualization-off", &off).1.contains("`kvm_intel enable_apicv=1`"));
+    assert!(!apic().parameter("kvm_intel", "enable_apicv", "Y").fires("apic-virtualization-off"));
+    let pause =
+        Case::vmx("").with(exits("PAUSE_INSTRUCTION", 90_000)).parameter("kvm_intel", "ple_window", "4096");
+    assert!(finding("pause", &pause).1.contains("`kvm_intel ple_gap=0` (`ple_window` is 4096)"));
+    let always =
+        || Case::vmx("").with(exits("CPUID", 200_000)).parameter("kvm_intel", "vmentry_l1d_flush", "always");
+    let booted = always().fact("mitigations", "auto,nosmt");
+    assert!(finding("flush-at-each-entry", &booted).0.contains("booted with `mitigations=auto,nosmt`"));
+    assert!(!finding("flush-at-each-entry", &always()).0.contains("mitigations="));
+    let shadow = |value| Case::svm("").with(exits("CR0_WRITE", 90_000)).parameter("kvm_amd", "npt", value);
+    assert!(finding("shadow-paging", &shadow("N")).1.contains("npt=1"));
+    assert!(!shadow("Y").fires("shadow-paging"));
+}
+
+#[test]
 fn what_would_save_most_comes_first() {
     let case = Case::svm("qemu -hda disk.img")
         .with(exits("IOIO", 90_000).port(0x3f8, true, 60_000).port(0x1f7, false, 30_000).out(2))
