@@ -49,7 +49,14 @@ impl Recorded {
         assert!(output.status.success(), "{}\n{}", output.status, all(&output));
         let advice = succeed(exitscope().args(["advise", "-f", "json"]).arg(&file));
         let report = Report::parse(&succeed(exitscope().args(["report", "-f", "json"]).arg(&file)));
-        report.assert_proven();
+        // Without EPT, KVM emulates real mode instead of entering the guest, and counts each time as an exit: vmx_vcpu_run().
+        let unrestricted = fs::read_to_string("/sys/module/kvm_intel/parameters/unrestricted_guest");
+        if unrestricted.is_ok_and(|value| value.trim() == "N") {
+            assert_eq!(report.number("lost"), 0, "{}", report.0["loss"]);
+            assert!(report.number("kvm_exits") >= report.number("total"), "{}", report.0);
+        } else {
+            report.assert_proven();
+        }
         let advice = advice.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         Some(Recorded { file, advice, report })
     }
