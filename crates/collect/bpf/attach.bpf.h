@@ -22,12 +22,18 @@
 		return name##_of((void *)ctx->di);      \
 	}                                               \
 	static __always_inline int name##_of(parameter)
+/* Nothing preempts a kprobe, so there is no second program. */
+#define TWICE_ON_VCPU(section, name, parameter)                                                      \
+	static __always_inline int name##_runs(u32 again, parameter);                                \
+	SEC(section) int ON_VCPU(name, struct kvm_vcpu *vcpu) { return name##_runs(0, vcpu); }       \
+	static __always_inline int name##_runs(u32 again, parameter)
 
 #else
 
 #define EVENT "tp_btf/"
 #define CALL "fentry/"
 #define ON_VCPU(name, parameter) BPF_PROG(name, parameter)
+#define TWICE_ON_VCPU(section, name, parameter) TWICE(section, name, parameter)
 
 #endif
 

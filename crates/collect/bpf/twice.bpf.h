@@ -31,17 +31,4 @@
 	_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wint-conversion\"") statement; \
 	_Pragma("GCC diagnostic pop")
 
-/* TWICE() for a program on a function whose first argument is a vCPU. */
-#ifdef WITHOUT_KVM_TYPES
-#define TWICE_ON_VCPU(section, name, parameter)                                            \
-	static __always_inline int name##_runs(u32 again, struct pt_regs *ctx, parameter); \
-	SEC(section) int name(struct pt_regs *ctx)                                         \
-	{                                                                                  \
-		return name##_runs(0, ctx, (void *)ctx->di);                               \
-	}                                                                                  \
-	static __always_inline int name##_runs(u32 again, struct pt_regs *ctx, parameter)
-#else
-#define TWICE_ON_VCPU(section, name, parameter) TWICE(section, name, parameter)
-#endif
-
 #endif
