@@ -14,6 +14,7 @@ mod error;
 pub mod fuzzing;
 pub mod host;
 pub mod identity;
+mod image;
 pub mod kernel;
 pub mod kvmstat;
 mod skipped;

@@ -1,13 +1,10 @@
 //! The kernel's clock, from which one program an exit tells when an exit was: bpf/timekeeper.bpf.h.
 
-use super::object::Aligned;
 use super::programs::vmx;
 use super::symbols::Symbols;
+use crate::image::image;
 use libbpf_rs::{MapCore, MapFlags, ObjectBuilder, ProgramInput};
 use std::fs;
-
-/// The program of bpf/addresses.bpf.c.
-static ADDRESSES: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/addresses.bpf.o")));
 
 /// Clock source by which KVM's moments can be converted.
 const TSC: &str = "tsc";
@@ -48,9 +45,10 @@ impl Clock {
         })
     }
 
-    /// Returns them as the kernel tells a program; `None` where it does not, before 5.16 or for want of rights.
+    /// Returns them as the kernel tells the program of bpf/addresses.bpf.c; `None` where it does not, before 5.16 or for want
+    /// of rights.
     fn ask() -> Option<Clock> {
-        let object = ObjectBuilder::default().open_memory(&ADDRESSES.0).ok()?.load().ok()?;
+        let object = ObjectBuilder::default().open_memory(image!("addresses")).ok()?.load().ok()?;
         object.progs_mut().next()?.test_run(ProgramInput::default()).ok()?;
         let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".addresses"))?;
         let found = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??;

@@ -3,15 +3,11 @@
 
 use super::clock::Clock;
 use super::{patch, wire};
+use crate::image::image;
 use crate::monotonic_ns;
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, ProgramInput};
 use std::thread::sleep;
 use std::time::Duration;
-
-#[repr(align(8))]
-struct Aligned<T: ?Sized>(T);
-
-static CONVERT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/convert.bpf.o")));
 
 const VMX: u64 = 1;
 const SVM: u64 = 2;
@@ -22,7 +18,7 @@ struct Converter(Object);
 impl Converter {
     fn load() -> Converter {
         let clock = Clock::find().unwrap();
-        let image = patch::with_masks(&CONVERT.0, &patch::masks(2, 2, 1, 1));
+        let image = patch::with_masks(image!("convert"), &patch::masks(2, 2, 1, 1));
         let mut open = ObjectBuilder::default().open_memory(&image).unwrap();
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();

@@ -2,13 +2,9 @@
 //! bpf/madeup.bpf.c. Needs root and KVM's modules: run in the lab as the other `live_tests`.
 
 use super::{object, patch, wire};
+use crate::image::image;
 use exitscope_model::{Attributes, Detail, DetailKind};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
-
-#[repr(align(8))]
-struct Aligned<T: ?Sized>(T);
-
-static MADE_UP: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/madeup.bpf.o")));
 
 const VMX: u32 = 1;
 const SVM: u32 = 2;
@@ -50,7 +46,7 @@ struct Programs {
 
 impl Programs {
     fn load() -> Programs {
-        let image = patch::with_masks(&MADE_UP.0, &patch::masks(4, 4, 1, 1));
+        let image = patch::with_masks(image!("madeup"), &patch::masks(4, 4, 1, 1));
         let mut open = ObjectBuilder::default().open_memory(&image).unwrap();
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();

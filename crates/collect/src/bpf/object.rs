@@ -13,6 +13,7 @@ use super::table::Table;
 use super::target;
 use super::wire;
 use crate::Probes;
+use crate::image::image;
 use crate::skipped::skipped_runs;
 use exitscope_model::{Filter, Measured, Source};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, Program};
@@ -20,17 +21,6 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
-
-/// A compiled object, at an address that an ELF reader can work with.
-#[repr(align(8))]
-pub struct Aligned<T: ?Sized>(pub T);
-
-static EXITS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o")));
-static PROBING: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/exits_probing.bpf.o")));
-static PLAIN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain.bpf.o")));
-static PLAIN_OLDER: &Aligned<[u8]> =
-    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plain_older.bpf.o")));
-static RAW: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/raw.bpf.o")));
 
 /// The sizes of the kernel's tables.
 #[derive(Clone, Copy, Debug)]
@@ -226,13 +216,13 @@ impl Loaded {
             if follow {
                 config.fork_child = field("sched/sched_wakeup_new", "pid")?;
             }
-            if older { &PLAIN_OLDER.0 } else { &PLAIN.0 }
+            if older { image!("plain_older") } else { image!("plain") }
         } else if source == Source::Raw {
-            &RAW.0
+            image!("raw")
         } else if functions::kernel_has("bpf_rdonly_cast") {
-            &EXITS.0
+            image!("exits")
         } else {
-            &PROBING.0
+            image!("exits_probing")
         };
 
         let [rows, vcpus, returns, details] =

@@ -2,13 +2,9 @@
 
 use super::patch;
 use super::wire;
+use crate::image::image;
 use libbpf_rs::{Object, ObjectBuilder, ProgramInput};
 use std::time::Duration;
-
-#[repr(align(8))]
-struct Aligned<T: ?Sized>(T);
-
-static TWIN: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/twin.bpf.o")));
 
 /// A program of bpf/twin.bpf.c.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +53,7 @@ impl Twin {
     pub fn load(vcpus: u32, reasons: u32) -> Result<Twin, String> {
         assert!(vcpus.is_power_of_two() && vcpus <= 1024 && reasons.is_power_of_two() && reasons <= 32);
         let at = |what: &'static str| move |error: libbpf_rs::Error| format!("{what}: {error:#}");
-        let image = patch::with_masks(&TWIN.0, &patch::masks(ROWS, VCPUS, 1, 1));
+        let image = patch::with_masks(image!("twin"), &patch::masks(ROWS, VCPUS, 1, 1));
         let mut open = ObjectBuilder::default().open_memory(&image).map_err(at("opening the twins"))?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();

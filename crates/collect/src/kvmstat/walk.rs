@@ -2,6 +2,7 @@
 
 use super::track::{CLASSES, Event, Figures, Process, Reading};
 use super::wire;
+use crate::image::image;
 use crate::skipped::skipped_runs;
 use libbpf_rs::{
     Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBuffer, RingBufferBuilder,
@@ -16,12 +17,6 @@ const MEET: &str = "on_load";
 
 /// Maps that it shares with the others.
 const SHARED: [&str; 4] = ["selected", "changes", "known", "owners"];
-
-#[repr(align(8))]
-struct Aligned<T: ?Sized>(T);
-
-/// At an address that an ELF reader can work with.
-static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kvmstat.bpf.o")));
 
 /// The loaded programs.
 pub struct Walk {
@@ -64,7 +59,7 @@ impl Walk {
     }
 
     fn load_with(follow: bool, hooks: bool, leave: bool) -> Result<Walk, libbpf_rs::Error> {
-        let mut open = ObjectBuilder::default().open_memory(&IMAGE.0)?;
+        let mut open = ObjectBuilder::default().open_memory(image!("kvmstat"))?;
         for mut map in open.maps_mut() {
             if map.name().to_string_lossy().ends_with(".rodata.told") {
                 map.set_initial_value(&u32::from(hooks).to_ne_bytes())?;
@@ -153,7 +148,7 @@ impl Walk {
 
     /// Loads the program that meets vCPUs, on the maps of the others.
     fn load_meet(&self) -> Result<(Link, Object), libbpf_rs::Error> {
-        let mut open = ObjectBuilder::default().open_memory(&IMAGE.0)?;
+        let mut open = ObjectBuilder::default().open_memory(image!("kvmstat"))?;
         for mut map in open.maps_mut() {
             let name = map.name().to_os_string();
             if let Some(ours) = self
@@ -262,7 +257,7 @@ mod tests {
 
     #[test]
     fn classes_are_those_of_the_table_of_reasons() {
-        let open = ObjectBuilder::default().open_memory(&IMAGE.0).unwrap();
+        let open = ObjectBuilder::default().open_memory(image!("kvmstat")).unwrap();
         let names = open.maps().find(|map| map.name().to_string_lossy().ends_with("names")).unwrap();
         let names: Vec<_> = names
             .initial_value()
