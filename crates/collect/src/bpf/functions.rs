@@ -1,23 +1,41 @@
 //! Look-up of functions in the type information of the kernel and of KVM's modules: a program can call or hang on those that
 //! are there.
 
-use libbpf_rs::libbpf_sys;
-use std::ffi::CString;
+use std::cell::OnceCell;
 use std::fs;
+
+/// The kernel's own types.
+const KERNEL: &str = "vmlinux";
 
 /// Returns true if the kernel's own types have a function of this name, by the names that are in them.
 pub fn kernel_has(function: &str) -> bool {
-    has("vmlinux", function)
+    has(&types(KERNEL), function)
 }
 
-/// Returns true if the types of a module of KVM, or the kernel's where it is built in, have a function of this name.
-pub fn module_has(module: &str, function: &str) -> bool {
-    has(module, function) || kernel_has(function)
+/// Functions of KVM: the vendor's module, the common one, and the kernel itself, where KVM may be built in and whose names its
+/// modules do not repeat. Each is read when it is first needed, and once.
+pub struct Functions([(&'static str, OnceCell<Vec<u8>>); 3]);
+
+impl Functions {
+    /// Returns those of KVM on Intel's processors with `vmx`, else on AMD's.
+    pub fn of_kvm(vmx: bool) -> Functions {
+        let vendor = if vmx { "kvm_intel" } else { "kvm_amd" };
+        Functions([vendor, "kvm", KERNEL].map(|name| (name, OnceCell::new())))
+    }
+
+    /// Returns true if there is a function of this name.
+    pub fn has(&self, function: &str) -> bool {
+        self.0.iter().any(|(name, read)| has(read.get_or_init(|| types(name)), function))
+    }
 }
 
-fn has(types: &str, function: &str) -> bool {
-    fs::read(format!("/sys/kernel/btf/{types}"))
-        .is_ok_and(|types| contains(&types, format!("\0{function}\0").as_bytes()))
+/// Reads the type information of a module, or of the kernel; empty where there is none.
+fn types(name: &str) -> Vec<u8> {
+    fs::read(format!("/sys/kernel/btf/{name}")).unwrap_or_default()
+}
+
+fn has(types: &[u8], function: &str) -> bool {
+    contains(types, format!("\0{function}\0").as_bytes())
 }
 
 /// Returns true if `needle` is somewhere in `text`, which has some megabytes.
@@ -26,36 +44,6 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
     let found =
         unsafe { libc::memmem(text.as_ptr().cast(), text.len(), needle.as_ptr().cast(), needle.len()) };
     !found.is_null()
-}
-
-/// Returns those of `programs`, pairs of a program and the function that it hangs on, whose function KVM's modules have: with
-/// `vmx` Intel's, else AMD's.
-pub fn among(programs: &[(&'static str, &str)], vmx: bool) -> Vec<&'static str> {
-    let modules = if vmx { [c"kvm", c"kvm_intel"] } else { [c"kvm", c"kvm_amd"] };
-    let mut there = Vec::new();
-    // SAFETY: each function takes what another one gave, and strings that end in 0; null stands for an error and is looked
-    // for. The base is freed after what is built on it.
-    unsafe {
-        let base = libbpf_sys::btf__load_vmlinux_btf();
-        if base.is_null() {
-            return there;
-        }
-        for module in modules {
-            let btf = libbpf_sys::btf__load_module_btf(module.as_ptr(), base);
-            if btf.is_null() {
-                continue;
-            }
-            for (program, function) in programs {
-                let Ok(function) = CString::new(*function) else { continue };
-                if libbpf_sys::btf__find_by_name_kind(btf, function.as_ptr(), libbpf_sys::BTF_KIND_FUNC) > 0 {
-                    there.push(*program);
-                }
-            }
-            libbpf_sys::btf__free(btf);
-        }
-        libbpf_sys::btf__free(base);
-    }
-    there
 }
 
 #[cfg(test)]

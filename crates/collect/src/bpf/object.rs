@@ -4,10 +4,10 @@ use super::super::Error;
 use super::super::host;
 use super::clock::Clock;
 use super::features;
-use super::functions;
+use super::functions::{Functions, kernel_has};
 use super::patch;
 use super::programs::{
-    AGAIN, Choice, Form, Hooks, NOTE_OVERWRITTEN, NOTING, ON_MARK, Parts, SVM, is_split, overwriting, vmx,
+    AGAIN, Choice, Form, Hooks, NOTE_OVERWRITTEN, NOTING, ON_MARK, Parts, is_split, overwriting, vmx,
 };
 use super::table::Table;
 use super::target;
@@ -151,25 +151,28 @@ impl Loaded {
 
     /// Loads the programs that see an exit in one form, with as many others as this kernel takes.
     fn load_form(task: Task, sizes: Sizes, form: Form, filter: &Filter) -> Result<Loaded, (String, String)> {
-        let overwriting = match overwriting() {
-            _ if form == Form::Pair => Vec::new(),
-            Ok(functions) => functions,
-            Err(missing) => {
+        let functions = Functions::of_kvm(vmx());
+        let overwriting = match form {
+            Form::Pair => Vec::new(),
+            Form::One(_) => overwriting(&functions).map_err(|missing| {
                 let what = format!("attaching the BPF program {NOTE_OVERWRITTEN}");
-                return Err((what, format!("KVM has no function {missing} here")));
-            }
+                (what, format!("KVM has no function {missing} here"))
+            })?,
         };
-        // A kernel without system management mode (CONFIG_KVM_SMM) has none that could end.
-        let (module, end) = if vmx() { ("kvm_intel", "vmx_leave_smm") } else { (SVM, "svm_leave_smm") };
-        let smm = task.source == Source::Btf && functions::module_has(module, end);
-        let either = |hooks: Hooks| Self::try_load(task, sizes, Parts { form, smm, hooks }, filter);
+        let either = |hooks: Hooks| Self::try_load(task, sizes, Parts { form, hooks }, &functions, filter);
         // Without the programs that hear of some details, which hang on more of KVM, those are not told apart.
         let loaded = either(Hooks::All)
             .or_else(|error| either(Hooks::NoDoorbells).or_else(|_| either(Hooks::None)).map_err(|_| error));
         loaded.map(|loaded| Loaded { overwriting, ..loaded })
     }
 
-    fn try_load(task: Task, sizes: Sizes, parts: Parts, filter: &Filter) -> Result<Loaded, (String, String)> {
+    fn try_load(
+        task: Task,
+        sizes: Sizes,
+        parts: Parts,
+        functions: &Functions,
+        filter: &Filter,
+    ) -> Result<Loaded, (String, String)> {
         let Task { source, only_selected, follow, guest, .. } = task;
         let older = match source {
             Source::Raw => true,
@@ -219,7 +222,7 @@ impl Loaded {
             if older { image!("plain_older") } else { image!("plain") }
         } else if source == Source::Raw {
             image!("raw")
-        } else if functions::kernel_has("bpf_rdonly_cast") {
+        } else if kernel_has("bpf_rdonly_cast") {
             image!("exits")
         } else {
             image!("exits_probing")
@@ -259,7 +262,7 @@ impl Loaded {
                 map.set_initial_value(bytes_of(&config)).map_err(at("configuring the BPF programs"))?;
             }
         }
-        let choice = Choice::new(task, parts);
+        let choice = Choice::new(task, parts, functions);
         for mut program in open.progs_mut() {
             let wanted =
                 choice.loads(&program.name().to_string_lossy(), &program.section().to_string_lossy());

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::features;
-use super::functions;
+use super::functions::Functions;
 use super::object::Task;
 use crate::host;
 use exitscope_model::{DetailKind, Measured, Source};
@@ -21,8 +21,6 @@ pub enum Form {
 pub struct Parts {
     /// Those that see an exit.
     pub form: Form,
-    /// Those that hear where a vCPU's system management mode ends, which a kernel may have been built without.
-    pub smm: bool,
     /// Those that hear of what an exit is about.
     pub hooks: Hooks,
 }
@@ -41,64 +39,52 @@ pub enum Hooks {
 /// Program that notes an exit that KVM is about to overwrite something of, by kprobes.
 pub const NOTE_OVERWRITTEN: &str = "note_overwritten";
 
-/// Functions that overwrite the moment of an exit, or on SVM its reason, with their modules. A kernel without one of them gets
-/// the pair.
-const OVERWRITING: &[(&str, &str)] = &[
-    ("kvm", "kvm_guest_time_update"),
-    (SVM, "shutdown_interception"),
-    (SVM, "sev_handle_vmgexit"),
-    (SVM, "svm_check_nested_events"),
-    (SVM, "nested_svm_triple_fault"),
-    (SVM, "nested_svm_inject_npf_exit"),
-    (SVM, "svm_check_intercept"),
+/// Function that overwrites the moment of an exit.
+const OVERWRITES_MOMENT: &str = "kvm_guest_time_update";
+
+/// Functions that overwrite its reason on SVM.
+const OVERWRITE_REASON: &[&str] = &[
+    "shutdown_interception",
+    "sev_handle_vmgexit",
+    "svm_check_nested_events",
+    "nested_svm_triple_fault",
+    "nested_svm_inject_npf_exit",
+    "svm_check_intercept",
 ];
 
-/// One more, which not every kernel has.
-const OVERWRITING_TOO: (&str, &str) = (SVM, "svm_hv_inject_synthetic_vmexit_post_tlb_flush");
-
-/// AMD's module of KVM.
-pub const SVM: &str = "kvm_amd";
+/// One more of them, which not every kernel has.
+const OVERWRITES_REASON_TOO: &str = "svm_hv_inject_synthetic_vmexit_post_tlb_flush";
 
 /// Returns the functions for [`NOTE_OVERWRITTEN`].
 ///
 /// # Errors
-/// The first one that this kernel lacks.
-pub fn overwriting() -> Result<Vec<&'static str>, &'static str> {
-    let is_ours = |module: &str| module != SVM || !vmx();
-    let mut functions = Vec::new();
-    for (module, function) in OVERWRITING.iter().filter(|(module, _)| is_ours(module)) {
-        functions.push(Some(*function).filter(|_| functions::module_has(module, function)).ok_or(*function)?);
+/// The first one that this kernel lacks: it gets the pair.
+pub fn overwriting(kvm: &Functions) -> Result<Vec<&'static str>, &'static str> {
+    let mut functions = vec![OVERWRITES_MOMENT];
+    if !vmx() {
+        functions.extend(OVERWRITE_REASON);
     }
-    let (module, function) = OVERWRITING_TOO;
-    functions.extend(Some(function).filter(|_| is_ours(module) && functions::module_has(module, function)));
+    if let Some(missing) = functions.iter().find(|function| !kvm.has(function)) {
+        return Err(missing);
+    }
+    functions.extend(Some(OVERWRITES_REASON_TOO).filter(|function| !vmx() && kvm.has(function)));
     Ok(functions)
 }
 
-/// Programs on KVM's fast paths, with their functions, which not every kernel has.
-const OPTIONAL: &[(&str, &str)] = &[
-    ("fast_set_msr", "handle_fastpath_set_msr_irqoff"),
-    ("fast_wrmsr", "handle_fastpath_wrmsr"),
-    ("fast_wrmsr_imm", "handle_fastpath_wrmsr_imm"),
-    ("fast_hlt", "handle_fastpath_hlt"),
-    ("fast_invd", "handle_fastpath_invd"),
-    ("fast_timer", "kvm_lapic_expired_hv_timer"),
-];
-
 /// Choice of the programs for a task.
-pub struct Choice {
+pub struct Choice<'a> {
     task: Task,
     parts: Parts,
-    /// Those of [`OPTIONAL`] whose function this kernel has.
-    there: Vec<&'static str>,
+    kvm: &'a Functions,
     /// Load those twice that this kernel may preempt: `TWICE()` in bpf/twice.bpf.h.
     twice: bool,
 }
 
-impl Choice {
-    pub fn new(task: Task, parts: Parts) -> Choice {
-        let there = if parts.form == Form::Pair { Vec::new() } else { functions::among(OPTIONAL, vmx()) };
+impl<'a> Choice<'a> {
+    /// Chooses for a host with these functions.
+    pub fn new(task: Task, parts: Parts, kvm: &'a Functions) -> Choice<'a> {
         let twice = matches!(task.source, Source::Btf | Source::Tracepoint) && features::preempts_programs();
-        Choice { task, parts, there, twice }
+        Choice { task, parts, kvm, twice }
     }
 
     /// Returns true if a program is to be loaded, which hangs on what `section` says.
@@ -111,7 +97,7 @@ impl Choice {
 
     fn loads_once(&self, program: &str, section: &str) -> bool {
         let Task { source, measured, follow, guest, .. } = self.task;
-        let Parts { form, smm, hooks } = self.parts;
+        let Parts { form, hooks } = self.parts;
         let timed = measured != Measured::Counts;
         let pair = form == Form::Pair;
         match program {
@@ -123,8 +109,9 @@ impl Choice {
             ON_MARK => guest,
             "nest_by_vmm_svm" => !vmx(),
             "nest_by_vmm_vmx" => vmx(),
-            "nest_by_smm_svm" => smm && !vmx(),
-            "nest_by_smm_vmx" => smm && vmx(),
+            // A kernel may be built without system management mode (CONFIG_KVM_SMM).
+            "nest_by_smm_svm" => !vmx() && self.has_function_of(section),
+            "nest_by_smm_vmx" => vmx() && self.has_function_of(section),
             "on_exit" => timed,
             "on_exit_only" => !timed,
             "on_entry_alone_vmx" => !pair && vmx(),
@@ -135,7 +122,8 @@ impl Choice {
             name if name.starts_with("on_exit") => pair && name == self.on_exit(),
             "note_tsc_write" => !pair,
             NOTE_OVERWRITTEN => !pair,
-            name if OPTIONAL.iter().any(|(program, _)| *program == name) => self.there.contains(&name),
+            // KVM's fast paths differ from one kernel to the next.
+            name if name.starts_with("fast_") => !pair && self.has_function_of(section),
             DOORBELL => {
                 let has = |kind: DetailKind| self.task.kinds() >> kind as u32 & 1 != 0;
                 hooks == Hooks::All && (has(DetailKind::Port) || has(DetailKind::Gpa))
@@ -146,6 +134,11 @@ impl Choice {
             name if is_split(name) => measured == Measured::Breakdown,
             _ => true,
         }
+    }
+
+    /// Returns true if KVM has the function that a section of `fentry` or `fexit` names.
+    fn has_function_of(&self, section: &str) -> bool {
+        section.rsplit('/').next().is_some_and(|function| self.kvm.has(function))
     }
 
     /// Returns the name of the program on exits with [`Source::Btf`].

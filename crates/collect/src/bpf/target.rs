@@ -23,8 +23,8 @@ pub fn name_module(program: &mut OpenProgramMut<'_>) {
 fn modules_of(section: &str) -> &'static [&'static str] {
     match section.trim_start_matches('?').split_once('/') {
         Some(("tp_btf", event)) if event.starts_with("kvm_") => &["kvm"],
-        Some(("fentry", _)) if vmx() => &["kvm", "kvm_intel"],
-        Some(("fentry", _)) => &["kvm", "kvm_amd"],
+        Some(("fentry" | "fexit", _)) if vmx() => &["kvm", "kvm_intel"],
+        Some(("fentry" | "fexit", _)) => &["kvm", "kvm_amd"],
         _ => &[],
     }
 }
@@ -37,7 +37,8 @@ mod tests {
     fn only_targets_of_kvm_are_looked_for_in_its_modules() {
         assert_eq!(modules_of("?tp_btf/kvm_exit"), ["kvm"]);
         assert_eq!(modules_of("fentry/kvm_vcpu_block")[0], "kvm");
-        assert!(modules_of("?fentry/svm_switch_vmcb")[1].starts_with("kvm_"));
+        assert_eq!(modules_of("?fexit/svm_leave_smm").len(), 2);
+        assert!(modules_of("?fentry/shutdown_interception")[1].starts_with("kvm_"));
         for other in ["tp_btf/sched_wakeup_new", "raw_tp/sched_process_exit", "?tp/kvm/kvm_exit", "tc"] {
             assert!(modules_of(other).is_empty(), "{other}");
         }
