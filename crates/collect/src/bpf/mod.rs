@@ -16,6 +16,7 @@ mod object;
 mod patch;
 mod programs;
 mod read;
+mod skipped;
 mod symbols;
 mod table;
 mod tables;
@@ -31,8 +32,9 @@ use exitscope_model::{Loss, Measured, Sample, Source, VcpuSample, Vm, VmId};
 use holders::Holders;
 use libbpf_rs::MapHandle;
 use marks::Marks;
-use object::{Loaded, Sizes, Skipped, StoodIn, Task};
+use object::{Loaded, Sizes, Task};
 use read::Reading;
+use skipped::{Skipped, StoodIn};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 use table::{Table, peek};
@@ -360,6 +362,9 @@ impl Collect for Bpf {
     }
 
     fn take_marks(&mut self) -> Result<PortMarks, Error> {
+        if self.marks.is_none() {
+            return Ok(PortMarks::default());
+        }
         // What the kernel skipped may have been for other ports.
         let lost = peek!(self.tables.control.at(0), no_mark) + self.skipped()?.marks;
         self.marks.as_mut().map_or(Ok(PortMarks::default()), |marks| marks.take(lost))

@@ -6,9 +6,8 @@ use super::clock::Clock;
 use super::features;
 use super::functions::{Functions, kernel_has};
 use super::patch;
-use super::programs::{
-    AGAIN, Choice, Form, Hooks, NOTE_OVERWRITTEN, NOTING, ON_MARK, Parts, is_split, overwriting, vmx,
-};
+use super::programs::{AGAIN, Choice, Form, Hooks, NOTE_OVERWRITTEN, NOTING, Parts, overwriting, vmx};
+use super::skipped::{Skipped, StoodIn};
 use super::table::Table;
 use super::target;
 use super::wire;
@@ -16,9 +15,10 @@ use crate::Probes;
 use crate::image::image;
 use crate::skipped::skipped_runs;
 use exitscope_model::{Filter, Measured, Source};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, Program};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
@@ -72,43 +72,6 @@ impl Task {
             0
         }
     }
-}
-
-/// Runs of programs that the kernel skipped.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Skipped {
-    /// Runs of programs that count.
-    pub counting: u64,
-    /// Runs of programs that only tell apart where host time goes.
-    pub split: u64,
-    /// Runs of the program that hears marks.
-    pub marks: u64,
-}
-
-impl Skipped {
-    /// Returns true if these are as many as others, or more, of each kind.
-    pub fn covers(self, others: Skipped) -> bool {
-        self.counting >= others.counting && self.split >= others.split && self.marks >= others.marks
-    }
-
-    /// Returns the greater number of each kind.
-    pub fn max(self, others: Skipped) -> Skipped {
-        Skipped {
-            counting: self.counting.max(others.counting),
-            split: self.split.max(others.split),
-            marks: self.marks.max(others.marks),
-        }
-    }
-}
-
-/// Runs that the second of two equal programs did because the first was skipped: `is_done()` in bpf/split.bpf.h. To be read
-/// before the kernel is asked for what it skipped.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StoodIn {
-    /// Runs of programs that only tell apart where host time goes, or what an exit was about.
-    pub split: u64,
-    /// Runs of the program that hears marks.
-    pub marks: u64,
 }
 
 /// Programs that are counting. They stop when this is dropped.
@@ -388,50 +351,22 @@ impl Loaded {
             .map_err(|error| kernel(&format!("opening the BPF map {name}"), &error.to_string()))
     }
 
-    /// Returns the runs that the kernel skipped because the program was running already on that CPU. Of programs that are
-    /// attached twice: those that were skipped of both, `stood_in` being the runs that the second did for the first.
+    /// Returns the runs that the kernel skipped because the program was running already on that CPU; `stood_in` are those that
+    /// the second of two equal programs did.
     ///
     /// # Errors
     /// If the kernel refuses, or runs the second of two programs first.
     pub fn skipped(&self, stood_in: StoodIn) -> Result<Skipped, Error> {
-        let is_first = |name: &str| !name.ends_with(AGAIN);
-        let is_twice = |name: &str| {
-            self.programs().any(|other| other.name().to_str() == Some(&format!("{name}{AGAIN}")))
-        };
-        let split = self.runs_skipped(|name| is_first(name) && is_split(name))?;
-        let marks = self.runs_skipped(|name| name == ON_MARK)?;
-        let others = |name: &str| name != ON_MARK && !is_split(name);
-        let mut counting = self.runs_skipped(|name| is_first(name) && others(name) && !is_twice(name))?;
-        // What these do, they find to be done, if it is: there is no telling who did it, and no more than this was lost.
-        for program in self.programs() {
-            let again = program.name().to_string_lossy().into_owned();
-            if let Some(first) = again.strip_suffix(AGAIN).filter(|first| others(first)) {
-                counting +=
-                    self.runs_skipped(|name| name == first)?.min(self.runs_skipped(|name| name == again)?);
-            }
-        }
-        let order = || {
+        let programs = self.object.progs().filter(|program| program.autoload());
+        let runs = programs
+            .map(|program| {
+                Ok((program.name().to_string_lossy().into_owned(), skipped_runs(program.as_fd())?))
+            })
+            .collect::<io::Result<_>>()
+            .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))?;
+        Skipped::add_up(&runs, stood_in).ok_or_else(|| {
             kernel("counting with programs that are attached twice", "the kernel runs them in another order")
-        };
-        Ok(Skipped {
-            counting,
-            split: split.checked_sub(stood_in.split).ok_or_else(order)?,
-            marks: marks.checked_sub(stood_in.marks).ok_or_else(order)?,
         })
-    }
-
-    /// Returns the skipped runs of the programs with certain names.
-    fn runs_skipped(&self, counts: impl Fn(&str) -> bool) -> Result<u64, Error> {
-        let wanted = self.programs().filter(|program| counts(&program.name().to_string_lossy()));
-        wanted
-            .map(|program| skipped_runs(program.as_fd()))
-            .sum::<Result<u64, _>>()
-            .map_err(|error| kernel("asking the kernel for skipped runs", &error.to_string()))
-    }
-
-    /// Returns the programs that are loaded.
-    fn programs(&self) -> impl Iterator<Item = Program<'_>> {
-        self.object.progs().filter(|program| program.autoload())
     }
 }
 
